@@ -1,0 +1,98 @@
+import type { CipherSuiteName } from "./crypto/suites.js";
+import type { SignatureSchemeName } from "./crypto/signatures.js";
+import type { DtlsError } from "./errors.js";
+import type { AlertDescription, AlertLevel } from "./wire/alert.js";
+
+/** What an association asks of its surroundings; poll until there is none. */
+export type AssociationOutput =
+  /** To be sent to the peer. The receiver owns the bytes. */
+  | { readonly type: "datagram"; readonly bytes: Uint8Array }
+  /** The handshake is complete; comes before any `data`. */
+  | { readonly type: "connected"; readonly peer: PeerInfo }
+  /** One record of application data. The receiver owns the bytes. */
+  | { readonly type: "data"; readonly bytes: Uint8Array }
+  /** Server: which key does this identity have? Answer with `answerPsk`. */
+  | { readonly type: "need-psk"; readonly identity: Uint8Array; readonly hint?: Uint8Array }
+  /** Is this chain (DER, leaf first) to be trusted? Answer with `answerPeerCertificate`. */
+  | { readonly type: "need-peer-certificate-verification"; readonly certificates: readonly Uint8Array[] }
+  /** The last output. `error` is absent when either side closed in order. */
+  | { readonly type: "closed"; readonly error?: DtlsError; readonly alert?: ClosingAlert };
+
+/** The alert that ended the association. */
+export interface ClosingAlert {
+  readonly sent: boolean;
+  readonly received: boolean;
+  readonly level: AlertLevel;
+  readonly description: AlertDescription | number;
+}
+
+/** What the handshake established about the peer. */
+export interface PeerInfo {
+  readonly suite: CipherSuiteName;
+  /** RFC 7627. */
+  readonly extendedMasterSecret: boolean;
+  /** Server: the identity that the client proved. Client: the one it used. */
+  readonly pskIdentity?: Uint8Array;
+  /** The verified chain of the peer: DER, leaf first. */
+  readonly certificates?: readonly Uint8Array[];
+  /** The scheme by which the peer proved that it holds the leaf's key. */
+  readonly signatureScheme?: SignatureSchemeName;
+  /** Server: the host name that the client asked for (RFC 6066 §3). */
+  readonly serverName?: string;
+}
+
+export type AssociationState = "handshaking" | "connected" | "closing" | "closed";
+
+/** The answer to `need-peer-certificate-verification`. */
+export type CertificateVerdict =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly alert: CertificateAlert; readonly reason: string };
+
+export type CertificateAlert = Extract<
+  AlertDescription,
+  | "bad_certificate"
+  | "unsupported_certificate"
+  | "certificate_revoked"
+  | "certificate_expired"
+  | "certificate_unknown"
+  | "unknown_ca"
+  | "access_denied"
+>;
+
+/** Totals since the association began. */
+export interface AssociationCounters {
+  readonly recordsIn: number;
+  readonly recordsOut: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** Flights sent again, by the timer or because the peer repeated its own. */
+  readonly retransmissions: number;
+  /** Records (or fragments of handshake messages) dropped without an effect, by reason; absent is zero. */
+  readonly dropped: Readonly<Partial<Record<DropReason, number>>>;
+}
+
+/** Why input was dropped in silence. */
+export type DropReason =
+  | "truncated-record"
+  | "unknown-content-type"
+  | "wrong-version"
+  | "record-too-long"
+  | "record-too-short"
+  | "unexpected-epoch"
+  | "replayed"
+  | "bad-mac"
+  | "plaintext-not-allowed"
+  | "early-record-limit"
+  | "unexpected-change-cipher-spec"
+  | "malformed-alert"
+  | "ignored-alert"
+  | "malformed-fragment"
+  | "duplicate-message"
+  | "reassembly-limit"
+  | "unexpected-message"
+  | "closed"
+  | "not-a-client-hello"
+  | "malformed-client-hello"
+  | "fragmented-client-hello"
+  | "oversized-cookie"
+  | "no-amplification";

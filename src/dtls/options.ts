@@ -1,0 +1,135 @@
+import { type KeyObject, randomBytes } from "node:crypto";
+import type { GroupName } from "./crypto/key-exchange.js";
+import type { SignatureSchemeName } from "./crypto/signatures.js";
+import { CIPHER_SUITES, type CipherSuiteName } from "./crypto/suites.js";
+import { DtlsError } from "./errors.js";
+
+/** What both roles can be told. */
+export interface CommonOptions {
+  /** In order of preference; those that the credentials given cannot serve are left out. Default: all, certificates first. */
+  readonly cipherSuites?: readonly CipherSuiteName[];
+  /** For ECDHE, in order of preference. Default: x25519, secp256r1, secp384r1. */
+  readonly groups?: readonly GroupName[];
+  /** Made and accepted, in order of preference. Default: all. */
+  readonly signatureSchemes?: readonly SignatureSchemeName[];
+  /** Our own: DER, leaf first, and the leaf's private key (EC P-256 or P-384, RSA, Ed25519). Default: none. */
+  readonly certificate?: CertificateCredential;
+  /**
+   * Path MTU in bytes, IP and UDP headers included: datagrams are at most 48 bytes shorter. Default 1280, range
+   * 128–65535. Too high: datagrams are fragmented by IP, or lost; too low: large flights in many datagrams.
+   */
+  readonly mtuBytes?: number;
+  /** First retransmission timeout in ms; doubles with each. Default 1000 (RFC 6347 §4.2.4.1). Low: needless repeats. */
+  readonly initialRetransmitMs?: number;
+  /** Where the doubling ends, in ms. Default 60,000. */
+  readonly maxRetransmitMs?: number;
+  /** How many times one flight is sent again. Default 7. */
+  readonly maxRetransmissions?: number;
+  /** A handshake not complete after this many ms is given up. Default 60,000. High: stalled handshakes hold memory. */
+  readonly handshakeTimeoutMs?: number;
+  /** Bytes of unprocessed handshake messages held, and so the longest message taken. Default 8192. */
+  readonly maxReassemblyBytes?: number;
+  /** Bytes of records held that arrive before their keys, or data before Finished. Default 4096. */
+  readonly maxEarlyRecordBytes?: number;
+  /** Refuse peers without RFC 7627. Default false. */
+  readonly requireExtendedMasterSecret?: boolean;
+  /** A cryptographic source. Default: that of node:crypto. */
+  readonly random?: (size: number) => Uint8Array;
+}
+
+export interface ClientOptions extends CommonOptions {
+  /** Offered with the PSK suites. Identity at most 65,535 bytes, key 1–65,535. Default: none. */
+  readonly psk?: { readonly identity: Uint8Array; readonly key: Uint8Array };
+  /** Sent as server_name (RFC 6066 §3): a DNS name, no address literal. Default: not sent. */
+  readonly serverName?: string;
+}
+
+export interface ServerOptions extends CommonOptions {
+  /** Take PSK suites, and ask for keys by `need-psk`. Default false. */
+  readonly pskEnabled?: boolean;
+  /** psk_identity_hint (RFC 4279 §5.2). Default: none. */
+  readonly pskIdentityHint?: Uint8Array;
+  /** With the certificate suites: whether the client is asked for a certificate, and may decline. Default none. */
+  readonly clientCertificate?: "none" | "request" | "require";
+  /** Distinguished names (DER) sent in CertificateRequest. Default: none, any authority. */
+  readonly certificateAuthorities?: readonly Uint8Array[];
+  /** Cookies are taken for one to two of these, in ms. Default 30,000. Low: slow clients never get in. */
+  readonly cookieLifetimeMs?: number;
+}
+
+export interface CertificateCredential {
+  readonly chain: readonly Uint8Array[];
+  readonly privateKey: KeyObject;
+}
+
+export type ResolvedClientOptions = ClientOptions & Required<Defaults>;
+export type ResolvedServerOptions = ServerOptions & Required<Defaults> & Required<ServerDefaults>;
+
+type Defaults = Omit<CommonOptions, "certificate">;
+type ServerDefaults = Pick<
+  ServerOptions,
+  "pskEnabled" | "clientCertificate" | "certificateAuthorities" | "cookieLifetimeMs"
+>;
+
+/** All defaults. */
+export const DTLS_DEFAULTS: Required<Defaults> & Required<ServerDefaults> = {
+  cipherSuites: Object.keys(CIPHER_SUITES) as CipherSuiteName[],
+  groups: ["x25519", "secp256r1", "secp384r1"],
+  signatureSchemes: [
+    "ecdsa_secp256r1_sha256",
+    "ecdsa_secp384r1_sha384",
+    "ed25519",
+    "rsa_pss_rsae_sha256",
+    "rsa_pkcs1_sha256",
+  ],
+  mtuBytes: 1280,
+  initialRetransmitMs: 1000,
+  maxRetransmitMs: 60_000,
+  maxRetransmissions: 7,
+  handshakeTimeoutMs: 60_000,
+  maxReassemblyBytes: 8192,
+  maxEarlyRecordBytes: 4096,
+  requireExtendedMasterSecret: false,
+  random: (size) => randomBytes(size),
+  pskEnabled: false,
+  clientCertificate: "none",
+  certificateAuthorities: [],
+  cookieLifetimeMs: 30_000,
+};
+
+/** IPv6 and UDP headers: what a datagram must be shorter than the path MTU. */
+export const IP_UDP_HEADER_BYTES = 48;
+
+/** @throws DtlsError DTLS_BAD_OPTION */
+export function resolveClientOptions(options: ClientOptions): ResolvedClientOptions {
+  const resolved = { ...DTLS_DEFAULTS, ...options };
+  checkCommon(resolved);
+  const psk = resolved.psk;
+  if (psk !== undefined && (psk.key.length === 0 || psk.key.length > 0xffff || psk.identity.length > 0xffff)) {
+    throw new DtlsError("DTLS_BAD_OPTION", "psk: a key of 1 to 65535 bytes, an identity of at most 65535");
+  }
+  return resolved;
+}
+
+/** @throws DtlsError DTLS_BAD_OPTION */
+export function resolveServerOptions(options: ServerOptions): ResolvedServerOptions {
+  const resolved = { ...DTLS_DEFAULTS, ...options };
+  checkCommon(resolved);
+  if (!resolved.pskEnabled && resolved.certificate === undefined) {
+    throw new DtlsError("DTLS_BAD_OPTION", "a server needs a certificate, pskEnabled, or both");
+  }
+  if (!(resolved.cookieLifetimeMs > 0)) throw new DtlsError("DTLS_BAD_OPTION", "cookieLifetimeMs: above 0");
+  return resolved;
+}
+
+function checkCommon(options: Required<Defaults> & Pick<CommonOptions, "certificate">): void {
+  if (!(options.mtuBytes >= 128 && options.mtuBytes <= 65_535)) {
+    throw new DtlsError("DTLS_BAD_OPTION", "mtuBytes: 128 to 65535");
+  }
+  for (const name of ["initialRetransmitMs", "maxRetransmitMs", "handshakeTimeoutMs", "maxReassemblyBytes"] as const) {
+    if (!(options[name] > 0)) throw new DtlsError("DTLS_BAD_OPTION", `${name}: above 0`);
+  }
+  if (options.certificate !== undefined && options.certificate.chain.length === 0) {
+    throw new DtlsError("DTLS_BAD_OPTION", "certificate: the chain is empty");
+  }
+}
