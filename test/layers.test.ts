@@ -43,7 +43,8 @@ function filesBelow(folder: string): string[] {
 }
 
 function importsOf(text: string): string[] {
-  const pattern = /(?:^|\n)\s*(?:import|export)\b[^;'"]*?(?:from\s*)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']/g;
+  const pattern =
+    /(?:^|\n)\s*(?:import|export)\s*(?:[\w*{}\s,$]+?\s+from\s*)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']/g;
   return [...text.matchAll(pattern)].flatMap((match) => match[1] ?? match[2] ?? []);
 }
 
@@ -86,9 +87,8 @@ test("the layer table catches each kind of fault", (t) => {
   t.regex(faultOf(join(source, "server", "x.ts"), "#cli/index.js") ?? "", /may not import cli/);
   t.regex(faultOf(join(source, "nowhere", "x.ts"), "node:fs") ?? "", /not in the table/);
   t.is(faultOf(file, "../crypto/aead.js"), undefined);
-  t.deepEqual(importsOf('import { a } from "#x/index.js";\nexport * from "./y.js";\nawait import("z");'), [
-    "#x/index.js",
-    "./y.js",
-    "z",
-  ]);
+  t.deepEqual(
+    importsOf('import { a } from "#x/index.js";\nexport * from "./y.js";\nawait import("z");\nexport const b = "w";'),
+    ["#x/index.js", "./y.js", "z"],
+  );
 });

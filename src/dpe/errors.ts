@@ -1,0 +1,18 @@
+/** An error of the DPE operations. `code` is API; the sentence is not. */
+export class DpeError extends Error {
+  override readonly name = "DpeError";
+  readonly code: DpeErrorCode;
+
+  constructor(code: DpeErrorCode, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+export type DpeErrorCode =
+  | "DPE_BAD_ENDPOINT_NAME"
+  | "DPE_BAD_REQUEST"
+  | "DPE_LIFETIME_OUT_OF_RANGE"
+  | "DPE_NAME_TAKEN"
+  | "DPE_TOO_MANY_REGISTRATIONS"
+  | "DPE_UNKNOWN_REGISTRATION";
