@@ -1,0 +1,47 @@
+import type { Message } from "../wire/message.js";
+import type { Options } from "../wire/options.js";
+import type { Peer, RecentMessage } from "./peer.js";
+
+/**
+ * A request that a peer sent, until it is answered. Token, options and payload are views of the datagram that carried it.
+ */
+export class IncomingRequest {
+  readonly peer: Peer;
+  readonly code: number;
+  readonly options: Options;
+  readonly payload: Uint8Array;
+  readonly token: Uint8Array;
+  readonly messageId: number;
+  readonly isConfirmable: boolean;
+  /** When it arrived, ms. */
+  readonly receivedAt: number;
+
+  /** The endpoint's own: whether an Acknowledgement or a response went out. */
+  progress: "received" | "acknowledged" | "answered" = "received";
+  /** The endpoint's own: what a duplicate is answered with. */
+  readonly recent: RecentMessage;
+
+  constructor(
+    peer: Peer,
+    message: Message,
+    options: Options,
+    isConfirmable: boolean,
+    recent: RecentMessage,
+    now: number,
+  ) {
+    this.peer = peer;
+    this.code = message.code;
+    this.options = options;
+    this.payload = message.payload;
+    this.token = message.token;
+    this.messageId = message.messageId;
+    this.isConfirmable = isConfirmable;
+    this.recent = recent;
+    this.receivedAt = now;
+  }
+
+  /** Whether the client asks to be told of changes (RFC 7641 §2: Observe 0). */
+  get isObserve(): boolean {
+    return this.options.observe === 0;
+  }
+}

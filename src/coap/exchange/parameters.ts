@@ -1,0 +1,63 @@
+/** Transmission parameters (RFC 7252 §4.8). Times are ms. */
+export interface TransmissionParameters {
+  /** Default 2000. Lower than the round-trip time floods a slow network with retransmissions. */
+  readonly ackTimeoutMs: number;
+  /** Default 1.5; at least 1, which synchronizes retransmissions of many senders. */
+  readonly ackRandomFactor: number;
+  /** Default 4 retransmissions after the first transmission. */
+  readonly maxRetransmit: number;
+  /** Default 1: simultaneous outstanding interactions toward one peer; the rest waits in a queue. */
+  readonly nstart: number;
+  /** Default 500: how long the application may take before a Confirmable request gets an empty Acknowledgement. */
+  readonly separateResponseDelayMs: number;
+}
+
+export const DEFAULT_TRANSMISSION_PARAMETERS: TransmissionParameters = {
+  ackTimeoutMs: 2000,
+  ackRandomFactor: 1.5,
+  maxRetransmit: 4,
+  nstart: 1,
+  separateResponseDelayMs: 500,
+};
+
+/** The longest time a datagram is expected to take from sender to receiver (RFC 7252 §4.8.2). */
+export const MAX_LATENCY_MS = 100_000;
+
+/** Times derived from the parameters (RFC 7252 §4.8.2). */
+export interface DerivedTimes {
+  readonly maxTransmitSpanMs: number;
+  readonly maxTransmitWaitMs: number;
+  readonly exchangeLifetimeMs: number;
+  readonly nonLifetimeMs: number;
+}
+
+export function derivedTimes(parameters: TransmissionParameters): DerivedTimes {
+  const { ackTimeoutMs, ackRandomFactor, maxRetransmit } = parameters;
+  const maxTransmitSpanMs = ackTimeoutMs * (2 ** maxRetransmit - 1) * ackRandomFactor;
+  const processingDelayMs = ackTimeoutMs;
+  return {
+    maxTransmitSpanMs,
+    maxTransmitWaitMs: ackTimeoutMs * (2 ** (maxRetransmit + 1) - 1) * ackRandomFactor,
+    exchangeLifetimeMs: maxTransmitSpanMs + 2 * MAX_LATENCY_MS + processingDelayMs,
+    nonLifetimeMs: maxTransmitSpanMs + MAX_LATENCY_MS,
+  };
+}
+
+/** What one endpoint keeps at most, whatever its peers send. */
+export interface EndpointLimits {
+  /** Default 64 received messages remembered per peer against duplicates; the oldest is forgotten first. */
+  readonly maxRecentMessagesPerPeer: number;
+  /** Default 64 requests waiting for NSTART per peer; more fail with COAP_LIMIT_REACHED. */
+  readonly maxQueuedRequestsPerPeer: number;
+  /** Default 32 observations that one peer may hold on us; further ones get a plain response. */
+  readonly maxObservationsPerPeer: number;
+  /** Default 100,000 observations in all. */
+  readonly maxObservations: number;
+}
+
+export const DEFAULT_ENDPOINT_LIMITS: EndpointLimits = {
+  maxRecentMessagesPerPeer: 64,
+  maxQueuedRequestsPerPeer: 64,
+  maxObservationsPerPeer: 32,
+  maxObservations: 100_000,
+};

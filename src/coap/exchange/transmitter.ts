@@ -1,0 +1,96 @@
+import type { EndpointCore } from "./core.js";
+import type { Peer } from "./peer.js";
+import { type Timed, TimerHeap } from "./timer-heap.js";
+
+/** Reliable transmission of Confirmable messages (RFC 7252 §4.2): back-off, and the end by answer or by time-out. */
+export class Transmitter {
+  readonly #core: EndpointCore;
+  readonly #timers = new TimerHeap<Transmission>();
+
+  constructor(core: EndpointCore) {
+    this.#core = core;
+  }
+
+  /** Sends a Confirmable message until `finish` is called for its messageId or the transmissions are used up. */
+  send(peer: Peer, messageId: number, bytes: Uint8Array, owner: TransmissionOwner, now: number): Transmission {
+    const transmission: Transmission = {
+      peer,
+      messageId,
+      bytes,
+      owner,
+      timeoutMs: this.#initialTimeoutMs(),
+      retransmissions: 0,
+      timerAt: undefined,
+    };
+    peer.transmissions ??= new Map();
+    peer.transmissions.set(messageId, transmission);
+    this.#core.emit({ type: "datagram", peer, bytes });
+    this.#timers.schedule(transmission, now + transmission.timeoutMs);
+    return transmission;
+  }
+
+  /**
+   * The message was acknowledged, reset or given up: no further transmission. Returns it; undefined when there is none, or
+   * it is not `owner`'s where that is given.
+   */
+  finish(peer: Peer, messageId: number, owner?: TransmissionOwner): Transmission | undefined {
+    const transmission = peer.transmissions?.get(messageId);
+    if (transmission === undefined || (owner !== undefined && transmission.owner !== owner)) return undefined;
+    peer.transmissions?.delete(messageId);
+    if (peer.transmissions?.size === 0) peer.transmissions = undefined;
+    transmission.timerAt = undefined;
+    return transmission;
+  }
+
+  nextTimeout(): number | undefined {
+    return this.#timers.next();
+  }
+
+  handleTimeout(now: number): void {
+    for (let due = this.#timers.take(now); due !== undefined; due = this.#timers.take(now)) {
+      if (due.retransmissions >= this.#core.parameters.maxRetransmit) {
+        this.finish(due.peer, due.messageId);
+        due.owner.onTransmissionTimeout(now);
+        continue;
+      }
+      due.retransmissions++;
+      due.timeoutMs *= 2;
+      const replacement = due.owner.onRetransmission?.();
+      if (replacement !== undefined) this.#replace(due, replacement);
+      this.#core.emit({ type: "datagram", peer: due.peer, bytes: due.bytes });
+      this.#timers.schedule(due, now + due.timeoutMs);
+    }
+  }
+
+  /** Differs from a new transmission: back-off and count go on (RFC 7641 §4.5.2). */
+  #replace(transmission: Transmission, replacement: { readonly messageId: number; readonly bytes: Uint8Array }): void {
+    transmission.peer.transmissions?.delete(transmission.messageId);
+    transmission.messageId = replacement.messageId;
+    transmission.bytes = replacement.bytes;
+    transmission.peer.transmissions?.set(transmission.messageId, transmission);
+  }
+
+  #initialTimeoutMs(): number {
+    const { ackTimeoutMs, ackRandomFactor } = this.#core.parameters;
+    const [high = 0, low = 0] = this.#core.random(2);
+    return ackTimeoutMs * (1 + (ackRandomFactor - 1) * ((high * 256 + low) / 0xffff));
+  }
+}
+
+export interface Transmission extends Timed {
+  readonly peer: Peer;
+  messageId: number;
+  bytes: Uint8Array;
+  readonly owner: TransmissionOwner;
+  timeoutMs: number;
+  retransmissions: number;
+}
+
+/** Who sent a Confirmable message and is told how that ended. */
+export interface TransmissionOwner {
+  onAcknowledgement(now: number): void;
+  onReset(now: number): void;
+  onTransmissionTimeout(now: number): void;
+  /** Newer content to send in place of the old. */
+  onRetransmission?(): { readonly messageId: number; readonly bytes: Uint8Array } | undefined;
+}

@@ -1,0 +1,26 @@
+export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
+export type { EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
+export { emptyResponse, Endpoint, type EndpointCounters, type EndpointOptions } from "./exchange/endpoint.js";
+export type { IncomingRequest } from "./exchange/incoming-request.js";
+export { NO_PAYLOAD, type RequestMessage, type ResponseMessage } from "./exchange/messages.js";
+export {
+  DEFAULT_ENDPOINT_LIMITS,
+  DEFAULT_TRANSMISSION_PARAMETERS,
+  derivedTimes,
+  type EndpointLimits,
+  type TransmissionParameters,
+} from "./exchange/parameters.js";
+export type { Peer } from "./exchange/peer.js";
+export { type Exchange, getRequest } from "./exchange/requester.js";
+export { type Block, BLOCK_SIZES_BYTES, decodeBlock, encodeBlock } from "./wire/block.js";
+export { CODE, formatCode, isRequestCode, isSuccessCode, type Method, methodName, METHODS } from "./wire/code.js";
+export { decodeMessage, encodeMessage, type Message, MESSAGE_TYPE, type MessageType } from "./wire/message.js";
+export {
+  isCritical,
+  isUnsafe,
+  OPTION,
+  type OptionFormat,
+  type OptionRegistry,
+  optionRegistry,
+} from "./wire/option-registry.js";
+export { decodeUint, encodeUint, type Option, Options } from "./wire/options.js";

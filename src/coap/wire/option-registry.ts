@@ -1,0 +1,98 @@
+/** CoAP option numbers (RFC 7252 §5.10, RFC 7641, RFC 7959, RFC 7967, RFC 8613, RFC 8768, RFC 9175). */
+export const OPTION = {
+  IfMatch: 1,
+  UriHost: 3,
+  ETag: 4,
+  IfNoneMatch: 5,
+  Observe: 6,
+  UriPort: 7,
+  LocationPath: 8,
+  UriPath: 11,
+  ContentFormat: 12,
+  MaxAge: 14,
+  UriQuery: 15,
+  HopLimit: 16,
+  Accept: 17,
+  LocationQuery: 20,
+  Block2: 23,
+  Block1: 27,
+  Size2: 28,
+  ProxyUri: 35,
+  ProxyScheme: 39,
+  Size1: 60,
+  Echo: 252,
+  NoResponse: 258,
+  RequestTag: 292,
+} as const;
+
+/** What a registry says of one option. Lengths are bytes. */
+export interface OptionFormat {
+  readonly number: number;
+  readonly name: string;
+  readonly format: "empty" | "opaque" | "uint" | "string";
+  readonly minLength: number;
+  readonly maxLength: number;
+  readonly isRepeatable?: boolean;
+}
+
+export type OptionRegistry = ReadonlyMap<number, OptionFormat>;
+
+/** The registry of the RFCs, with the application's own options added. */
+export function optionRegistry(extensions: readonly OptionFormat[] = []): OptionRegistry {
+  return new Map([...RFC_OPTIONS, ...extensions].map((option) => [option.number, option]));
+}
+
+/** RFC 7252 §5.4.6: odd numbers are critical. */
+export function isCritical(number: number): boolean {
+  return (number & 1) === 1;
+}
+
+/** RFC 7252 §5.4.6: bit 1 set is unsafe to forward for a proxy that does not know the option. */
+export function isUnsafe(number: number): boolean {
+  return (number & 2) === 2;
+}
+
+/** RFC 7252 §5.4.6: a safe-to-forward option with bits 2–4 all set is no part of the cache key. */
+export function isNoCacheKey(number: number): boolean {
+  return (number & 0x1e) === 0x1c;
+}
+
+const RFC_OPTIONS: readonly OptionFormat[] = [
+  { number: OPTION.IfMatch, name: "If-Match", format: "opaque", minLength: 0, maxLength: 8, isRepeatable: true },
+  { number: OPTION.UriHost, name: "Uri-Host", format: "string", minLength: 1, maxLength: 255 },
+  { number: OPTION.ETag, name: "ETag", format: "opaque", minLength: 1, maxLength: 8, isRepeatable: true },
+  { number: OPTION.IfNoneMatch, name: "If-None-Match", format: "empty", minLength: 0, maxLength: 0 },
+  { number: OPTION.Observe, name: "Observe", format: "uint", minLength: 0, maxLength: 3 },
+  { number: OPTION.UriPort, name: "Uri-Port", format: "uint", minLength: 0, maxLength: 2 },
+  {
+    number: OPTION.LocationPath,
+    name: "Location-Path",
+    format: "string",
+    minLength: 0,
+    maxLength: 255,
+    isRepeatable: true,
+  },
+  { number: OPTION.UriPath, name: "Uri-Path", format: "string", minLength: 0, maxLength: 255, isRepeatable: true },
+  { number: OPTION.ContentFormat, name: "Content-Format", format: "uint", minLength: 0, maxLength: 2 },
+  { number: OPTION.MaxAge, name: "Max-Age", format: "uint", minLength: 0, maxLength: 4 },
+  { number: OPTION.UriQuery, name: "Uri-Query", format: "string", minLength: 0, maxLength: 255, isRepeatable: true },
+  { number: OPTION.HopLimit, name: "Hop-Limit", format: "uint", minLength: 1, maxLength: 1 },
+  { number: OPTION.Accept, name: "Accept", format: "uint", minLength: 0, maxLength: 2 },
+  {
+    number: OPTION.LocationQuery,
+    name: "Location-Query",
+    format: "string",
+    minLength: 0,
+    maxLength: 255,
+    isRepeatable: true,
+  },
+  { number: OPTION.Block2, name: "Block2", format: "uint", minLength: 0, maxLength: 3 },
+  { number: OPTION.Block1, name: "Block1", format: "uint", minLength: 0, maxLength: 3 },
+  { number: OPTION.Size2, name: "Size2", format: "uint", minLength: 0, maxLength: 4 },
+  { number: OPTION.ProxyUri, name: "Proxy-Uri", format: "string", minLength: 1, maxLength: 1034 },
+  { number: OPTION.ProxyScheme, name: "Proxy-Scheme", format: "string", minLength: 1, maxLength: 255 },
+  { number: OPTION.Size1, name: "Size1", format: "uint", minLength: 0, maxLength: 4 },
+  { number: OPTION.Echo, name: "Echo", format: "opaque", minLength: 1, maxLength: 40 },
+  { number: OPTION.NoResponse, name: "No-Response", format: "uint", minLength: 0, maxLength: 1 },
+  { number: OPTION.RequestTag, name: "Request-Tag", format: "opaque", minLength: 0, maxLength: 8, isRepeatable: true },
+];
