@@ -1,3 +1,15 @@
+export {
+  BlockwiseServer,
+  type BlockwiseInput,
+  type BlockwiseServerOptions,
+  DEFAULT_BLOCKWISE_SERVER_OPTIONS,
+} from "./blockwise/blockwise-server.js";
+export {
+  BlockwiseTransfer,
+  type BlockwiseTransferOptions,
+  DEFAULT_BLOCKWISE_TRANSFER_OPTIONS,
+} from "./blockwise/blockwise-transfer.js";
+export { decodeLinks, encodeLinks, type Link } from "./link-format.js";
 export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
 export type { EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
 export { emptyResponse, Endpoint, type EndpointCounters, type EndpointOptions } from "./exchange/endpoint.js";

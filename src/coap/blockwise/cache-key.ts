@@ -1,0 +1,19 @@
+import { isNoCacheKey, OPTION } from "../wire/option-registry.js";
+import type { Options } from "../wire/options.js";
+
+/**
+ * What tells one block-wise operation from another of the same peer: the method and all options of the cache key (RFC
+ * 7252 §5.6) but Block1 and Block2 (RFC 7959 §2.4, §2.5), with Request-Tag (RFC 9175 §3.3). Never the token: a client may
+ * change it with each block. `ignored` names options that differ from block to block by design, such as credentials.
+ */
+export function operationKey(code: number, options: Options, ignored: ReadonlySet<number>): string {
+  let key = String(code);
+  for (const { number, value } of options) {
+    if (PER_MESSAGE.has(number) || ignored.has(number) || isNoCacheKey(number)) continue;
+    key += `\n${number}:`;
+    for (const byte of value) key += String.fromCharCode(byte);
+  }
+  return key;
+}
+
+const PER_MESSAGE: ReadonlySet<number> = new Set([OPTION.Block1, OPTION.Block2, OPTION.Observe]);
