@@ -1,29 +1,540 @@
-import type {
-  AssociationCounters,
-  AssociationOutput,
-  AssociationState,
-  CertificateVerdict,
-  PeerInfo,
+import {
+  type AssociationCounters,
+  type AssociationOutput,
+  type AssociationState,
+  type CertificateVerdict,
+  type ClosingAlert,
+  type DropReason,
+  type PeerInfo,
 } from "./association-output.js";
-import type { ClientOptions } from "./options.js";
-import type { AlertDescription } from "./wire/alert.js";
+import { alertOfError, DtlsError } from "./errors.js";
+import { ClientHandshake } from "./handshake/client-handshake.js";
+import { type Flight, packFlight } from "./handshake/flight.js";
+import { HandshakeDriver, type HandshakeOutput } from "./handshake/handshake-driver.js";
+import { ServerHandshake } from "./handshake/server-handshake.js";
+import {
+  type ClientOptions,
+  IP_UDP_HEADER_BYTES,
+  resolveClientOptions,
+  type ResolvedClientOptions,
+  type ResolvedServerOptions,
+} from "./options.js";
+import { RecordLayer } from "./record-layer.js";
+import { type AlertDescription, type AlertLevel, decodeAlert, encodeAlert } from "./wire/alert.js";
+import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello-start.js";
+import {
+  decodeHandshakeFragment,
+  HANDSHAKE_HEADER_BYTES,
+  HANDSHAKE_TYPES,
+  type HandshakeFragment,
+} from "./wire/handshake-header.js";
+import {
+  CONTENT_TYPES,
+  decodeRecordHeader,
+  DTLS_1_2,
+  encodeRecordHeader,
+  RECORD_HEADER_BYTES,
+  type RecordHeader,
+} from "./wire/record.js";
+import { VERIFY_DATA_BYTES } from "./wire/finished.js";
+import { EarlyRecords } from "./early-records.js";
 
-export declare class Association {
-  private constructor();
-  static connect(options: ClientOptions, now: number): Association;
-  get state(): AssociationState;
-  get peer(): PeerInfo | undefined;
-  get counters(): AssociationCounters;
-  get maxDataBytes(): number;
-  poll(): AssociationOutput | undefined;
-  nextTimeout(): number | undefined;
-  handleDatagram(datagram: Uint8Array, now: number): void;
-  handleTimeout(now: number): void;
-  send(data: Uint8Array): void;
-  close(): void;
-  abort(alert: AlertDescription, reason: string): void;
-  answerPsk(identity: Uint8Array, key: Uint8Array | undefined, now: number): void;
-  answerPeerCertificate(verdict: CertificateVerdict, now: number): void;
-  /** Whether the datagram begins with the very ClientHello (by its random) that this association was made for. */
-  beganWith(datagram: Uint8Array): boolean;
+/**
+ * One DTLS 1.2 association (RFC 6347), of either role, without I/O: datagrams, the time and answers go in, outputs come
+ * out by `poll`. Times are milliseconds of the caller's monotonic clock. After any call, poll until undefined, and ask
+ * `nextTimeout` anew.
+ *
+ * What the network sends never throws: what is not authentic is dropped and counted; what breaks the protocol ends this
+ * association with an alert and a last output `closed`.
+ */
+export class Association {
+  readonly #role: "client" | "server";
+  readonly #options: ResolvedClientOptions | ResolvedServerOptions;
+  readonly #records: RecordLayer;
+  /** Only during the handshake. */
+  #handshake: HandshakeState | undefined;
+  /** Server: our last flight, until data show that the client has it. */
+  #finalFlight: FinalFlight | undefined;
+  #peer: PeerInfo | undefined;
+  #isClosed = false;
+  #outputs: AssociationOutput[] = NO_OUTPUTS;
+  #outputHead = 0;
+  /** Server: the random of the ClientHello this began with. */
+  readonly #clientRandom: Uint8Array | undefined;
+
+  #recordsIn = 0;
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #retransmissions = 0;
+  #dropped: Partial<Record<DropReason, number>> | undefined;
+
+  private constructor(
+    options: ResolvedClientOptions | ResolvedServerOptions,
+    driver: HandshakeDriver,
+    start: ClientHelloStart | undefined,
+  ) {
+    this.#role = start === undefined ? "client" : "server";
+    this.#options = options;
+    this.#clientRandom = start?.parameters.random.slice();
+    this.#records = new RecordLayer(start?.recordSequenceNumber);
+    this.#handshake = { driver, early: new EarlyRecords(options.maxEarlyRecordBytes) };
+  }
+
+  /**
+   * A client. The first ClientHello is among the outputs.
+   * @throws DtlsError DTLS_BAD_OPTION
+   */
+  static connect(options: ClientOptions, now: number): Association {
+    const resolved = resolveClientOptions(options);
+    const driver = new HandshakeDriver(new ClientHandshake(resolved), resolved, 0, now);
+    const association = new Association(resolved, driver, undefined);
+    driver.start(now);
+    association.#drainHandshake(now);
+    return association;
+  }
+
+  /** A server's side, for ServerGate: `start` is that of `datagram`, and its cookie has been verified. */
+  static accept(
+    options: ResolvedServerOptions,
+    start: ClientHelloStart,
+    datagram: Uint8Array,
+    now: number,
+  ): Association {
+    const driver = new HandshakeDriver(new ServerHandshake(options), options, start.messageSeq, now);
+    const association = new Association(options, driver, start);
+    association.handleDatagram(datagram, now);
+    return association;
+  }
+
+  /** `closing`: the last outputs are still to be polled. */
+  get state(): AssociationState {
+    if (this.#isClosed) return this.#outputs.length > 0 ? "closing" : "closed";
+    return this.#handshake === undefined ? "connected" : "handshaking";
+  }
+
+  /** Known once connected. */
+  get peer(): PeerInfo | undefined {
+    return this.#peer;
+  }
+
+  get counters(): AssociationCounters {
+    return {
+      recordsIn: this.#recordsIn,
+      recordsOut: this.#records.sealedRecords,
+      bytesIn: this.#bytesIn,
+      bytesOut: this.#bytesOut,
+      retransmissions: this.#retransmissions,
+      dropped: { ...this.#dropped },
+    };
+  }
+
+  /** The most that `send` takes at once. */
+  get maxDataBytes(): number {
+    return this.#options.mtuBytes - IP_UDP_HEADER_BYTES - this.#records.overheadBytes(1);
+  }
+
+  poll(): AssociationOutput | undefined {
+    const output = this.#outputs[this.#outputHead];
+    if (output === undefined) return undefined;
+    this.#outputHead++;
+    if (this.#outputHead === this.#outputs.length) {
+      this.#outputs = NO_OUTPUTS;
+      this.#outputHead = 0;
+    }
+    return output;
+  }
+
+  /** Absolute time of the next `handleTimeout`; undefined when none is needed. */
+  nextTimeout(): number | undefined {
+    return this.#handshake?.driver.nextTimeout();
+  }
+
+  handleTimeout(now: number): void {
+    const handshake = this.#handshake;
+    if (handshake === undefined) return;
+    this.#guard(() => {
+      handshake.driver.handleTimeout(now);
+    });
+    this.#drainHandshake(now);
+  }
+
+  /** Never throws. The bytes are read only during the call. */
+  handleDatagram(datagram: Uint8Array, now: number): void {
+    this.#bytesIn += datagram.length;
+    let offset = 0;
+    while (offset < datagram.length) {
+      if (this.#isClosed) {
+        this.#drop("closed");
+        return;
+      }
+      const header = decodeRecordHeader(datagram, offset);
+      if ("drop" in header) {
+        this.#drop(header.drop);
+        if (header.skipBytes === undefined) return;
+        offset += header.skipBytes;
+        continue;
+      }
+      const start = offset + RECORD_HEADER_BYTES;
+      offset = start + header.length;
+      this.#recordsIn++;
+      this.#handleRecord(header, datagram.subarray(start, offset), now);
+    }
+  }
+
+  /**
+   * One record of application data. The bytes are read only during the call.
+   * @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_MESSAGE_TOO_LARGE (see `maxDataBytes`),
+   *   DTLS_SEQUENCE_EXHAUSTED, which also closes the association
+   */
+  send(data: Uint8Array): void {
+    if (this.#isClosed) throw new DtlsError("DTLS_CLOSED");
+    if (this.#handshake !== undefined) throw new DtlsError("DTLS_NOT_CONNECTED");
+    if (data.length > this.maxDataBytes) {
+      throw new DtlsError(
+        "DTLS_MESSAGE_TOO_LARGE",
+        `${String(data.length)} bytes, at most ${String(this.maxDataBytes)}`,
+      );
+    }
+    try {
+      this.#emitDatagram(this.#records.seal(1, CONTENT_TYPES.applicationData, data));
+    } catch (error) {
+      if (error instanceof DtlsError) this.#end(error, undefined);
+      throw error;
+    }
+  }
+
+  /** In order: close_notify, and no data either way from now on. During the handshake, user_canceled before it. */
+  close(): void {
+    if (this.#isClosed) return;
+    if (this.#handshake !== undefined) this.#sendAlert("warning", "user_canceled");
+    this.#sendAlert("warning", "close_notify");
+    this.#end(undefined, { sent: true, received: false, level: "warning", description: "close_notify" });
+  }
+
+  /** At once, by a fatal alert. `reason` goes into the error of `closed`. */
+  abort(alert: AlertDescription, reason: string): void {
+    if (!this.#isClosed) this.#fail(new DtlsError("DTLS_ABORTED", reason), alert);
+  }
+
+  /**
+   * Answers `need-psk`; undefined when there is no such identity. An answer that is late, repeated, or to no question has
+   * no effect. The key is read only during the call.
+   */
+  answerPsk(identity: Uint8Array, key: Uint8Array | undefined, now: number): void {
+    const handshake = this.#handshake;
+    if (handshake === undefined) return;
+    this.#guard(() => {
+      handshake.driver.answerPsk(identity, key, now);
+    });
+    this.#drainHandshake(now);
+  }
+
+  /** Answers `need-peer-certificate-verification`; late, repeated or unasked answers have no effect. */
+  answerPeerCertificate(verdict: CertificateVerdict, now: number): void {
+    const handshake = this.#handshake;
+    if (handshake === undefined || !handshake.isAwaitingVerdict) return;
+    handshake.isAwaitingVerdict = false;
+    if (!verdict.ok) {
+      this.#fail(new DtlsError("DTLS_CERTIFICATE_REFUSED", verdict.reason), verdict.alert);
+      return;
+    }
+    this.#guard(() => {
+      handshake.driver.answerPeerCertificate(verdict, now);
+    });
+    this.#drainHandshake(now);
+  }
+
+  /**
+   * Server: whether `datagram` begins with the very ClientHello, by its random, that this association began with. Then
+   * it is a repetition, and no reason for a new association.
+   */
+  beganWith(datagram: Uint8Array): boolean {
+    if (this.#clientRandom === undefined) return false;
+    const start = readClientHelloStart(datagram);
+    return !("drop" in start) && Buffer.compare(start.parameters.random, this.#clientRandom) === 0;
+  }
+
+  #handleRecord(header: RecordHeader, fragment: Uint8Array, now: number): void {
+    switch (header.epoch) {
+      case 0:
+        this.#handlePlaintext(header, fragment, now);
+        return;
+      case 1:
+        if (header.version !== DTLS_1_2) this.#drop("wrong-version");
+        else if (this.#records.hasKeys) this.#handleProtected(header, fragment, now);
+        else this.#holdEarly(header, fragment);
+        return;
+      default:
+        this.#drop("unexpected-epoch");
+    }
+  }
+
+  /** Epoch 0 counts only during the handshake, and never carries data. */
+  #handlePlaintext(header: RecordHeader, fragment: Uint8Array, now: number): void {
+    const handshake = this.#handshake;
+    if (handshake === undefined) {
+      this.#drop("plaintext-not-allowed");
+      return;
+    }
+    switch (header.type) {
+      case CONTENT_TYPES.handshake:
+        this.#handleHandshake(handshake, fragment, 0, now);
+        return;
+      case CONTENT_TYPES.changeCipherSpec: {
+        const isValid = fragment.length === 1 && fragment[0] === 1;
+        this.#guard(() => {
+          this.#drop(isValid ? handshake.driver.handleChangeCipherSpec(now) : "unexpected-change-cipher-spec");
+        });
+        this.#drainHandshake(now);
+        return;
+      }
+      case CONTENT_TYPES.alert:
+        // Once the peer has changed to epoch 1, so have its alerts.
+        if (handshake.driver.hasPeerChangedCipherSpec) this.#drop("ignored-alert");
+        else this.#handleAlert(fragment);
+        return;
+      case CONTENT_TYPES.applicationData:
+        this.#drop("plaintext-not-allowed");
+    }
+  }
+
+  #handleProtected(header: RecordHeader, fragment: Uint8Array, now: number): void {
+    const plaintext = this.#records.open(header, fragment);
+    if (typeof plaintext === "string") {
+      this.#drop(plaintext);
+      if (plaintext === "bad-mac") this.#suspectFinished(header, fragment);
+      return;
+    }
+    switch (header.type) {
+      case CONTENT_TYPES.applicationData:
+        this.#handleData(plaintext);
+        return;
+      case CONTENT_TYPES.handshake:
+        if (this.#handshake === undefined) this.#handleLateHandshake(plaintext);
+        else this.#handleHandshake(this.#handshake, plaintext, 1, now);
+        return;
+      case CONTENT_TYPES.alert:
+        this.#handleAlert(plaintext);
+        return;
+      case CONTENT_TYPES.changeCipherSpec:
+        this.#drop("unexpected-change-cipher-spec");
+    }
+  }
+
+  #holdEarly(header: RecordHeader, fragment: Uint8Array): void {
+    if (this.#handshake === undefined) {
+      this.#drop("unexpected-epoch");
+      return;
+    }
+    const record = new Uint8Array(RECORD_HEADER_BYTES + fragment.length);
+    encodeRecordHeader(header, record);
+    record.set(fragment, RECORD_HEADER_BYTES);
+    if (!this.#handshake.early.holdSealed(record)) this.#drop("early-record-limit");
+  }
+
+  #handleData(data: Uint8Array): void {
+    if (this.#handshake !== undefined) {
+      if (!this.#handshake.early.holdData(data)) this.#drop("early-record-limit");
+      return;
+    }
+    // The client has our Finished, or it would not send data.
+    this.#finalFlight = undefined;
+    this.#emit({ type: "data", bytes: data });
+  }
+
+  #handleHandshake(handshake: HandshakeState, plaintext: Uint8Array, epoch: 0 | 1, now: number): void {
+    this.#guard(() => {
+      this.#eachFragment(plaintext, (fragment) => {
+        this.#drop(handshake.driver.handleFragment(fragment, epoch, now));
+      });
+    });
+    this.#drainHandshake(now);
+  }
+
+  /**
+   * After the handshake: a Finished that the peer repeats asks for our last flight again (RFC 6347 §4.2.4); a wish to
+   * renegotiate is declined.
+   */
+  #handleLateHandshake(plaintext: Uint8Array): void {
+    this.#eachFragment(plaintext, ({ type, messageSeq }) => {
+      if (type === HANDSHAKE_TYPES.finished && messageSeq === this.#finalFlight?.peerFinishedSeq) {
+        this.#retransmissions++;
+        this.#sendFlight(this.#finalFlight.flight, this.#finalFlight.datagramBytes);
+        return;
+      }
+      this.#drop("unexpected-message");
+      const begins = this.#role === "server" ? HANDSHAKE_TYPES.client_hello : HANDSHAKE_TYPES.hello_request;
+      if (type === begins) this.#sendAlert("warning", "no_renegotiation");
+    });
+  }
+
+  #eachFragment(plaintext: Uint8Array, take: (fragment: HandshakeFragment) => void): void {
+    let offset = 0;
+    do {
+      const fragment = decodeHandshakeFragment(plaintext, offset);
+      if (fragment === undefined) {
+        this.#drop("malformed-fragment");
+        return;
+      }
+      take(fragment);
+      offset += HANDSHAKE_HEADER_BYTES + fragment.fragment.length;
+    } while (offset < plaintext.length && !this.#isClosed);
+  }
+
+  #handleAlert(bytes: Uint8Array): void {
+    const alert = decodeAlert(bytes);
+    if (alert === undefined) {
+      this.#drop("malformed-alert");
+      return;
+    }
+    const { level, description } = alert;
+    const isClose = description === "close_notify";
+    if (level === "warning" && !isClose) {
+      this.#drop("ignored-alert");
+      return;
+    }
+    const received: ClosingAlert = { sent: false, received: true, level, description };
+    if (isClose && this.#handshake === undefined) {
+      // RFC 5246 §7.2.1: answered by a close_notify.
+      this.#sendAlert("warning", "close_notify");
+      this.#end(undefined, received);
+      return;
+    }
+    const receivedAlert = typeof description === "string" ? { receivedAlert: description } : undefined;
+    this.#end(new DtlsError("DTLS_ALERT_RECEIVED", String(description), receivedAlert), received);
+  }
+
+  /**
+   * A record that can only be the peer's Finished does not open: the keys differ, which for a PSK means another key. A
+   * silent drop would leave both sides to time out, so here alone a bad MAC ends the handshake.
+   * Differs from RFC 6347 §4.1.2.7, which recommends to drop: mbedTLS does the same, for the same reason.
+   */
+  #suspectFinished(header: RecordHeader, fragment: Uint8Array): void {
+    const code = this.#handshake?.driver.finishedFault;
+    const finishedBytes = HANDSHAKE_HEADER_BYTES + VERIFY_DATA_BYTES;
+    const recordBytes = this.#records.overheadBytes(1) - RECORD_HEADER_BYTES + finishedBytes;
+    if (code === undefined || header.type !== CONTENT_TYPES.handshake || fragment.length !== recordBytes) return;
+    this.#fail(new DtlsError(code));
+  }
+
+  #drainHandshake(now: number): void {
+    for (;;) {
+      const handshake = this.#handshake;
+      const output = this.#isClosed ? undefined : handshake?.driver.poll();
+      if (handshake === undefined || output === undefined) return;
+      this.#guard(() => {
+        this.#apply(output, handshake, now);
+      });
+    }
+  }
+
+  #apply(output: HandshakeOutput, handshake: HandshakeState, now: number): void {
+    switch (output.type) {
+      case "transmit":
+        if (output.isRepeated) this.#retransmissions++;
+        this.#sendFlight(output.flight, handshake.driver.datagramBytes);
+        return;
+      case "keys":
+        this.#records.installKeys(output.suite.aead, output.keyBlock, this.#role);
+        for (const record of handshake.early.takeSealed()) this.#replayEarly(record, now);
+        return;
+      case "ask":
+        if (output.question.type === "need-peer-certificate-verification") handshake.isAwaitingVerdict = true;
+        this.#emit(output.question);
+        return;
+      case "complete":
+        this.#complete(output.peer, output.finalFlight, handshake);
+    }
+  }
+
+  #replayEarly(record: Uint8Array, now: number): void {
+    const header = decodeRecordHeader(record, 0);
+    if (!("drop" in header) && !this.#isClosed)
+      this.#handleProtected(header, record.subarray(RECORD_HEADER_BYTES), now);
+  }
+
+  /** Frees all that belonged to the handshake. */
+  #complete(peer: PeerInfo, finalFlight: Flight | undefined, handshake: HandshakeState): void {
+    const { driver, early } = handshake;
+    this.#handshake = undefined;
+    this.#peer = peer;
+    if (finalFlight !== undefined) {
+      const { peerFinishedSeq, datagramBytes } = driver;
+      this.#finalFlight = { flight: finalFlight, peerFinishedSeq, datagramBytes };
+    }
+    this.#emit({ type: "connected", peer });
+    for (const data of early.takeData()) this.#handleData(data);
+  }
+
+  #sendFlight(flight: Flight, datagramBytes: number): void {
+    for (const datagram of packFlight(flight, this.#records, datagramBytes)) this.#emitDatagram(datagram);
+  }
+
+  #sendAlert(level: AlertLevel, description: AlertDescription): void {
+    try {
+      const epoch = this.#records.writeEpoch;
+      this.#emitDatagram(this.#records.seal(epoch, CONTENT_TYPES.alert, encodeAlert(level, description)));
+    } catch (error) {
+      // No sequence number is left for it.
+      if (!(error instanceof DtlsError)) throw error;
+    }
+  }
+
+  /** Runs a step of the handshake; what it throws ends this association. */
+  #guard(step: () => void): void {
+    try {
+      step();
+    } catch (cause) {
+      this.#fail(cause instanceof DtlsError ? cause : new DtlsError("DTLS_INTERNAL_ERROR", undefined, { cause }));
+    }
+  }
+
+  #fail(error: DtlsError, alert: AlertDescription | undefined = alertOfError(error)): void {
+    if (this.#isClosed) return;
+    if (alert !== undefined) this.#sendAlert("fatal", alert);
+    this.#end(error, alert && { sent: true, received: false, level: "fatal", description: alert });
+  }
+
+  #end(error: DtlsError | undefined, alert: ClosingAlert | undefined): void {
+    this.#isClosed = true;
+    this.#handshake = undefined;
+    this.#finalFlight = undefined;
+    this.#records.release();
+    this.#emit({
+      type: "closed",
+      ...(error === undefined ? {} : { error }),
+      ...(alert === undefined ? {} : { alert }),
+    });
+  }
+
+  #emit(output: AssociationOutput): void {
+    if (this.#outputs === NO_OUTPUTS) this.#outputs = [output];
+    else this.#outputs.push(output);
+  }
+
+  #emitDatagram(bytes: Uint8Array): void {
+    this.#bytesOut += bytes.length;
+    this.#emit({ type: "datagram", bytes });
+  }
+
+  #drop(reason: DropReason | undefined): void {
+    if (reason === undefined) return;
+    this.#dropped ??= {};
+    this.#dropped[reason] = (this.#dropped[reason] ?? 0) + 1;
+  }
 }
+
+interface HandshakeState {
+  readonly driver: HandshakeDriver;
+  readonly early: EarlyRecords;
+  isAwaitingVerdict?: boolean;
+}
+
+interface FinalFlight {
+  readonly flight: Flight;
+  readonly peerFinishedSeq: number;
+  readonly datagramBytes: number;
+}
+
+/** Shared by all associations that have nothing to say; never added to. */
+const NO_OUTPUTS: AssociationOutput[] = [];

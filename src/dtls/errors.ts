@@ -173,7 +173,4 @@ export const DTLS_ERRORS = {
     alert: "internal_error",
     sentence: "a cryptographic operation failed on this side",
   },
-} as const satisfies Record<
-  string,
-  { readonly fault: DtlsFault; readonly alert: AlertDescription | undefined; readonly sentence: string }
->;
+} as const;

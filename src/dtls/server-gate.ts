@@ -1,13 +1,73 @@
-import type { Association } from "./association.js";
+import { Association } from "./association.js";
 import type { DropReason } from "./association-output.js";
-import type { ServerOptions } from "./options.js";
+import { COOKIE_BYTES, CookieKeys } from "./cookie-keys.js";
+import { type ResolvedServerOptions, resolveServerOptions, type ServerOptions } from "./options.js";
+import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello-start.js";
+import { encodeHandshakeFragment, HANDSHAKE_TYPES } from "./wire/handshake-header.js";
+import { encodeHelloVerifyRequest } from "./wire/hello-verify-request.js";
+import { CONTENT_TYPES, DTLS_1_0, encodeRecordHeader, RECORD_HEADER_BYTES } from "./wire/record.js";
 
-export declare class ServerGate {
-  constructor(options: ServerOptions);
-  handleDatagram(datagram: Uint8Array, peerAddress: Uint8Array, now: number): GateAnswer;
+/**
+ * The front of a server: makes associations only of peers that receive at the address they send from (RFC 6347 §4.2.1),
+ * and keeps nothing for the others.
+ *
+ * It is for datagrams that no association at the address takes for its own: a ClientHello that a living one
+ * `beganWith` is not to be given here.
+ */
+export class ServerGate {
+  readonly #options: ResolvedServerOptions;
+  readonly #cookies: CookieKeys;
+
+  /** @throws DtlsError DTLS_BAD_OPTION */
+  constructor(options: ServerOptions) {
+    this.#options = resolveServerOptions(options);
+    this.#cookies = new CookieKeys(this.#options.random, this.#options.cookieLifetimeMs);
+  }
+
+  /**
+   * `peerAddress`: any bytes that stand for address and port. An association that is accepted has handled the datagram.
+   */
+  handleDatagram(datagram: Uint8Array, peerAddress: Uint8Array, now: number): GateAnswer {
+    const start = readClientHelloStart(datagram);
+    if ("drop" in start) return { type: "drop", reason: start.drop };
+    const { parameters } = start;
+    if (parameters.cookie.length > COOKIE_BYTES) return { type: "drop", reason: "oversized-cookie" };
+    if (this.#cookies.verify(peerAddress, parameters, now)) {
+      return { type: "accept", association: Association.accept(this.#options, start, datagram, now) };
+    }
+    const bytes = composeHelloVerifyRequest(start, this.#cookies.make(peerAddress, parameters, now));
+    if (bytes.length > datagram.length) return { type: "drop", reason: "no-amplification" };
+    return { type: "reply", bytes };
+  }
 }
 
 export type GateAnswer =
+  /** To be sent to the peer. */
   | { readonly type: "reply"; readonly bytes: Uint8Array }
   | { readonly type: "accept"; readonly association: Association }
   | { readonly type: "drop"; readonly reason: DropReason };
+
+/** With the record and message numbers of the ClientHello, and the version 1.0 (RFC 6347 §4.2.1). */
+function composeHelloVerifyRequest(start: ClientHelloStart, cookie: Uint8Array): Uint8Array {
+  const body = encodeHelloVerifyRequest({ version: DTLS_1_0, cookie });
+  const message = encodeHandshakeFragment({
+    type: HANDSHAKE_TYPES.hello_verify_request,
+    length: body.length,
+    messageSeq: start.messageSeq,
+    fragmentOffset: 0,
+    fragment: body,
+  });
+  const record = new Uint8Array(RECORD_HEADER_BYTES + message.length);
+  encodeRecordHeader(
+    {
+      type: CONTENT_TYPES.handshake,
+      version: DTLS_1_0,
+      epoch: 0,
+      sequenceNumber: start.recordSequenceNumber,
+      length: message.length,
+    },
+    record,
+  );
+  record.set(message, RECORD_HEADER_BYTES);
+  return record;
+}

@@ -4,22 +4,14 @@ import type { GroupName } from "./key-exchange.js";
 
 export type SignatureSchemeName = keyof typeof SIGNATURE_SCHEMES;
 
-interface SignatureSchemeParameters {
-  readonly id: number;
-  readonly keyType: "ec" | "rsa" | "ed25519";
-  /** The hash of node:crypto; null where the algorithm hashes by itself. */
-  readonly hash: "sha256" | "sha384" | null;
-  readonly isPss: boolean;
-}
-
-/** RFC 5246 §7.4.1.4.1, RFC 8422 §5.1.3; the PSS code point is usable in 1.2 by RFC 8446 §4.2.3. */
+/** RFC 5246 §7.4.1.4.1, RFC 8422 §5.1.3; the PSS code point is usable in 1.2 by RFC 8446 §4.2.3. `hash` is null where the algorithm hashes itself. */
 export const SIGNATURE_SCHEMES = {
   ecdsa_secp256r1_sha256: { id: 0x0403, keyType: "ec", hash: "sha256", isPss: false },
   ecdsa_secp384r1_sha384: { id: 0x0503, keyType: "ec", hash: "sha384", isPss: false },
   ed25519: { id: 0x0807, keyType: "ed25519", hash: null, isPss: false },
   rsa_pss_rsae_sha256: { id: 0x0804, keyType: "rsa", hash: "sha256", isPss: true },
   rsa_pkcs1_sha256: { id: 0x0401, keyType: "rsa", hash: "sha256", isPss: false },
-} as const satisfies Record<string, SignatureSchemeParameters>;
+} as const;
 
 /** In TLS 1.2 an ECDSA scheme names the hash only, not the curve (RFC 5246 §7.4.1.4.1). */
 export function schemeServesKey(scheme: SignatureSchemeName, key: KeyObject): boolean {
@@ -68,14 +60,9 @@ export function keyTypeOf(key: KeyObject): "ec" | "rsa" | "ed25519" | undefined 
 
 /** The curve of an EC key; undefined for other keys and other curves. */
 export function curveOf(key: KeyObject): GroupName | undefined {
-  switch (key.asymmetricKeyDetails?.namedCurve) {
-    case "prime256v1":
-      return "secp256r1";
-    case "secp384r1":
-      return "secp384r1";
-    default:
-      return undefined;
-  }
+  const curve = key.asymmetricKeyDetails?.namedCurve;
+  if (curve === "prime256v1") return "secp256r1";
+  return curve === "secp384r1" ? "secp384r1" : undefined;
 }
 
 const PSS = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST };

@@ -9,7 +9,7 @@ export const CIPHER_SUITES = {
   TLS_PSK_WITH_AES_128_CCM_8: { id: 0xc0a8, keyExchange: "psk", aead: "AES_128_CCM_8" },
   TLS_PSK_WITH_AES_128_CCM: { id: 0xc0a4, keyExchange: "psk", aead: "AES_128_CCM" },
   TLS_PSK_WITH_AES_128_GCM_SHA256: { id: 0x00a8, keyExchange: "psk", aead: "AES_128_GCM" },
-} as const satisfies Record<string, CipherSuiteParameters>;
+} as const;
 
 export type CipherSuiteName = keyof typeof CIPHER_SUITES;
 

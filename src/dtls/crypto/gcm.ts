@@ -1,0 +1,35 @@
+import { createCipheriv, createDecipheriv } from "node:crypto";
+
+/** AES-128-GCM (RFC 5288). A context of node:crypto serves one nonce, so each record makes its own. */
+export class GcmKey {
+  readonly tagBytes = 16;
+  readonly #key: Uint8Array;
+
+  /** `key`: 16 bytes, kept, not copied. */
+  constructor(key: Uint8Array) {
+    this.#key = key;
+  }
+
+  /** Writes ciphertext ‖ tag into `into` at `offset`. */
+  seal(nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array, into: Uint8Array, offset: number): void {
+    const cipher = createCipheriv("aes-128-gcm", this.#key, nonce).setAAD(aad);
+    into.set(cipher.update(plaintext), offset);
+    cipher.final();
+    into.set(cipher.getAuthTag(), offset + plaintext.length);
+  }
+
+  /** The plaintext of ciphertext ‖ tag, in fresh bytes; undefined when the tag does not verify. */
+  open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Uint8Array | undefined {
+    const length = sealed.length - this.tagBytes;
+    if (length < 0) return undefined;
+    const decipher = createDecipheriv("aes-128-gcm", this.#key, nonce, { authTagLength: this.tagBytes });
+    decipher.setAAD(aad).setAuthTag(sealed.subarray(length));
+    const plaintext = Uint8Array.from(decipher.update(sealed.subarray(0, length)));
+    try {
+      decipher.final();
+    } catch {
+      return undefined;
+    }
+    return plaintext;
+  }
+}

@@ -1,0 +1,40 @@
+import { VERIFY_DATA_BYTES } from "../wire/finished.js";
+import { concat, vector16 } from "../wire/writer.js";
+import { prf } from "./prf.js";
+
+/**
+ * The premaster secret of a PSK exchange: `opaque other_secret<0..2^16-1>; opaque psk<0..2^16-1>`, where the other
+ * secret is the ECDH secret (RFC 5489 §2), or as many zeros as the key is long (RFC 4279 §2).
+ */
+export function pskPremasterSecret(psk: Uint8Array, ecdhSecret?: Uint8Array): Uint8Array {
+  return concat(vector16(ecdhSecret ?? new Uint8Array(psk.length)), vector16(psk));
+}
+
+/** RFC 5246 §8.1. */
+export function masterSecret(
+  premasterSecret: Uint8Array,
+  clientRandom: Uint8Array,
+  serverRandom: Uint8Array,
+): Uint8Array {
+  return prf(premasterSecret, "master secret", concat(clientRandom, serverRandom), MASTER_SECRET_BYTES);
+}
+
+/** RFC 7627 §4; the session hash covers the messages up to ClientKeyExchange. */
+export function extendedMasterSecret(premasterSecret: Uint8Array, sessionHash: Uint8Array): Uint8Array {
+  return prf(premasterSecret, "extended master secret", sessionHash, MASTER_SECRET_BYTES);
+}
+
+/** client key (16) ‖ server key (16) ‖ client salt (4) ‖ server salt (4): all suites here are AES-128 AEAD (RFC 5246 §6.3). */
+export function keyBlock(secret: Uint8Array, clientRandom: Uint8Array, serverRandom: Uint8Array): Uint8Array {
+  return prf(secret, "key expansion", concat(serverRandom, clientRandom), KEY_BLOCK_BYTES);
+}
+
+/** RFC 5246 §7.4.9. */
+export function verifyData(secret: Uint8Array, sender: "client" | "server", transcriptHash: Uint8Array): Uint8Array {
+  return prf(secret, `${sender} finished`, transcriptHash, VERIFY_DATA_BYTES);
+}
+
+export const KEY_BYTES = 16;
+export const SALT_BYTES = 4;
+export const KEY_BLOCK_BYTES: number = 2 * (KEY_BYTES + SALT_BYTES);
+const MASTER_SECRET_BYTES = 48;

@@ -1,0 +1,40 @@
+import { extendedMasterSecret, keyBlock, masterSecret, pskPremasterSecret } from "../crypto/key-schedule.js";
+import { type CipherSuite, usesPsk } from "../crypto/suites.js";
+import { DtlsError } from "../errors.js";
+import type { HandshakeChannel } from "./handshake-driver.js";
+
+/** What both hellos settled. */
+export interface Negotiated {
+  readonly suite: CipherSuite;
+  readonly clientRandom: Uint8Array;
+  readonly serverRandom: Uint8Array;
+  readonly extendedMasterSecret: boolean;
+}
+
+/**
+ * From both sides' secrets to the master secret; the keys of epoch 1 go to the record layer. The transcript must end
+ * with ClientKeyExchange (RFC 7627 §3).
+ */
+export function agreeOnKeys(
+  negotiated: Negotiated,
+  secrets: { readonly psk?: Uint8Array | undefined; readonly ecdhSecret?: Uint8Array | undefined },
+  channel: HandshakeChannel,
+): Uint8Array {
+  const { suite, clientRandom, serverRandom } = negotiated;
+  const premaster = premasterSecret(suite, secrets.psk, secrets.ecdhSecret);
+  const master = negotiated.extendedMasterSecret
+    ? extendedMasterSecret(premaster, channel.transcript.hash())
+    : masterSecret(premaster, clientRandom, serverRandom);
+  premaster.fill(0);
+  channel.installKeys(suite, keyBlock(master, clientRandom, serverRandom));
+  return master;
+}
+
+function premasterSecret(suite: CipherSuite, psk?: Uint8Array, ecdhSecret?: Uint8Array): Uint8Array {
+  if (usesPsk(suite)) {
+    if (psk === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no pre-shared key");
+    return pskPremasterSecret(psk, ecdhSecret);
+  }
+  if (ecdhSecret === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no ECDH secret");
+  return ecdhSecret;
+}

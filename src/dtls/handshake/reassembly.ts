@@ -1,0 +1,130 @@
+import type { DropReason } from "../association-output.js";
+import { DtlsError } from "../errors.js";
+import type { HandshakeFragment } from "../wire/handshake-header.js";
+
+/** Orders handshake messages by message_seq and joins their fragments (RFC 6347 §4.2.2, §4.2.3). */
+export class Reassembly {
+  /** The message_seq that is taken next. */
+  nextSeq = 0;
+  readonly #messages = new Map<number, PartialMessage>();
+  readonly #maxBytes: number;
+
+  /**
+   * `maxBytes`: the longest message, and the most that is held for the next message, and once more for those after it,
+   * a fixed cost for each piece included. Nothing is allocated ahead of what arrives.
+   */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /**
+   * Takes a copy of the fragment; or says why it is dropped.
+   * @throws DtlsError DTLS_ILLEGAL_PARAMETER for fragments that disagree, DTLS_REASSEMBLY_LIMIT
+   */
+  add(fragment: HandshakeFragment): DropReason | undefined {
+    const { messageSeq, length } = fragment;
+    if (messageSeq < this.nextSeq) return "duplicate-message";
+    if (messageSeq >= this.nextSeq + MAX_MESSAGES_AHEAD) return "reassembly-limit";
+    if (length > this.#maxBytes) {
+      if (messageSeq === this.nextSeq) throw new DtlsError("DTLS_REASSEMBLY_LIMIT", `${String(length)} bytes`);
+      return "reassembly-limit";
+    }
+    if (fragment.fragment.length === 0 && length > 0) return "malformed-fragment";
+    const known = this.#messages.get(messageSeq);
+    if (known !== undefined && (known.type !== fragment.type || known.length !== length)) {
+      throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "fragments of one message disagree");
+    }
+    if (this.#heldBytes(messageSeq) + PIECE_COST_BYTES + fragment.fragment.length > this.#budget()) {
+      return "reassembly-limit";
+    }
+    const message = known ?? { type: fragment.type, length, messageSeq, pieces: [] };
+    this.#messages.set(messageSeq, message);
+    insert(message.pieces, fragment.fragmentOffset, fragment.fragment);
+    return undefined;
+  }
+
+  /** The next message when it is whole; stays until `advance`. */
+  peek(): HandshakeMessage | undefined {
+    const message = this.#messages.get(this.nextSeq);
+    if (message === undefined) return undefined;
+    if (message.body === undefined) {
+      let have = 0;
+      for (const piece of message.pieces) have += piece.bytes.length;
+      if (have < message.length) return undefined;
+      message.body = join(message);
+    }
+    return { type: message.type, messageSeq: message.messageSeq, body: message.body };
+  }
+
+  /** The next message has been dealt with. */
+  advance(): void {
+    this.#messages.delete(this.nextSeq);
+    this.nextSeq++;
+  }
+
+  #budget(): number {
+    return this.#maxBytes + MAX_MESSAGES_AHEAD * PIECE_COST_BYTES;
+  }
+
+  /** What is held for the next message, or for all the ones after it. */
+  #heldBytes(messageSeq: number): number {
+    let held = 0;
+    for (const message of this.#messages.values()) {
+      if ((message.messageSeq === this.nextSeq) !== (messageSeq === this.nextSeq)) continue;
+      for (const piece of message.pieces) held += PIECE_COST_BYTES + piece.bytes.length;
+    }
+    return held;
+  }
+}
+
+/** A whole message. */
+export interface HandshakeMessage {
+  readonly type: number;
+  readonly messageSeq: number;
+  readonly body: Uint8Array;
+}
+
+interface PartialMessage {
+  readonly type: number;
+  readonly length: number;
+  readonly messageSeq: number;
+  /** In order, without overlap. */
+  readonly pieces: Piece[];
+  body?: Uint8Array;
+}
+
+interface Piece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Adds what no piece covers yet; what came first stays. */
+function insert(pieces: Piece[], offset: number, bytes: Uint8Array): void {
+  const end = offset + bytes.length;
+  let start = offset;
+  let index = 0;
+  while (start < end) {
+    const piece = pieces[index];
+    if (piece === undefined || piece.offset >= end) {
+      pieces.splice(index, 0, { offset: start, bytes: bytes.slice(start - offset) });
+      return;
+    }
+    if (piece.offset > start) {
+      pieces.splice(index, 0, { offset: start, bytes: bytes.slice(start - offset, piece.offset - offset) });
+      index++;
+    }
+    start = Math.max(start, piece.offset + piece.bytes.length);
+    index++;
+  }
+}
+
+function join(message: PartialMessage): Uint8Array {
+  const body = new Uint8Array(message.length);
+  for (const piece of message.pieces) body.set(piece.bytes, piece.offset);
+  return body;
+}
+
+/** No flight has more messages. */
+const MAX_MESSAGES_AHEAD = 10;
+/** What a piece costs besides its bytes. */
+const PIECE_COST_BYTES = 64;

@@ -1,0 +1,46 @@
+import { createHash } from "node:crypto";
+import { encodeHandshakeFragment } from "../wire/handshake-header.js";
+import { concat } from "../wire/writer.js";
+import type { HandshakeMessage } from "./reassembly.js";
+
+/**
+ * The handshake messages so far, each as if it had been sent unfragmented (RFC 6347 §4.2.6). Kept whole, because a
+ * CertificateVerify may need another hash than the PRF's.
+ */
+export class Transcript {
+  readonly #messages: Uint8Array[] = [];
+
+  add({ type, messageSeq, body }: HandshakeMessage): void {
+    this.#messages.push(
+      encodeHandshakeFragment({ type, length: body.length, messageSeq, fragmentOffset: 0, fragment: body }),
+    );
+  }
+
+  /** A HelloVerifyRequest and the ClientHello before it do not count. */
+  clear(): void {
+    this.#messages.length = 0;
+  }
+
+  hash(): Uint8Array {
+    return sha256(this.#messages);
+  }
+
+  /** Without the message added last: what that message's sender had before it. */
+  hashBeforeLast(): Uint8Array {
+    return sha256(this.#messages.slice(0, -1));
+  }
+
+  bytes(): Uint8Array {
+    return concat(...this.#messages);
+  }
+
+  bytesBeforeLast(): Uint8Array {
+    return concat(...this.#messages.slice(0, -1));
+  }
+}
+
+function sha256(parts: readonly Uint8Array[]): Uint8Array {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+}

@@ -1,0 +1,93 @@
+import { DtlsError } from "../errors.js";
+import { ByteReader, decodeUint16List } from "./reader.js";
+import { concat, uint16, uint16List, uint8, vector16, vector8 } from "./writer.js";
+
+/**
+ * `struct { ExtensionType extension_type; opaque extension_data<0..2^16-1>; } Extension;` (RFC 5246 §7.4.1.4),
+ * by type. A type that occurs twice is refused.
+ */
+export type Extensions = ReadonlyMap<number, Uint8Array>;
+
+export const EXTENSION_TYPES = {
+  server_name: 0,
+  supported_groups: 10,
+  ec_point_formats: 11,
+  signature_algorithms: 13,
+  extended_master_secret: 23,
+  renegotiation_info: 0xff01,
+} as const;
+
+/** Reads the extensions block that ends a hello, and the end of the message; it may be absent. */
+export function decodeExtensions(reader: ByteReader): Extensions {
+  const extensions = new Map<number, Uint8Array>();
+  if (reader.remaining === 0) return extensions;
+  const block = new ByteReader(reader.vector16());
+  reader.end();
+  while (block.remaining > 0) {
+    const type = block.uint16();
+    if (extensions.has(type)) throw new DtlsError("DTLS_DECODE_ERROR", `extension ${String(type)} occurs twice`);
+    extensions.set(type, block.vector16());
+  }
+  return extensions;
+}
+
+/** No extension is no block. */
+export function encodeExtensions(extensions: Extensions): Uint8Array {
+  if (extensions.size === 0) return new Uint8Array(0);
+  return vector16(...[...extensions].map(([type, data]) => concat(uint16(type), vector16(data))));
+}
+
+/** `NamedCurveList` (RFC 8422 §5.1.1) and `SignatureScheme` lists (RFC 5246 §7.4.1.4.1) have one form. */
+export function decodeIdList(data: Uint8Array): number[] {
+  const reader = new ByteReader(data);
+  const list = decodeUint16List(reader.vector16(2));
+  reader.end();
+  return list;
+}
+
+export function encodeIdList(ids: readonly number[]): Uint8Array {
+  return vector16(uint16List(ids));
+}
+
+/** `ECPointFormatList` (RFC 8422 §5.1.2). */
+export function decodePointFormats(data: Uint8Array): number[] {
+  const reader = new ByteReader(data);
+  const formats = [...reader.vector8(1)];
+  reader.end();
+  return formats;
+}
+
+/** Uncompressed only. */
+export function encodePointFormats(): Uint8Array {
+  return vector8(uint8(UNCOMPRESSED_POINT));
+}
+
+export const UNCOMPRESSED_POINT = 0;
+
+/** The host_name of a `ServerNameList` (RFC 6066 §3); undefined when it holds none. */
+export function decodeServerName(data: Uint8Array): string | undefined {
+  const reader = new ByteReader(data);
+  const list = new ByteReader(reader.vector16(1));
+  reader.end();
+  let name: string | undefined;
+  while (list.remaining > 0) {
+    const type = list.uint8();
+    const value = list.vector16(1);
+    if (type === HOST_NAME && name === undefined) name = String.fromCharCode(...value.subarray(0, 255));
+  }
+  return name;
+}
+
+export function encodeServerName(name: string): Uint8Array {
+  const ascii = Uint8Array.from(name, (character) => character.charCodeAt(0));
+  return vector16(uint8(HOST_NAME), vector16(ascii));
+}
+
+/** `renegotiated_connection` of a first handshake is empty (RFC 5746 §3.2). */
+export const EMPTY_RENEGOTIATION_INFO: Uint8Array = Uint8Array.of(0);
+
+export function isEmptyRenegotiationInfo(data: Uint8Array): boolean {
+  return data.length === 1 && data[0] === 0;
+}
+
+const HOST_NAME = 0;

@@ -1,0 +1,65 @@
+/**
+ * The header of a handshake message or of a fragment of one (RFC 6347 §4.2.2):
+ *
+ * ```
+ *  0      1        4             6                 9                 12
+ *  +------+--------+-------------+-----------------+-----------------+----------+
+ *  | type | length | message_seq | fragment_offset | fragment_length | fragment |
+ *  +------+--------+-------------+-----------------+-----------------+----------+
+ * ```
+ */
+export interface HandshakeFragment {
+  readonly type: number;
+  /** Of the whole message's body. */
+  readonly length: number;
+  readonly messageSeq: number;
+  readonly fragmentOffset: number;
+  /** A view into the record. */
+  readonly fragment: Uint8Array;
+}
+
+export const HANDSHAKE_HEADER_BYTES = 12;
+
+/** RFC 5246 §7.4, RFC 6347 §4.3.2. */
+export const HANDSHAKE_TYPES = {
+  hello_request: 0,
+  client_hello: 1,
+  server_hello: 2,
+  hello_verify_request: 3,
+  certificate: 11,
+  server_key_exchange: 12,
+  certificate_request: 13,
+  server_hello_done: 14,
+  certificate_verify: 15,
+  client_key_exchange: 16,
+  finished: 20,
+} as const;
+
+export type HandshakeType = (typeof HANDSHAKE_TYPES)[keyof typeof HANDSHAKE_TYPES];
+
+/** The fragment at `offset` of a record's plaintext (a record may hold several); undefined when it is malformed. */
+export function decodeHandshakeFragment(plaintext: Uint8Array, offset: number): HandshakeFragment | undefined {
+  if (plaintext.length - offset < HANDSHAKE_HEADER_BYTES) return undefined;
+  const at = (index: number): number => plaintext[offset + index] ?? 0;
+  const length = (at(1) << 16) | (at(2) << 8) | at(3);
+  const fragmentOffset = (at(6) << 16) | (at(7) << 8) | at(8);
+  const fragmentLength = (at(9) << 16) | (at(10) << 8) | at(11);
+  const start = offset + HANDSHAKE_HEADER_BYTES;
+  if (fragmentOffset + fragmentLength > length || fragmentLength > plaintext.length - start) return undefined;
+  return {
+    type: at(0),
+    length,
+    messageSeq: (at(4) << 8) | at(5),
+    fragmentOffset,
+    fragment: plaintext.subarray(start, start + fragmentLength),
+  };
+}
+
+export function encodeHandshakeFragment(fragment: HandshakeFragment): Uint8Array {
+  const { type, length, messageSeq, fragmentOffset: from, fragment: body } = fragment;
+  const bytes = new Uint8Array(HANDSHAKE_HEADER_BYTES + body.length);
+  bytes.set([type, length >> 16, length >> 8, length, messageSeq >> 8, messageSeq]);
+  bytes.set([from >> 16, from >> 8, from, body.length >> 16, body.length >> 8, body.length], 6);
+  bytes.set(body, HANDSHAKE_HEADER_BYTES);
+  return bytes;
+}

@@ -1,0 +1,86 @@
+import type { DropReason } from "../association-output.js";
+
+/**
+ * DTLSPlaintext and DTLSCiphertext (RFC 6347 §4.3.1):
+ *
+ * ```
+ *  0      1         3       5                 11       13
+ *  +------+---------+-------+-----------------+--------+----------+
+ *  | type | version | epoch | sequence number | length | fragment |
+ *  +------+---------+-------+-----------------+--------+----------+
+ * ```
+ */
+export interface RecordHeader {
+  readonly type: ContentType;
+  readonly version: number;
+  readonly epoch: number;
+  /** 48 bits. */
+  readonly sequenceNumber: number;
+  /** Of the fragment, which follows the header. */
+  readonly length: number;
+}
+
+export type ContentType = (typeof CONTENT_TYPES)[keyof typeof CONTENT_TYPES];
+
+export const CONTENT_TYPES = { changeCipherSpec: 20, alert: 21, handshake: 22, applicationData: 23 } as const;
+
+export const RECORD_HEADER_BYTES = 13;
+export const DTLS_1_0 = 0xfeff;
+export const DTLS_1_2 = 0xfefd;
+export const MAX_SEQUENCE_NUMBER: number = 2 ** 48 - 1;
+/** Of plaintext (RFC 5246 §6.2.1). */
+export const MAX_PLAINTEXT_BYTES: number = 2 ** 14;
+
+/** A record that cannot be taken. `skipBytes` leads to the next one; undefined when the rest of the datagram is lost. */
+export interface BadRecord {
+  readonly drop: DropReason;
+  readonly skipBytes: number | undefined;
+}
+
+/** The header of the record at `offset`; its fragment lies wholly inside the datagram. */
+export function decodeRecordHeader(datagram: Uint8Array, offset: number): RecordHeader | BadRecord {
+  if (datagram.length - offset < RECORD_HEADER_BYTES) return { drop: "truncated-record", skipBytes: undefined };
+  const at = (index: number): number => datagram[offset + index] ?? 0;
+  const length = (at(11) << 8) | at(12);
+  if (length > datagram.length - offset - RECORD_HEADER_BYTES) {
+    return { drop: "truncated-record", skipBytes: undefined };
+  }
+  const skipBytes = RECORD_HEADER_BYTES + length;
+  const type = at(0);
+  if (!isContentType(type)) return { drop: "unknown-content-type", skipBytes };
+  const version = (at(1) << 8) | at(2);
+  if (version !== DTLS_1_2 && version !== DTLS_1_0) return { drop: "wrong-version", skipBytes };
+  // RFC 5246 §6.2.3: a ciphertext is at most 2^14 + 2048 bytes; no AEAD here adds more than 24.
+  const epoch = (at(3) << 8) | at(4);
+  if (length > MAX_PLAINTEXT_BYTES + (epoch === 0 ? 0 : 2048)) return { drop: "record-too-long", skipBytes };
+  const sequenceNumber =
+    ((at(5) << 8) | at(6)) * 0x1_0000_0000 + (((at(7) << 24) | (at(8) << 16) | (at(9) << 8) | at(10)) >>> 0);
+  return { type, version, epoch, sequenceNumber, length };
+}
+
+/** Writes the header at `offset` of `into`. */
+export function encodeRecordHeader(header: RecordHeader, into: Uint8Array, offset = 0): void {
+  into[offset] = header.type;
+  into[offset + 1] = header.version >> 8;
+  into[offset + 2] = header.version;
+  writeEpochAndSequence(header.epoch, header.sequenceNumber, into, offset + 3);
+  into[offset + 11] = header.length >> 8;
+  into[offset + 12] = header.length;
+}
+
+/** The 8 bytes epoch ‖ sequence number, which are also the AEAD's explicit nonce. */
+export function writeEpochAndSequence(epoch: number, sequenceNumber: number, into: Uint8Array, offset: number): void {
+  const high = Math.floor(sequenceNumber / 0x1_0000_0000);
+  into[offset] = epoch >> 8;
+  into[offset + 1] = epoch;
+  into[offset + 2] = high >> 8;
+  into[offset + 3] = high;
+  into[offset + 4] = sequenceNumber >>> 24;
+  into[offset + 5] = sequenceNumber >>> 16;
+  into[offset + 6] = sequenceNumber >>> 8;
+  into[offset + 7] = sequenceNumber;
+}
+
+function isContentType(type: number): type is ContentType {
+  return type >= CONTENT_TYPES.changeCipherSpec && type <= CONTENT_TYPES.applicationData;
+}

@@ -1,0 +1,53 @@
+/** The pieces of the presentation language (RFC 5246 §4); `concat` joins them. */
+export function concat(...parts: readonly Uint8Array[]): Uint8Array {
+  let length = 0;
+  for (const part of parts) length += part.length;
+  const joined = new Uint8Array(length);
+  let offset = 0;
+  for (const part of parts) {
+    joined.set(part, offset);
+    offset += part.length;
+  }
+  return joined;
+}
+
+export function uint8(value: number): Uint8Array {
+  return Uint8Array.of(value);
+}
+
+export function uint16(value: number): Uint8Array {
+  return Uint8Array.of(value >> 8, value);
+}
+
+export function uint24(value: number): Uint8Array {
+  return Uint8Array.of(value >> 16, value >> 8, value);
+}
+
+export function vector8(...parts: readonly Uint8Array[]): Uint8Array {
+  const content = concat(...parts);
+  return concat(uint8(checked(content.length, 0xff)), content);
+}
+
+export function vector16(...parts: readonly Uint8Array[]): Uint8Array {
+  const content = concat(...parts);
+  return concat(uint16(checked(content.length, 0xffff)), content);
+}
+
+export function vector24(...parts: readonly Uint8Array[]): Uint8Array {
+  const content = concat(...parts);
+  return concat(uint24(checked(content.length, 0xffffff)), content);
+}
+
+export function uint16List(values: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(values.length * 2);
+  for (const [index, value] of values.entries()) {
+    bytes[index * 2] = value >> 8;
+    bytes[index * 2 + 1] = value;
+  }
+  return bytes;
+}
+
+function checked(length: number, maximum: number): number {
+  if (length > maximum) throw new RangeError(`a vector of ${String(length)} bytes, at most ${String(maximum)}`);
+  return length;
+}
