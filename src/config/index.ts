@@ -1,0 +1,11 @@
+export { CONFIG_ERROR_CODES, ConfigError, formatFault, type ConfigErrorCode, type ConfigFault } from "./error.js";
+export { DEFAULT_LOAD_OPTIONS, loadConfig, parseConfig, type LoadOptions } from "./load.js";
+export { renderConfig } from "./render.js";
+export { Secret } from "./secret.js";
+export { secret, secretFile, type SecretOptions } from "./secret-block.js";
+export { duration, formatDuration, type DurationOptions } from "./duration.js";
+export { path, type PathOptions } from "./path-block.js";
+export { host, hostPort, port, type HostPort, type HostPortOptions } from "./host-port.js";
+export { coapUri, COAP_PORT, COAPS_PORT, type CoapScheme, type CoapUri, type CoapUriOptions } from "./coap-uri.js";
+export { listOf, oneOf, section, text, type ListOptions } from "./section.js";
+export { refuse, type Refusal } from "./refusal.js";
