@@ -1,0 +1,152 @@
+import { type Exchange, OPTION, type Peer, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import type { PeerInfo } from "#dtls/index.js";
+import type { CoapEndpoint } from "./coap-endpoint.js";
+import type { DtlsSession } from "./dtls-session.js";
+import type { SocketAddress } from "./udp-socket.js";
+
+/** One peer that CoAP is spoken with: a DTLS session, or a remote address on plain UDP. Either side may send requests. */
+export class CoapConnection {
+  readonly remoteAddress: SocketAddress;
+  /** Absent on plain UDP. */
+  readonly session: DtlsSession | undefined;
+  /** For the endpoint. */
+  readonly peer: Peer;
+  /** For the endpoint: hands a message to the transport. */
+  readonly transmit: (bytes: Uint8Array) => void;
+  readonly #endpoint: CoapEndpoint;
+
+  constructor(
+    endpoint: CoapEndpoint,
+    peer: Peer,
+    remoteAddress: SocketAddress,
+    session: DtlsSession | undefined,
+    transmit: (bytes: Uint8Array) => void,
+  ) {
+    this.#endpoint = endpoint;
+    this.peer = peer;
+    this.remoteAddress = remoteAddress;
+    this.session = session;
+    this.transmit = transmit;
+  }
+
+  get isSecure(): boolean {
+    return this.session !== undefined;
+  }
+
+  /** What DTLS established about the peer. */
+  get peerInfo(): PeerInfo | undefined {
+    return this.session?.peer;
+  }
+
+  get isClosed(): boolean {
+    return this.peer.isClosed;
+  }
+
+  /**
+   * Sends a request, in blocks where it or its response is long, and gives the whole response.
+   *
+   * @throws CoapError COAP_TIMEOUT, COAP_RESET, COAP_PEER_CLOSED, COAP_CANCELLED (by `signal`), COAP_LIMIT_REACHED,
+   * COAP_BAD_OPTION, COAP_BLOCK_MISMATCH, COAP_BODY_TOO_LARGE, COAP_INVALID_MESSAGE.
+   */
+  request(request: RequestMessage, options: RequestOptions = {}): Promise<ResponseMessage> {
+    return this.#endpoint.request(this, request, options);
+  }
+
+  /** Observes a resource (RFC 7641). Fails as {@link request} does; an error response makes an observation that has ended. */
+  observe(request: RequestMessage, options: RequestOptions = {}): Promise<Observation> {
+    const observing = { ...request, options: request.options.with(OPTION.Observe, 0) };
+    return this.#endpoint.observe(this, observing, options);
+  }
+
+  /** Ends all exchanges with this peer, and its DTLS session. */
+  async close(): Promise<void> {
+    this.#endpoint.closeConnection(this);
+    await this.session?.close();
+  }
+}
+
+export interface RequestOptions {
+  /** Ends the request with COAP_CANCELLED. */
+  readonly signal?: AbortSignal;
+}
+
+/** An observation of ours: its first response, then the newest state each time that it changes. */
+export class Observation implements AsyncIterable<ResponseMessage> {
+  readonly first: ResponseMessage;
+  readonly #queue: NotificationQueue;
+  readonly #cancel: () => void;
+
+  constructor(first: ResponseMessage, queue: NotificationQueue, cancel: () => void) {
+    this.first = first;
+    this.#queue = queue;
+    this.#cancel = cancel;
+  }
+
+  /** Notifications after the first response, until the observation ends; throws the CoapError that ended it. */
+  [Symbol.asyncIterator](): AsyncIterator<ResponseMessage> {
+    return {
+      next: () => this.#queue.next(),
+      return: () => {
+        this.cancel();
+        return Promise.resolve({ done: true, value: undefined });
+      },
+    };
+  }
+
+  /** Tells the peer that no more notifications are wanted. */
+  cancel(): void {
+    this.#cancel();
+    this.#queue.end();
+  }
+}
+
+/** Keeps only the newest state that was not read yet, as Observe itself promises no more (RFC 7641 §1.3). */
+export class NotificationQueue {
+  #newest: ResponseMessage | undefined;
+  #error: Error | undefined;
+  #isEnded = false;
+  #waiting: { resolve(result: IteratorResult<ResponseMessage>): void; reject(error: Error): void } | undefined;
+
+  push(response: ResponseMessage): void {
+    if (this.#isEnded) return;
+    this.#newest = response;
+    this.#wake();
+  }
+
+  end(error?: Error): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#error = error;
+    this.#wake();
+  }
+
+  next(): Promise<IteratorResult<ResponseMessage>> {
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+      this.#wake();
+    });
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    if (waiting === undefined) return;
+    const newest = this.#newest;
+    if (newest !== undefined) {
+      this.#newest = undefined;
+      this.#waiting = undefined;
+      waiting.resolve({ done: false, value: newest });
+    } else if (this.#isEnded) {
+      this.#waiting = undefined;
+      if (this.#error === undefined) waiting.resolve({ done: true, value: undefined });
+      else waiting.reject(this.#error);
+    }
+  }
+}
+
+/** What an endpoint keeps of one exchange of ours. */
+export interface PendingExchange {
+  readonly exchange: Exchange;
+  resolve(response: ResponseMessage): void;
+  reject(error: Error): void;
+  notifications: NotificationQueue | undefined;
+}

@@ -1,0 +1,170 @@
+import type {
+  Association,
+  AssociationCounters,
+  AssociationOutput,
+  CertificateVerdict,
+  DtlsError,
+  PeerInfo,
+} from "#dtls/index.js";
+import { NetError } from "./net-error.js";
+import { monotonicNow, type SocketAddress } from "./udp-socket.js";
+
+/**
+ * One DTLS association on a socket: the session of Node's experimental `node:dtls`. Set `onmessage` as soon as you have
+ * it: data that comes while there is none is dropped.
+ */
+export class DtlsSession {
+  readonly remoteAddress: SocketAddress;
+  /** Fulfilled when the handshake is complete; rejected with the DtlsError or NetError that ended it before. */
+  readonly opened: Promise<PeerInfo>;
+  /** Fulfilled when the session is over: with the DtlsError that ended it, or undefined after an orderly close. */
+  readonly closed: Promise<DtlsError | undefined>;
+  onmessage: ((data: Uint8Array) => void) | undefined;
+
+  readonly #association: Association;
+  readonly #surroundings: SessionSurroundings;
+  #timer: NodeJS.Timeout | undefined;
+  #open: (peer: PeerInfo) => void = ignore;
+  #refuse: (error: Error) => void = ignore;
+  #end: (error: DtlsError | undefined) => void = ignore;
+
+  /** For a DtlsEndpoint: `surroundings` are the socket, the answers to the handshake's questions, and who is told. */
+  constructor(association: Association, remoteAddress: SocketAddress, surroundings: SessionSurroundings) {
+    this.#association = association;
+    this.remoteAddress = remoteAddress;
+    this.#surroundings = surroundings;
+    this.opened = new Promise((resolve, reject) => {
+      this.#open = resolve;
+      this.#refuse = reject;
+    });
+    this.closed = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    // A caller that only looks at `closed` must not be ended by an unhandled rejection.
+    this.opened.catch(ignore);
+  }
+
+  get state(): Association["state"] {
+    return this.#association.state;
+  }
+
+  /** Known once opened. */
+  get peer(): PeerInfo | undefined {
+    return this.#association.peer;
+  }
+
+  get stats(): AssociationCounters {
+    return this.#association.counters;
+  }
+
+  /** @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_MESSAGE_TOO_LARGE. */
+  send(data: Uint8Array): void {
+    this.#association.send(data);
+    this.pump();
+  }
+
+  /** Sends close_notify and ends the session; fulfilled when that is done. */
+  async close(): Promise<void> {
+    this.#association.close();
+    this.pump();
+    await this.closed;
+  }
+
+  /** Hands a datagram of the peer to the association. */
+  receive(datagram: Uint8Array, now: number): void {
+    this.#association.handleDatagram(datagram, now);
+    this.pump();
+  }
+
+  /** Whether the association began with the ClientHello of this datagram. */
+  beganWith(datagram: Uint8Array): boolean {
+    return this.#association.beganWith(datagram);
+  }
+
+  /** Carries out what the association asks for, until there is nothing left. */
+  pump(): void {
+    for (let output = this.#association.poll(); output !== undefined; output = this.#association.poll())
+      this.#carryOut(output);
+    this.#setTimer();
+  }
+
+  #carryOut(output: AssociationOutput): void {
+    switch (output.type) {
+      case "datagram":
+        this.#surroundings.send(output.bytes, this.remoteAddress);
+        return;
+      case "data":
+        this.onmessage?.(output.bytes);
+        return;
+      case "connected":
+        this.#surroundings.onOpened(this);
+        this.#open(output.peer);
+        return;
+      case "need-psk":
+        void this.#answerPsk(output.identity);
+        return;
+      case "need-peer-certificate-verification":
+        void this.#answerPeerCertificate(output.certificates);
+        return;
+      case "closed":
+        this.#surroundings.onClosed(this, output.error);
+        this.#refuse(
+          output.error ?? new NetError("NET_CLOSED", "the session was closed before its handshake was complete"),
+        );
+        this.#end(output.error);
+        return;
+    }
+  }
+
+  /** A lookup that fails is an unknown identity: the peer is told nothing else. */
+  async #answerPsk(identity: Uint8Array): Promise<void> {
+    let key: Uint8Array | undefined;
+    try {
+      key = await this.#surroundings.pskOf(identity);
+    } catch (error) {
+      this.#surroundings.onFault("PSK lookup", error);
+    }
+    this.#association.answerPsk(identity, key, monotonicNow());
+    this.pump();
+  }
+
+  /** A verification that fails to answer refuses the certificate. */
+  async #answerPeerCertificate(certificates: readonly Uint8Array[]): Promise<void> {
+    let verdict: CertificateVerdict;
+    try {
+      verdict = await this.#surroundings.verify(certificates);
+    } catch (error) {
+      this.#surroundings.onFault("certificate verification", error);
+      verdict = { ok: false, alert: "certificate_unknown", reason: "the verification failed" };
+    }
+    this.#association.answerPeerCertificate(verdict, monotonicNow());
+    this.pump();
+  }
+
+  #setTimer(): void {
+    const at = this.#association.nextTimeout();
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
+    this.#timer = at === undefined ? undefined : setTimeout(this.#onTimer, Math.max(0, at - monotonicNow()));
+  }
+
+  readonly #onTimer = (): void => {
+    this.#association.handleTimeout(monotonicNow());
+    this.pump();
+  };
+}
+
+/** What a session needs of its endpoint. */
+export interface SessionSurroundings {
+  send(datagram: Uint8Array, to: SocketAddress): void;
+  pskOf(identity: Uint8Array): PskAnswer | Promise<PskAnswer>;
+  verify(certificates: readonly Uint8Array[]): CertificateVerdict | Promise<CertificateVerdict>;
+  onOpened(session: DtlsSession): void;
+  onClosed(session: DtlsSession, error: DtlsError | undefined): void;
+  /** A callback of the application threw. */
+  onFault(what: string, error: unknown): void;
+}
+
+/** The key of an identity; undefined when there is none. */
+export type PskAnswer = Uint8Array | undefined;
+
+function ignore(): void {}

@@ -1,0 +1,38 @@
+/** Root of the errors of this layer that are not the protocols' own. `code` is API; the sentence is not. */
+export class NetError extends Error {
+  override readonly name = "NetError";
+  readonly code: NetErrorCode;
+
+  constructor(code: NetErrorCode, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+export type NetErrorCode =
+  | "NET_ADDRESS_NOT_AVAILABLE"
+  | "NET_CLOSED"
+  | "NET_NAME_NOT_FOUND"
+  | "NET_PERMISSION_DENIED"
+  | "NET_PORT_IN_USE"
+  | "NET_SOCKET_FAILED";
+
+/** A system error of a socket as ours, with what was tried. */
+export function netError(error: unknown, attempt: string): NetError {
+  const systemCode = error instanceof Error && "code" in error ? String(error.code) : "";
+  const known = SYSTEM_ERRORS[systemCode];
+  if (known !== undefined) return new NetError(known.code, `${attempt}: ${known.sentence}`, { cause: error });
+  return new NetError("NET_SOCKET_FAILED", `${attempt}: ${error instanceof Error ? error.message : String(error)}`, {
+    cause: error,
+  });
+}
+
+const NAME_NOT_FOUND = { code: "NET_NAME_NOT_FOUND", sentence: "the host name has no address" } as const;
+
+const SYSTEM_ERRORS: Readonly<Record<string, { readonly code: NetErrorCode; readonly sentence: string }>> = {
+  EADDRINUSE: { code: "NET_PORT_IN_USE", sentence: "the port is in use by another program" },
+  EADDRNOTAVAIL: { code: "NET_ADDRESS_NOT_AVAILABLE", sentence: "this machine has no such address" },
+  EACCES: { code: "NET_PERMISSION_DENIED", sentence: "not permitted; ports below 1024 need privileges" },
+  ENOTFOUND: NAME_NOT_FOUND,
+  EAI_AGAIN: NAME_NOT_FOUND,
+};

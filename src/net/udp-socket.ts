@@ -1,0 +1,104 @@
+import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
+import { lookup } from "node:dns";
+import { isIP } from "node:net";
+import { NetError, netError } from "./net-error.js";
+
+/** A bound UDP socket, IPv4 or IPv6 by its address. */
+export class UdpSocket {
+  readonly address: SocketAddress;
+  onDatagram: ((datagram: Uint8Array, from: SocketAddress) => void) | undefined;
+  readonly counters = { sent: 0, sendFailures: 0, received: 0 };
+  readonly #socket: Socket;
+  #isClosed = false;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    const { address, port } = socket.address();
+    this.address = { address, port };
+    socket.on("message", (datagram: Buffer, from: RemoteInfo) => {
+      this.counters.received++;
+      this.onDatagram?.(datagram, from);
+    });
+    // After binding, an error is a datagram's own (an ICMP answer, say): UDP promises nothing, so it is counted only.
+    socket.on("error", () => this.counters.sendFailures++);
+  }
+
+  /** @throws NetError NET_PORT_IN_USE, NET_ADDRESS_NOT_AVAILABLE, NET_PERMISSION_DENIED, NET_SOCKET_FAILED. */
+  static async bind(options: UdpSocketOptions = {}): Promise<UdpSocket> {
+    const { host = "0.0.0.0", port = 0, receiveBufferBytes } = options;
+    const socket = createSocket({
+      type: isIP(host) === 6 ? "udp6" : "udp4",
+      // Destinations are literals here; node's default would take each of them through the resolver.
+      lookup: (name, lookupOptions, callback) => {
+        const family = isIP(name);
+        if (family === 0) lookup(name, lookupOptions, callback);
+        else callback(null, name, family);
+      },
+      ...(receiveBufferBytes === undefined ? {} : { recvBufferSize: receiveBufferBytes }),
+    });
+    await new Promise<void>((resolve, reject) => {
+      const fail = (error: Error): void => {
+        socket.close();
+        reject(netError(error, `listening on UDP ${host}:${port}`));
+      };
+      socket.once("error", fail);
+      socket.bind({ address: host, port, exclusive: true }, () => {
+        socket.off("error", fail);
+        resolve();
+      });
+    });
+    return new UdpSocket(socket);
+  }
+
+  send(datagram: Uint8Array, to: SocketAddress): void {
+    if (this.#isClosed) return;
+    this.counters.sent++;
+    this.#socket.send(datagram, to.port, to.address, this.#onSent);
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    await new Promise<void>((resolve) => this.#socket.close(() => resolve()));
+  }
+
+  readonly #onSent = (error: Error | null): void => {
+    if (error !== null) this.counters.sendFailures++;
+  };
+}
+
+export interface UdpSocketOptions {
+  /** An address literal. Default 0.0.0.0: every IPv4 address of this machine. */
+  readonly host?: string;
+  /** Default 0: any free port. */
+  readonly port?: number;
+  /** Default: the system's. Higher takes larger bursts. */
+  readonly receiveBufferBytes?: number;
+}
+
+export interface SocketAddress {
+  /** A literal, without brackets. */
+  readonly address: string;
+  readonly port: number;
+}
+
+/** Resolves a name to an address literal; a literal is its own. @throws NetError NET_NAME_NOT_FOUND. */
+export async function resolveHost(host: string): Promise<string> {
+  if (isIP(host) !== 0) return host;
+  return new Promise((resolve, reject) => {
+    lookup(host, (error, address) => {
+      if (error === null) resolve(address);
+      else reject(new NetError("NET_NAME_NOT_FOUND", `${host}: the host name has no address`, { cause: error }));
+    });
+  });
+}
+
+/** "192.0.2.1:5684", "[2001:db8::1]:5684". */
+export function formatAddress({ address, port }: SocketAddress): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** Milliseconds of the monotonic clock that all protocol layers are given. */
+export function monotonicNow(): number {
+  return performance.now();
+}

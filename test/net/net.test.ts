@@ -1,0 +1,286 @@
+import { CODE, CoapError, emptyResponse, OPTION, Options, type RequestMessage } from "#coap/index.js";
+import { CIPHER_SUITES, DtlsError, type ServerOptions } from "#dtls/index.js";
+import {
+  type CoapConnection,
+  CoapEndpoint,
+  type CoapEndpointOptions,
+  connect,
+  type DtlsEndpoint,
+  listen,
+  NetError,
+  UdpSocket,
+} from "#net/index.js";
+import test, { type ExecutionContext } from "ava";
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const text = (value: Uint8Array): string => new TextDecoder().decode(value);
+const path = (...segments: string[]): Options => Options.none.withAll(OPTION.UriPath, segments);
+const get = (...segments: string[]): RequestMessage => ({
+  code: CODE.GET,
+  options: path(...segments),
+  payload: bytes(""),
+});
+const LOOPBACK = { host: "127.0.0.1", port: 0 };
+const KEY = bytes("0123456789abcdef");
+const PSK_SERVER: ServerOptions = { pskEnabled: true };
+const pskOf = (identity: Uint8Array): Uint8Array | undefined => (text(identity) === "alice" ? KEY : undefined);
+
+async function pskPair(
+  t: ExecutionContext,
+  serverOptions: CoapEndpointOptions,
+  clientOptions: CoapEndpointOptions = {},
+): Promise<{ readonly client: CoapConnection; readonly server: CoapEndpoint; readonly endpoint: DtlsEndpoint }> {
+  const server = new CoapEndpoint(serverOptions);
+  const endpoint = await listen((session) => server.addSession(session), { ...LOOPBACK, server: PSK_SERVER, pskOf });
+  const session = await connect(
+    { host: "127.0.0.1", port: endpoint.address.port },
+    { psk: { identity: bytes("alice"), key: KEY } },
+  );
+  await session.opened;
+  const clientEndpoint = new CoapEndpoint(clientOptions);
+  const client = clientEndpoint.addSession(session);
+  t.teardown(async () => {
+    await client.close();
+    await clientEndpoint.close();
+    await server.close();
+    await endpoint.close();
+  });
+  return { client, server, endpoint };
+}
+
+const failureOf = async (promise: Promise<unknown>): Promise<string> => {
+  try {
+    await promise;
+    return "no failure";
+  } catch (error) {
+    return error instanceof CoapError || error instanceof DtlsError || error instanceof NetError
+      ? error.code
+      : String(error);
+  }
+};
+
+test("each PSK suite carries data both ways between sockets, over IPv4 and IPv6", async (t) => {
+  for (const host of ["127.0.0.1", "::1"]) {
+    const endpoint = await listen((session) => (session.onmessage = (data) => session.send(data)), {
+      host,
+      server: PSK_SERVER,
+      pskOf,
+    });
+    for (const suite of Object.keys(CIPHER_SUITES) as (keyof typeof CIPHER_SUITES)[]) {
+      if (!suite.includes("PSK")) continue;
+      const session = await connect(
+        { host, port: endpoint.address.port },
+        { psk: { identity: bytes("alice"), key: KEY }, cipherSuites: [suite] },
+      );
+      t.is((await session.opened).suite, suite);
+      const echoed = new Promise<Uint8Array>((resolve) => (session.onmessage = resolve));
+      session.send(bytes(suite));
+      t.is(text(await echoed), suite);
+      await session.close();
+      t.is(await session.closed, undefined);
+    }
+    await endpoint.close();
+    t.is(endpoint.sessionCount + endpoint.handshakeCount, 0);
+  }
+});
+
+test("a wrong key and an unknown identity fail alike, at once and on both sides", async (t) => {
+  const failures: (string | undefined)[] = [];
+  const endpoint = await listen(() => t.fail("no session is to open"), {
+    ...LOOPBACK,
+    server: PSK_SERVER,
+    pskOf,
+    onHandshakeFailed: (_remote, error) => failures.push(error?.code),
+  });
+  const codes: (string | undefined)[] = [];
+  for (const psk of [
+    { identity: bytes("alice"), key: bytes("another key") },
+    { identity: bytes("nobody"), key: KEY },
+  ]) {
+    const session = await connect({ host: "127.0.0.1", port: endpoint.address.port }, { psk });
+    await failureOf(session.opened);
+    const error = await session.closed;
+    codes.push(error?.receivedAlert);
+  }
+  t.deepEqual(codes, ["decrypt_error", "decrypt_error"]);
+  t.is(failures.length, 2);
+  t.true(failures.every((code) => code !== undefined));
+  await endpoint.close();
+});
+
+test("without a verifier a server's certificate is refused: nothing is trusted by default", async (t) => {
+  const { generateKeyPairSync } = await import("node:crypto");
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const endpoint = await listen(() => undefined, {
+    ...LOOPBACK,
+    server: { certificate: { chain: [SELF_SIGNED], privateKey } },
+  });
+  const session = await connect({ host: "127.0.0.1", port: endpoint.address.port }, {});
+  t.not(await failureOf(session.opened), "no failure");
+  await endpoint.close();
+});
+
+test("requests over DTLS are answered, in blocks where bodies are long, by either side of the association", async (t) => {
+  const long = bytes("0123456789".repeat(500));
+  const server = new CoapEndpoint();
+  const seen: string[] = [];
+  const pair = await pskPair(
+    t,
+    {
+      onRequest: (request) => {
+        seen.push(`${request.options.uriPath.join("/")} ${request.payload.length}`);
+        return { code: CODE.Changed, options: Options.none, payload: request.payload };
+      },
+    },
+    { onRequest: () => ({ code: CODE.Content, options: Options.none, payload: bytes("from the client") }) },
+  );
+  const response = await pair.client.request({ code: CODE.POST, options: path("echo"), payload: long });
+  t.is(response.code, CODE.Changed);
+  t.is(text(response.payload), text(long));
+  t.deepEqual(seen, ["echo 5000"]);
+  const [back] = [...pair.server.connections];
+  t.is(text((await back!.request(get("dpe2"))).payload), "from the client");
+  t.is(text(back!.peerInfo!.pskIdentity!), "alice");
+  await server.close();
+});
+
+test("an observation over DTLS delivers the newest state until the client stops it", async (t) => {
+  let notify: ((value: string) => void) | undefined;
+  let stopped = 0;
+  const content = (value: string) => ({ code: CODE.Content, options: Options.none, payload: bytes(value) });
+  const { client } = await pskPair(t, {
+    onRequest: () => ({
+      ...content("first"),
+      observe: (send) => {
+        notify = (value) => send(content(value));
+        return () => stopped++;
+      },
+    }),
+  });
+  const observation = await client.observe(get("t"));
+  t.is(text(observation.first.payload), "first");
+  const values: string[] = [];
+  const long = "long ".repeat(1000);
+  notify?.("second");
+  for await (const notification of observation) {
+    values.push(text(notification.payload));
+    if (values.length === 1) notify?.(long);
+    else break;
+  }
+  t.deepEqual(values, ["second", long]);
+  while (stopped === 0) await client.request(get("x"));
+  t.is(stopped, 1);
+});
+
+test("messages can be refused before they are put together, and ours changed before they are sent", async (t) => {
+  const { client } = await pskPair(
+    t,
+    {
+      onMessage: (message, _connection, serve) =>
+        message.options.uriQuery.includes("pass") ? serve(message, "the context") : emptyResponse(CODE.Unauthorized),
+      onRequest: (_request, _connection, context) => ({
+        code: CODE.Content,
+        options: Options.none,
+        payload: bytes(String(context)),
+      }),
+    },
+    {
+      onSend: async (message, _connection, send) => {
+        const first = await send(message);
+        if (first.code !== CODE.Unauthorized) return first;
+        return send({ ...message, options: message.options.with(OPTION.UriQuery, "pass") });
+      },
+    },
+  );
+  t.is(text((await client.request(get("x"))).payload), "the context");
+});
+
+test("a handler that throws is answered 5.00 without detail, and is told of", async (t) => {
+  const faults: unknown[] = [];
+  const { client } = await pskPair(t, {
+    onRequest: (request) => {
+      if (request.options.uriPath[0] === "throws") throw new Error("secret");
+      return Promise.reject(new Error("secret"));
+    },
+    onFault: (error) => faults.push(error),
+  });
+  for (const name of ["throws", "rejects"]) {
+    const response = await client.request(get(name));
+    t.is(response.code, CODE.InternalServerError);
+    t.is(response.payload.length, 0);
+  }
+  t.is(faults.length, 2);
+});
+
+test("a request ends by its signal, and all of them when the session closes", async (t) => {
+  const { client, endpoint } = await pskPair(t, { onRequest: () => new Promise(() => undefined) });
+  const controller = new AbortController();
+  const aborted = failureOf(client.request(get("x"), { signal: controller.signal }));
+  controller.abort();
+  t.is(await aborted, "COAP_CANCELLED");
+  const closed = failureOf(client.request(get("x")));
+  await endpoint.close();
+  t.is(await closed, "COAP_PEER_CLOSED");
+  t.is(await failureOf(client.request(get("x"))), "COAP_PEER_CLOSED");
+});
+
+test("a second handshake from the same address replaces the session only when it is complete", async (t) => {
+  const opened: number[] = [];
+  const endpoint = await listen(() => opened.push(opened.length), { ...LOOPBACK, server: PSK_SERVER, pskOf });
+  const socket = await UdpSocket.bind(LOOPBACK);
+  const { DtlsEndpoint: Client } = await import("#net/index.js");
+  const remote = { address: "127.0.0.1", port: endpoint.address.port };
+  const first = new Client(socket, {}).connect(remote, { psk: { identity: bytes("alice"), key: KEY } });
+  await first.opened;
+  // The device restarts: its new endpoint knows nothing of the old session, on the same port.
+  const wrong = new Client(socket, {}).connect(remote, { psk: { identity: bytes("alice"), key: bytes("wrong") } });
+  await failureOf(wrong.opened);
+  t.is(endpoint.sessionCount, 1);
+  const again = new Client(socket, {}).connect(remote, { psk: { identity: bytes("alice"), key: KEY } });
+  await again.opened;
+  t.is(opened.length, 2);
+  t.is(endpoint.sessionCount, 1);
+  await endpoint.close();
+  await socket.close();
+});
+
+test("plain CoAP serves many addresses, within a bound, and both are clients and servers", async (t) => {
+  const server = new CoapEndpoint({
+    maxPlainPeers: 2,
+    onRequest: (request) => ({
+      code: CODE.Content,
+      options: Options.none,
+      payload: bytes(`re ${request.options.uriPath[0]}`),
+    }),
+  });
+  const serverSocket = await UdpSocket.bind(LOOPBACK);
+  server.addSocket(serverSocket);
+  const clients = await Promise.all(
+    ["a", "b", "c"].map(async (name) => {
+      const client = new CoapEndpoint({ parameters: { ackTimeoutMs: 20, maxRetransmit: 1 } });
+      const transport = client.addSocket(await UdpSocket.bind(LOOPBACK));
+      return { name, client, connection: transport.connectTo(serverSocket.address) };
+    }),
+  );
+  const outcomes: string[] = [];
+  for (const { name, connection } of clients) {
+    try {
+      outcomes.push(text((await connection.request(get(name))).payload));
+    } catch (error) {
+      outcomes.push(error instanceof CoapError ? error.code : String(error));
+    }
+  }
+  // The first two are still remembered against duplicates, so the third finds no room.
+  t.deepEqual(outcomes, ["re a", "re b", "COAP_TIMEOUT"]);
+  await Promise.all([server.close(), ...clients.map(({ client }) => client.close())]);
+});
+
+test("a port in use, an unknown name and a foreign address fail by code", async (t) => {
+  const taken = await UdpSocket.bind(LOOPBACK);
+  t.is(await failureOf(UdpSocket.bind({ host: "127.0.0.1", port: taken.address.port })), "NET_PORT_IN_USE");
+  t.is(await failureOf(UdpSocket.bind({ host: "203.0.113.7" })), "NET_ADDRESS_NOT_AVAILABLE");
+  t.is(await failureOf(connect({ host: "no-such-host.invalid", port: 5684 }, {})), "NET_NAME_NOT_FOUND");
+  await taken.close();
+});
+
+const SELF_SIGNED = Uint8Array.of(0x30, 0x00);
