@@ -21,6 +21,7 @@ import {
 } from "./options.js";
 import { RecordLayer } from "./record-layer.js";
 import { type AlertDescription, type AlertLevel, decodeAlert, encodeAlert } from "./wire/alert.js";
+import { RANDOM_BYTES } from "./wire/client-hello.js";
 import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello-start.js";
 import {
   decodeHandshakeFragment,
@@ -246,7 +247,7 @@ export class Association {
 
   /**
    * Server: whether `datagram` begins with the very ClientHello, by its random, that this association began with. Then
-   * it is a repetition, and no reason for a new association.
+   * it is a repetition, and not to be given to the gate.
    */
   beganWith(datagram: Uint8Array): boolean {
     if (this.#clientRandom === undefined) return false;
@@ -345,10 +346,18 @@ export class Association {
   #handleHandshake(handshake: HandshakeState, plaintext: Uint8Array, epoch: 0 | 1, now: number): void {
     this.#guard(() => {
       this.#eachFragment(plaintext, (fragment) => {
-        this.#drop(handshake.driver.handleFragment(fragment, epoch, now));
+        if (this.#isOfAnotherHandshake(fragment)) this.#drop("unexpected-message");
+        else this.#drop(handshake.driver.handleFragment(fragment, epoch, now));
       });
     });
     this.#drainHandshake(now);
+  }
+
+  /** Server: a ClientHello with another random is for the gate; taken here, it would disturb this handshake. */
+  #isOfAnotherHandshake({ type, fragmentOffset, fragment }: HandshakeFragment): boolean {
+    if (this.#clientRandom === undefined || type !== HANDSHAKE_TYPES.client_hello || fragmentOffset > 0) return false;
+    const random = fragment.subarray(VERSION_BYTES, VERSION_BYTES + RANDOM_BYTES);
+    return Buffer.compare(random, this.#clientRandom) !== 0;
   }
 
   /**
@@ -536,5 +545,6 @@ interface FinalFlight {
   readonly datagramBytes: number;
 }
 
+const VERSION_BYTES = 2;
 /** Shared by all associations that have nothing to say; never added to. */
 const NO_OUTPUTS: AssociationOutput[] = [];

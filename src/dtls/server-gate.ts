@@ -11,8 +11,9 @@ import { CONTENT_TYPES, DTLS_1_0, encodeRecordHeader, RECORD_HEADER_BYTES } from
  * The front of a server: makes associations only of peers that receive at the address they send from (RFC 6347 §4.2.1),
  * and keeps nothing for the others.
  *
- * It is for datagrams that no association at the address takes for its own: a ClientHello that a living one
- * `beganWith` is not to be given here.
+ * With an association at the address, that one is given every datagram; the gate is given those that hold epoch 0 as
+ * well, except the ClientHello that the living one `beganWith`. The old association is to be kept until the new one is
+ * connected (RFC 6347 §4.2.8), and both are given the datagrams until then.
  */
 export class ServerGate {
   readonly #options: ResolvedServerOptions;

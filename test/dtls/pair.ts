@@ -42,16 +42,9 @@ export class TestEnd implements LinkPeer {
   }
 
   handleDatagram(bytes: Uint8Array, now: number): void {
-    const isOwn = this.association?.beganWith(bytes) ?? false;
-    if (this.#gate !== undefined && !isOwn && isClientHello(bytes)) {
-      const answer = this.#gate.handleDatagram(bytes, ADDRESS, now);
-      if (answer.type === "reply") this.#queue.push(answer.bytes);
-      else if (answer.type === "drop") this.gateDrops.push(answer.reason);
-      else if (this.association === undefined) this.association = answer.association;
-      this.drain(now);
-      return;
-    }
-    this.association?.handleDatagram(bytes, now);
+    const known = this.association;
+    if (this.#gate !== undefined && !(known?.beganWith(bytes) ?? false)) this.#askGate(this.#gate, bytes, now);
+    known?.handleDatagram(bytes, now);
     this.drain(now);
   }
 
@@ -75,6 +68,13 @@ export class TestEnd implements LinkPeer {
     for (let output = this.association?.poll(); output !== undefined; output = this.association?.poll()) {
       this.#take(output, now);
     }
+  }
+
+  #askGate(gate: ServerGate, bytes: Uint8Array, now: number): void {
+    const answer = gate.handleDatagram(bytes, ADDRESS, now);
+    if (answer.type === "reply") this.#queue.push(answer.bytes);
+    else if (answer.type === "drop") this.gateDrops.push(answer.reason);
+    else this.association ??= answer.association;
   }
 
   #take(output: AssociationOutput, now: number): void {
@@ -144,9 +144,4 @@ export const ADDRESS: Uint8Array = Uint8Array.of(192, 0, 2, 1, 0x16, 0x34);
 
 function defaultPsk(identity: Uint8Array): Uint8Array | undefined {
   return Buffer.compare(identity, PSK.identity) === 0 ? PSK.key : undefined;
-}
-
-/** A whole ClientHello, or its first fragment, in the clear. */
-function isClientHello(bytes: Uint8Array): boolean {
-  return bytes[0] === 22 && bytes[3] === 0 && bytes[4] === 0 && bytes[13] === 1;
 }
