@@ -55,7 +55,7 @@ async function readRelease(files: HostFiles): Promise<ReadonlyMap<string, string
 
 function oneLine(text: string): string {
   return text
-    .replaceAll(/[\p{Cc}\ufffd]+/gu, " ")
+    .replaceAll(/[\p{Cc}\s\ufffd]+/gu, " ")
     .trim()
     .slice(0, MAX_LINE);
 }
