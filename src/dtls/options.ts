@@ -8,7 +8,7 @@ import { DtlsError } from "./errors.js";
 export interface CommonOptions {
   /** In order of preference; those that the credentials given cannot serve are left out. Default: all, certificates first. */
   readonly cipherSuites?: readonly CipherSuiteName[];
-  /** For ECDHE, in order of preference. Default: x25519, secp256r1, secp384r1. */
+  /** For ECDHE, in order of preference. Default: secp256r1 (RFC 7925 §4.4), x25519, secp384r1. */
   readonly groups?: readonly GroupName[];
   /** Made and accepted, in order of preference. Default: all. */
   readonly signatureSchemes?: readonly SignatureSchemeName[];
@@ -74,7 +74,7 @@ type ServerDefaults = Pick<
 /** All defaults. */
 export const DTLS_DEFAULTS: Required<Defaults> & Required<ServerDefaults> = {
   cipherSuites: Object.keys(CIPHER_SUITES) as CipherSuiteName[],
-  groups: ["x25519", "secp256r1", "secp384r1"],
+  groups: ["secp256r1", "x25519", "secp384r1"],
   signatureSchemes: [
     "ecdsa_secp256r1_sha256",
     "ecdsa_secp384r1_sha384",

@@ -1,0 +1,228 @@
+import { createCipheriv, createHash, createHmac, createPublicKey, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import test from "ava";
+import fc from "fast-check";
+import { CcmKey } from "#dtls/crypto/ccm.js";
+import { CIPHER_POOL, CipherPool, type PooledKey } from "#dtls/crypto/cipher-pool.js";
+import { GcmKey } from "#dtls/crypto/gcm.js";
+import { generateKeyShare, type GroupName, GROUPS } from "#dtls/crypto/key-exchange.js";
+import { extendedMasterSecret, keyBlock, masterSecret, pskPremasterSecret } from "#dtls/crypto/key-schedule.js";
+import { prf } from "#dtls/crypto/prf.js";
+import { type SignatureSchemeName, signWith, verifyWith } from "#dtls/crypto/signatures.js";
+import { DtlsError } from "#dtls/index.js";
+import { credential } from "./fixtures.js";
+
+interface CcmVector {
+  readonly tcId: number;
+  readonly key: string;
+  readonly nonce: string;
+  readonly aad: string;
+  readonly plaintext: string;
+  readonly sealed: string;
+  readonly tagBytes: 8 | 16;
+  readonly isValid: boolean;
+}
+
+const CCM_VECTORS = (
+  JSON.parse(readFileSync(new URL("../../../test/vectors/dtls-aes-ccm.json", import.meta.url), "utf8")) as {
+    readonly tests: readonly CcmVector[];
+  }
+).tests;
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
+
+function unhex(text: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(text, "hex"));
+}
+
+function seal(key: CcmKey | GcmKey, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): Uint8Array {
+  const sealed = new Uint8Array(plaintext.length + key.tagBytes);
+  key.seal(nonce, aad, plaintext, sealed, 0);
+  return sealed;
+}
+
+const nonces = fc.uint8Array({ minLength: 12, maxLength: 12 });
+const keys = fc.uint8Array({ minLength: 16, maxLength: 16 });
+const aads = fc.uint8Array({ maxLength: 64 });
+const plaintexts = fc.oneof(fc.uint8Array({ maxLength: 80 }), fc.uint8Array({ minLength: 1900, maxLength: 4200 }));
+
+test("CCM gives the bytes of NIST SP 800-38C and of the Wycheproof vectors, and refuses their forgeries", (t) => {
+  t.is(CCM_VECTORS.length, 87);
+  for (const vector of CCM_VECTORS) {
+    const key = new CcmKey(unhex(vector.key), vector.tagBytes);
+    const [nonce, aad] = [unhex(vector.nonce), unhex(vector.aad)];
+    const opened = key.open(nonce, aad, unhex(vector.sealed));
+    t.is(
+      opened === undefined ? undefined : hex(opened),
+      vector.isValid ? vector.plaintext : undefined,
+      String(vector.tcId),
+    );
+    if (vector.isValid) t.is(hex(seal(key, nonce, aad, unhex(vector.plaintext))), vector.sealed, String(vector.tcId));
+  }
+});
+
+test("CCM of one long-lived key equals node:crypto's for any nonces, data and lengths in a row", (t) => {
+  for (const tagBytes of [8, 16] as const) {
+    const raw = randomBytes(16);
+    const key = new CcmKey(raw, tagBytes);
+    fc.assert(
+      fc.property(nonces, aads, plaintexts, (nonce, aad, plaintext) => {
+        const cipher = createCipheriv("aes-128-ccm", raw, nonce, { authTagLength: tagBytes });
+        cipher.setAAD(aad, { plaintextLength: plaintext.length });
+        const body = cipher.update(plaintext);
+        cipher.final();
+        const expected = Buffer.concat([body, cipher.getAuthTag()]);
+        const sealed = seal(key, nonce, aad, plaintext);
+        const opened = key.open(nonce, aad, sealed);
+        return hex(sealed) === hex(expected) && opened !== undefined && hex(opened) === hex(plaintext);
+      }),
+      { numRuns: 300 },
+    );
+  }
+  t.pass();
+});
+
+test("an AEAD refuses any change of the sealed bytes, the additional data or the nonce, and works on after it", (t) => {
+  fc.assert(
+    fc.property(
+      keys,
+      nonces,
+      fc.uint8Array({ minLength: 1, maxLength: 40 }),
+      fc.nat(),
+      fc.integer({ min: 0, max: 7 }),
+      (raw, nonce, plaintext, position, bit) => {
+        for (const key of [new CcmKey(raw, 8), new CcmKey(raw, 16), new GcmKey(raw)]) {
+          const aad = Uint8Array.of(1, 2, 3);
+          const sealed = seal(key, nonce, aad, plaintext);
+          const flip = (bytes: Uint8Array): Uint8Array => {
+            const copy = Uint8Array.from(bytes);
+            const at = position % copy.length;
+            copy[at] = (copy[at] ?? 0) ^ (1 << bit);
+            return copy;
+          };
+          if (key.open(nonce, aad, flip(sealed)) !== undefined) return false;
+          if (key.open(nonce, flip(aad), sealed) !== undefined) return false;
+          if (key.open(flip(nonce), aad, sealed) !== undefined) return false;
+          if (key.open(nonce, aad, sealed.subarray(0, key.tagBytes - 1)) !== undefined) return false;
+          if (hex(key.open(nonce, aad, sealed) ?? new Uint8Array(0)) !== hex(plaintext)) return false;
+        }
+        return true;
+      },
+    ),
+  );
+  t.pass();
+});
+
+test("the cipher pool holds at most its capacity, keeps keys in use, and a key that lost its contexts still works", (t) => {
+  const pool = new CipherPool(3);
+  const dropped: number[] = [];
+  const pooled = (id: number): PooledKey => ({ wasUsed: false, slot: -1, dropContexts: () => dropped.push(id) });
+  const [a, b, c, d, e] = [0, 1, 2, 3, 4].map(pooled) as [PooledKey, PooledKey, PooledKey, PooledKey, PooledKey];
+  for (const key of [a, b, c]) pool.admit(key);
+  a.wasUsed = true;
+  pool.admit(d);
+  t.deepEqual(dropped, [1]);
+  pool.admit(e);
+  t.deepEqual(dropped, [1, 2]);
+  pool.release(d);
+  t.deepEqual(dropped, [1, 2, 3]);
+
+  const raw = randomBytes(16);
+  const key = new CcmKey(raw, 8);
+  const nonce = randomBytes(12);
+  const before = seal(key, nonce, new Uint8Array(0), Uint8Array.of(1, 2, 3));
+  CIPHER_POOL.release(key);
+  t.deepEqual(key.open(nonce, new Uint8Array(0), before), Uint8Array.of(1, 2, 3));
+});
+
+test("the PRF gives the published P_SHA256 vector", (t) => {
+  // "TLS 1.2 PRF test vectors", IETF TLS working group mailing list, 2009.
+  const output = prf(
+    unhex("9bbe436ba940f017b17652849a71db35"),
+    "test label",
+    unhex("a0ba9f936cda311827a6f796ffd5198c"),
+    100,
+  );
+  t.is(
+    hex(output),
+    "e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a6b301791e90d35c9c9a46b4e14baf9af0fa022f7077def17" +
+      "abfd3797c0564bab4fbc91666e9def9b97fce34f796789baa48082d122ee42c5a72e5a5110fff70187347b66",
+  );
+});
+
+test("the key schedule follows RFC 5246 §8.1 and §6.3, RFC 7627 §4, RFC 4279 §2 and RFC 5489 §2", (t) => {
+  const [secret, client, server] = [randomBytes(32), randomBytes(32), randomBytes(32)];
+  t.deepEqual(masterSecret(secret, client, server), prf(secret, "master secret", Buffer.concat([client, server]), 48));
+  t.deepEqual(keyBlock(secret, client, server), prf(secret, "key expansion", Buffer.concat([server, client]), 40));
+  const hash = createHash("sha256").update("x").digest();
+  t.deepEqual(extendedMasterSecret(secret, hash), prf(secret, "extended master secret", hash, 48));
+  t.is(hex(pskPremasterSecret(Uint8Array.of(1, 2, 3))), "0003000000" + "0003010203");
+  t.is(hex(pskPremasterSecret(Uint8Array.of(1, 2, 3), Uint8Array.of(9))), "000109" + "0003010203");
+  // The first block of P_SHA256, written out: HMAC(secret, A(1) ‖ seed), A(1) = HMAC(secret, seed).
+  const mac = (data: Uint8Array): Buffer => createHmac("sha256", secret).update(data).digest();
+  const seed = Buffer.concat([Buffer.from("extended master secret"), hash]);
+  t.is(hex(extendedMasterSecret(secret, hash).subarray(0, 32)), hex(mac(Buffer.concat([mac(seed), seed]))));
+});
+
+test("two key shares of a group agree on a secret, in each group", (t) => {
+  for (const group of Object.keys(GROUPS) as GroupName[]) {
+    const [a, b] = [generateKeyShare(group), generateKeyShare(group)];
+    t.is(a.publicKey.length, GROUPS[group].publicKeyBytes);
+    const secret = a.sharedSecret(b.publicKey);
+    t.deepEqual(hex(secret), hex(b.sharedSecret(a.publicKey)));
+    t.is(secret.length, group === "secp384r1" ? 48 : 32);
+  }
+});
+
+test("D60 a point off the curve, of another form or length, and an all-zero X25519 secret, are refused", (t) => {
+  const refuses = (group: GroupName, publicKey: Uint8Array): void => {
+    const error = t.throws(() => generateKeyShare(group).sharedSecret(publicKey), { instanceOf: DtlsError });
+    t.is(error?.code, "DTLS_BAD_KEY_SHARE");
+  };
+  for (const group of ["secp256r1", "secp384r1"] as const) {
+    const offCurve = Uint8Array.from(generateKeyShare(group).publicKey);
+    offCurve[offCurve.length - 1] = (offCurve.at(-1) ?? 0) ^ 1;
+    refuses(group, offCurve);
+    refuses(group, new Uint8Array(offCurve.length));
+    refuses(group, offCurve.subarray(1));
+    refuses(group, Uint8Array.of(0));
+    const compressed = Uint8Array.from(generateKeyShare(group).publicKey.subarray(0, (offCurve.length + 1) / 2));
+    compressed[0] = 2;
+    refuses(group, compressed);
+  }
+  // RFC 7748 §6.1: points of small order.
+  refuses("x25519", new Uint8Array(32));
+  refuses(
+    "x25519",
+    Uint8Array.from({ length: 32 }, (_, i) => (i === 0 ? 1 : 0)),
+  );
+  refuses("x25519", unhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"));
+  refuses("x25519", new Uint8Array(31));
+});
+
+test("each signature scheme verifies its own signatures, of its own kind of key only", (t) => {
+  const content = randomBytes(100);
+  const kinds: [SignatureSchemeName, "p256" | "p384" | "rsa" | "ed25519"][] = [
+    ["ecdsa_secp256r1_sha256", "p256"],
+    ["ecdsa_secp384r1_sha384", "p384"],
+    ["ecdsa_secp256r1_sha256", "p384"],
+    ["ed25519", "ed25519"],
+    ["rsa_pss_rsae_sha256", "rsa"],
+    ["rsa_pkcs1_sha256", "rsa"],
+  ];
+  for (const [scheme, name] of kinds) {
+    const { privateKey } = credential(name);
+    const publicKey = createPublicKey(privateKey);
+    const signature = signWith(scheme, privateKey, content);
+    t.true(verifyWith(scheme, publicKey, content, signature));
+    t.false(verifyWith(scheme, publicKey, content.subarray(1), signature));
+    t.false(verifyWith(scheme, publicKey, content, signature.subarray(1)));
+    for (const [other, otherName] of kinds) {
+      if (other !== scheme && otherName === name) t.false(verifyWith(other, publicKey, content, signature));
+    }
+  }
+  const rsa = createPublicKey(credential("rsa").privateKey);
+  t.false(verifyWith("ecdsa_secp256r1_sha256", rsa, content, randomBytes(70)));
+});
