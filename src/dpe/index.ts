@@ -31,3 +31,4 @@ export {
   Registrations,
   type RegistrationUpdate,
 } from "./registrations.js";
+export { Devices } from "./devices.js";

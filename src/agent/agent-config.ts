@@ -1,0 +1,55 @@
+import { coapUri, type CoapUri, duration, listOf, oneOf, type Secret, section, secret, text } from "#config/index.js";
+import type { ConnectionLevel } from "#dpe/index.js";
+import type { z } from "zod";
+
+/** The configuration of `dpe agent`, as its file is checked to. */
+export interface AgentConfig {
+  /** The endpoint name. */
+  readonly endpoint: string;
+  readonly server: CoapUri;
+  /** Of the registration, ms; refreshed at half of it. */
+  readonly lifetime: number;
+  readonly interfaces: {
+    readonly dpe1: {
+      readonly connection: ConnectionLevel;
+      readonly serverAuthentication: "psk" | "none";
+      readonly credentials: {
+        readonly username?: string | undefined;
+        readonly password?: Secret | undefined;
+        readonly psk?: { readonly identity: string; readonly key: Secret } | undefined;
+      };
+    };
+    readonly dpe2: { readonly bind: "association" | "none"; readonly connection: ConnectionLevel };
+  };
+  readonly sources: readonly { readonly use: "host"; readonly every: number }[];
+}
+
+/** The schema that a file is checked against. */
+export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
+  endpoint: text(),
+  server: coapUri(),
+  lifetime: duration({ minMs: 10_000 }).default(3_600_000),
+  interfaces: section({
+    dpe1: section({
+      connection: oneOf("none", "dtls"),
+      serverAuthentication: oneOf("psk", "none"),
+      credentials: section({
+        username: text().optional(),
+        password: secret().optional(),
+        psk: section({ identity: text(), key: secret() }).optional(),
+      })
+        .refine(
+          ({ username, password }) => (username === undefined) === (password === undefined),
+          "username and password go together",
+        )
+        .default({}),
+    }),
+    dpe2: section({
+      bind: oneOf("association", "none").default("association"),
+      connection: oneOf("none", "dtls").default("none"),
+    }).default({ bind: "association", connection: "none" }),
+  }),
+  sources: listOf(section({ use: oneOf("host"), every: duration({ minMs: 1000 }).default(10_000) })).default([
+    { use: "host", every: 10_000 },
+  ]),
+});

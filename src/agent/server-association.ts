@@ -1,0 +1,175 @@
+import { randomBytes } from "node:crypto";
+import { CODE, formatCode, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import { DigestClient } from "#digest/index.js";
+import {
+  BINDING_OPTION_FORMATS,
+  CONNECTION_LEVEL,
+  CONTENT_FORMAT,
+  DpeError,
+  DPE2_OVER_ASSOCIATION,
+  PATH,
+  QUERY,
+} from "#dpe/index.js";
+import {
+  type CoapConnection,
+  CoapEndpoint,
+  connect,
+  type ObservableResponse,
+  resolveHost,
+  UdpSocket,
+} from "#net/index.js";
+import { authErrorOf, ClientAuthenticator, SecurityError } from "#security/index.js";
+import { encodePack, type SenmlRecord } from "#senml/index.js";
+import type { AgentConfig } from "./agent-config.js";
+
+/**
+ * DPE-1 on one association with the server: registration, refresh, reports, deregistration. The same association carries
+ * DPE-2 back to us. When it is lost it is of no more use: open a new one.
+ */
+export class ServerAssociation {
+  /** Fulfilled when the association is lost or closed. */
+  readonly closed: Promise<void>;
+
+  readonly #config: AgentConfig;
+  readonly #connection: CoapConnection;
+  readonly #endpoint: CoapEndpoint;
+  #location: readonly string[] | undefined;
+
+  private constructor(config: AgentConfig, connection: CoapConnection, endpoint: CoapEndpoint, closed: Promise<void>) {
+    this.#config = config;
+    this.#connection = connection;
+    this.#endpoint = endpoint;
+    this.closed = closed;
+  }
+
+  /**
+   * Opens an association as the policy asks.
+   *
+   * @throws NetError, DtlsError, CoapError; SecurityError SECURITY_CONNECTION_BELOW_POLICY before anything is sent.
+   */
+  static async open(
+    config: AgentConfig,
+    onDpe2: (request: RequestMessage) => ObservableResponse,
+  ): Promise<ServerAssociation> {
+    const { dpe1, dpe2 } = config.interfaces;
+    const level = config.server.scheme === "coaps" ? "dtls" : "none";
+    if (CONNECTION_LEVEL[level] < CONNECTION_LEVEL[dpe1.connection]) {
+      throw new SecurityError(
+        "SECURITY_CONNECTION_BELOW_POLICY",
+        `${config.server.href} is not ${dpe1.connection}, which interfaces.dpe1.connection asks for`,
+      );
+    }
+    if (dpe1.serverAuthentication === "psk" && (level !== "dtls" || dpe1.credentials.psk === undefined)) {
+      throw new SecurityError(
+        "SECURITY_CONNECTION_BELOW_POLICY",
+        "serverAuthentication psk needs a coaps server and credentials.psk",
+      );
+    }
+    const isDpe2Allowed = dpe2.bind === "association" && CONNECTION_LEVEL[level] >= CONNECTION_LEVEL[dpe2.connection];
+    const { username, password } = dpe1.credentials;
+    const authenticator =
+      username === undefined || password === undefined
+        ? undefined
+        : new ClientAuthenticator(
+            new DigestClient({ secret: { username, password: password.text() }, random: randomBytes }),
+          );
+    let lost: () => void = () => undefined;
+    const closed = new Promise<void>((resolve) => (lost = resolve));
+    const endpoint = new CoapEndpoint({
+      optionFormats: BINDING_OPTION_FORMATS,
+      onRequest: (request) => (isDpe2Allowed ? onDpe2(request) : NOT_FOUND),
+      ...(authenticator === undefined
+        ? {}
+        : { onSend: (message, _connection, send) => authenticator.send(message, send) }),
+      onDisconnect: () => lost(),
+    });
+    const connection = await connectTo(config, endpoint);
+    return new ServerAssociation(config, connection, endpoint, closed);
+  }
+
+  /** @throws SecurityError SECURITY_AUTHENTICATION_REFUSED with the authentication error; DpeError DPE_BAD_REQUEST; CoapError. */
+  async register(records: readonly SenmlRecord[]): Promise<void> {
+    const query = [
+      `${QUERY.endpoint}=${this.#config.endpoint}`,
+      `${QUERY.lifetimeSeconds}=${Math.round(this.#config.lifetime / 1000)}`,
+      ...(this.#config.interfaces.dpe2.bind === "association" ? [`dpe2=${DPE2_OVER_ASSOCIATION}`] : []),
+    ];
+    const response = await this.#post([PATH.dpe1, PATH.registrations], query, records);
+    if (response.code !== CODE.Created) throw unexpected("registration", response);
+    this.#location = response.options.locationPath;
+  }
+
+  /** @throws as {@link register}; DpeError DPE_UNKNOWN_REGISTRATION: register anew. */
+  async report(records: readonly SenmlRecord[]): Promise<void> {
+    await this.#change("report", [PATH.properties], records);
+  }
+
+  /** @throws as {@link report}. */
+  async refresh(): Promise<void> {
+    await this.#change("refresh", [], []);
+  }
+
+  /** Ends the registration, if there is one, then the association. */
+  async close(): Promise<void> {
+    const location = this.#location;
+    this.#location = undefined;
+    if (location !== undefined && !this.#connection.isClosed) {
+      const options = Options.none.withAll(OPTION.UriPath, location);
+      const signal = AbortSignal.timeout(DEREGISTER_TIMEOUT_MS);
+      // The registration ends by its lifetime where the server does not answer.
+      await this.#connection
+        .request({ code: CODE.DELETE, options, payload: NO_PAYLOAD }, { signal })
+        .catch(() => undefined);
+    }
+    await this.#connection.close();
+    await this.#endpoint.close();
+  }
+
+  async #change(what: string, path: readonly string[], records: readonly SenmlRecord[]): Promise<void> {
+    if (this.#location === undefined) throw new DpeError("DPE_UNKNOWN_REGISTRATION", "not registered");
+    const response = await this.#post([...this.#location, ...path], [], records);
+    if (response.code === CODE.NotFound)
+      throw new DpeError("DPE_UNKNOWN_REGISTRATION", "the server does not know the registration any more");
+    if (response.code !== CODE.Changed) throw unexpected(what, response);
+  }
+
+  #post(path: readonly string[], query: readonly string[], records: readonly SenmlRecord[]): Promise<ResponseMessage> {
+    let options = Options.none.withAll(OPTION.UriPath, path).withAll(OPTION.UriQuery, query);
+    if (records.length > 0) options = options.with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor);
+    const payload = records.length > 0 ? encodePack(records, "cbor") : NO_PAYLOAD;
+    return this.#connection.request({ code: CODE.POST, options, payload });
+  }
+}
+
+async function connectTo(config: AgentConfig, endpoint: CoapEndpoint): Promise<CoapConnection> {
+  const { scheme, host, port } = config.server;
+  if (scheme === "coap") {
+    const address = await resolveHost(host);
+    const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
+    return endpoint.addSocket(socket).connectTo({ address, port });
+  }
+  const { psk } = config.interfaces.dpe1.credentials;
+  const session = await connect(
+    { host, port },
+    psk === undefined ? {} : { psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } },
+  );
+  await session.opened;
+  return endpoint.addSession(session);
+}
+
+function unexpected(what: string, response: ResponseMessage): Error {
+  const authError = authErrorOf(response);
+  const code = formatCode(response.code);
+  if (authError !== undefined) {
+    return new SecurityError(
+      "SECURITY_AUTHENTICATION_REFUSED",
+      `the server refused the ${what}: ${code} ${authError}`,
+      { authError },
+    );
+  }
+  return new DpeError("DPE_BAD_REQUEST", `the server answered the ${what} with ${code}`);
+}
+
+const NOT_FOUND: ResponseMessage = { code: CODE.NotFound, options: Options.none, payload: new Uint8Array(0) };
+const NO_PAYLOAD = new Uint8Array(0);
+const DEREGISTER_TIMEOUT_MS = 2000;

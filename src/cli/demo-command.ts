@@ -1,0 +1,200 @@
+import { randomBytes } from "node:crypto";
+import { AGENT_SCHEMA, type AgentConfig, type AgentEvent, DpeAgent, hostSource, type Source } from "#agent/index.js";
+import { parseConfig } from "#config/index.js";
+import { formatAddress } from "#net/index.js";
+import type { SenmlRecord } from "#senml/index.js";
+import { DpeServer, recordsOf, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import type { CommandOptions } from "./dpe.js";
+import { describe } from "./exit.js";
+import { untilSignal } from "./signals.js";
+
+/**
+ * `dpe demo`: a server and an agent on this machine, paired over DTLS with Digest, three simulated devices and one with a
+ * wrong password. Fails unless each of them was seen to do what it should.
+ */
+export async function runDemo({ keep }: CommandOptions): Promise<void> {
+  const key = randomBytes(16).toString("hex");
+  const seen = new Seen();
+  const server = await DpeServer.start(parseConfig(serverConfig(key), "demo-server.yaml", SERVER_SCHEMA), (event) =>
+    onServerEvent(event, seen),
+  );
+  const { coaps } = server.addresses;
+  if (coaps === undefined) throw new Error("the demo's server has no coaps port");
+  say("server", `listening on coaps://${formatAddress(coaps)}; DPE-1: dtls, Digest SHA-256`);
+  const configure = (endpoint: string, password: string): AgentConfig =>
+    parseConfig(agentConfig(endpoint, coaps.port, key, password), `demo-${endpoint}.yaml`, AGENT_SCHEMA);
+  const started: DpeAgent[] = [];
+  const start = (endpoint: string, password: string, sources: readonly Source[]): DpeAgent => {
+    const agent = new DpeAgent(configure(endpoint, password), sources, (event) => onAgentEvent(endpoint, event));
+    started.push(agent);
+    return agent;
+  };
+  try {
+    start("this-machine", "correct horse", [hostSource(1000)]);
+    await seen.endpoint("this-machine", 2);
+    show(server.devices.propertiesOf("this-machine"));
+
+    const [uptime] = await server.query("this-machine", "uptime");
+    if (uptime === undefined) throw new Error("the agent answered DPE-2 without its uptime");
+    say("server", `DPE-2 query of uptime answered: ${String(uptime.value)} ${uptime.unit ?? ""}`);
+    const observation = await server.observe("this-machine", "uptime");
+    for await (const notification of observation) {
+      say("server", `DPE-2 notification of uptime: ${String(recordsOf(notification)[0]?.value)} s`);
+      break;
+    }
+
+    for (const name of ["sim-1", "sim-2", "sim-3"]) start(name, "correct horse", [simulatedSource()]);
+    await Promise.all(["sim-1", "sim-2", "sim-3"].map((name) => seen.endpoint(name, 2)));
+    const wrong = start("sim-wrong", "wrong password", [simulatedSource()]);
+    const refusal = await wrong.stopped.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    if (refusal === undefined || !describe(refusal).includes("invalid-credentials")) {
+      throw new Error("the wrong password was not refused with invalid-credentials");
+    }
+    say("demo", `${server.registrations.size} devices paired and reporting, the one with a wrong password refused`);
+    if (keep) {
+      say(
+        "demo",
+        `running on coaps://${formatAddress(coaps)} with PSK identity fleet, key hex:${key}; end it with Ctrl-C`,
+      );
+      await untilSignal();
+    }
+  } finally {
+    await Promise.all(started.map((agent) => agent.close()));
+    await server.close();
+  }
+}
+
+/** Counts reports by endpoint, so that the demo waits for what it shows. */
+class Seen {
+  readonly #reports = new Map<string, number>();
+  readonly #waiting: { readonly endpoint: string; readonly count: number; resolve(): void }[] = [];
+
+  report(endpoint: string): void {
+    this.#reports.set(endpoint, (this.#reports.get(endpoint) ?? 0) + 1);
+    for (const waiting of this.#waiting) {
+      if (waiting.endpoint === endpoint && (this.#reports.get(endpoint) ?? 0) >= waiting.count) waiting.resolve();
+    }
+  }
+
+  endpoint(endpoint: string, count: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(new Error(`${endpoint} was not heard of within ${TIMEOUT_MS / 1000} s`)),
+        TIMEOUT_MS,
+      );
+      const done = (): void => {
+        clearTimeout(timer);
+        resolve();
+      };
+      if ((this.#reports.get(endpoint) ?? 0) >= count) done();
+      else this.#waiting.push({ endpoint, count, resolve: done });
+    });
+  }
+}
+
+function onServerEvent(event: ServerEvent, seen: Seen): void {
+  switch (event.type) {
+    case "registered":
+      say(
+        "server",
+        `${event.registration.endpoint} registered as subscriber ${event.registration.subscriber ?? "(none)"}`,
+      );
+      return;
+    case "report":
+      seen.report(event.registration.endpoint);
+      return;
+    case "authentication-error":
+      // The first message of a client has no credentials yet: it is answered by the challenge (R15).
+      if (event.error === "credentials-required")
+        say("server", `challenge to ${event.peer}: Digest, with a fresh nonce`);
+      else say("server", `authentication error to ${event.peer}: ${event.error} (${event.rule})`);
+      return;
+    case "gone":
+      say("server", `${event.registration.endpoint} ${event.cause}`);
+      return;
+    case "handshake-failed":
+      say("server", `handshake with ${event.peer} failed: ${event.cause}`);
+      return;
+    case "client-error":
+      return;
+    case "fault":
+      say("server", `fault: ${describe(event.error)}`);
+      return;
+  }
+}
+
+function onAgentEvent(endpoint: string, event: AgentEvent): void {
+  switch (event.type) {
+    case "registered":
+      say(endpoint, "registered over DTLS: challenged, answered by Digest, accepted");
+      return;
+    case "lost":
+    case "refused":
+      say(endpoint, describe(event.error));
+      return;
+    case "reported":
+    case "queried":
+    case "server-error":
+      return;
+  }
+}
+
+function show(properties: readonly SenmlRecord[]): void {
+  for (const { name, value, unit } of properties) {
+    process.stdout.write(`  ${name.padEnd(28)} ${String(value)}${unit === undefined ? "" : ` ${unit}`}\n`);
+  }
+}
+
+function say(who: string, what: string): void {
+  process.stdout.write(`${who.padEnd(13)} ${what}\n`);
+}
+
+/** A sensor whose battery drains and whose temperature wanders. */
+function simulatedSource(): Source {
+  let level = 100;
+  let temperature = 21;
+  return {
+    everyMs: 1000,
+    read: () => {
+      const [random = 0] = randomBytes(1);
+      level = Math.max(0, level - 0.01);
+      temperature += (random - 127.5) / 1275;
+      return Promise.resolve([
+        { name: "battery/level", unit: "%EL", value: Number(level.toFixed(2)) },
+        { name: "temperature", unit: "Cel", value: Number(temperature.toFixed(2)) },
+      ]);
+    },
+  };
+}
+
+function serverConfig(key: string): string {
+  return `
+realm: demo.dpe.example
+credentials: { psk: [{ identity: fleet, key: "hex:${key}" }] }
+interfaces:
+  dpe1:
+    listen: { host: 127.0.0.1, coaps: 0 }
+    connection: dtls
+    clientAuthentication: [digest]
+subscribers:
+  - { name: alice, password: correct horse, endpoints: ["this-machine", "sim-*"] }
+`;
+}
+
+function agentConfig(endpoint: string, port: number, key: string, password: string): string {
+  return `
+endpoint: ${endpoint}
+server: coaps://127.0.0.1:${port}
+interfaces:
+  dpe1:
+    connection: dtls
+    serverAuthentication: psk
+    credentials: { username: alice, password: ${password}, psk: { identity: fleet, key: "hex:${key}" } }
+  dpe2: { bind: association }
+`;
+}
+
+const TIMEOUT_MS = 10_000;

@@ -1,0 +1,49 @@
+import { pino } from "pino";
+import { loadConfig } from "#config/index.js";
+import { formatAddress } from "#net/index.js";
+import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import type { CommandOptions } from "./dpe.js";
+import { describe, UsageError } from "./exit.js";
+import { untilSignal } from "./signals.js";
+
+/** `dpe server`: runs until SIGINT or SIGTERM, then closes its associations. */
+export async function runServer({ config: file }: CommandOptions): Promise<void> {
+  if (file === undefined) throw new UsageError("dpe server needs --config FILE");
+  const config = loadConfig(file, SERVER_SCHEMA);
+  const log = pino();
+  const server = await DpeServer.start(config, (event) => log.info(logged(event), event.type));
+  const { coap, coaps } = server.addresses;
+  const { dpe1, dpe2 } = config.interfaces;
+  log.info(
+    {
+      coap: coap === undefined ? undefined : formatAddress(coap),
+      coaps: coaps === undefined ? undefined : formatAddress(coaps),
+      dpe1: { connection: dpe1.connection, clientAuthentication: dpe1.clientAuthentication },
+      dpe2,
+    },
+    "listening",
+  );
+  await untilSignal();
+  await server.close();
+  log.info("stopped");
+}
+
+function logged(event: ServerEvent): Record<string, unknown> {
+  switch (event.type) {
+    case "registered":
+    case "gone": {
+      const { endpoint, subscriber } = event.registration;
+      return { endpoint, subscriber, ...(event.type === "gone" ? { cause: event.cause } : {}) };
+    }
+    case "report":
+      return { endpoint: event.registration.endpoint, properties: event.records.length };
+    case "authentication-error":
+      return { peer: event.peer, error: event.error, rule: event.rule };
+    case "handshake-failed":
+      return { peer: event.peer, cause: event.cause };
+    case "client-error":
+      return { subscriber: event.subscriber, authError: event.authError };
+    case "fault":
+      return { error: describe(event.error) };
+  }
+}

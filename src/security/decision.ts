@@ -1,0 +1,76 @@
+import { type AuthErrorName, CONNECTION_LEVEL, type ConnectionLevel, type InterfaceName } from "#dpe/index.js";
+import { mayUse, type Subscriber } from "./subscribers.js";
+
+/** What one interface of a server demands. */
+export interface InterfacePolicy {
+  /** The least connection security accepted. */
+  readonly connection: ConnectionLevel;
+  /** In order of preference; never empty. `none` accepts who offers nothing. */
+  readonly clientAuthentication: readonly ClientAuthentication[];
+}
+
+export const CLIENT_AUTHENTICATIONS = ["certificate", "psk", "digest", "none"] as const;
+export type ClientAuthentication = (typeof CLIENT_AUTHENTICATIONS)[number];
+
+/** What one request offers, each part verified before by the layer that it belongs to. */
+export interface Offer {
+  readonly connection: ConnectionLevel;
+  /** The least connection security that the client asks for (R17). */
+  readonly requestedConnection?: ConnectionLevel;
+  readonly certificate?: Subscriber | "unknown";
+  readonly psk?: Subscriber | "unknown";
+  readonly digest?: Subscriber | DigestFault;
+}
+
+export type DigestFault = "invalid-credentials" | "stale-nonce" | "replayed" | "unsupported-method";
+
+/** The rule that decided; `dpe explain` and the audit trail name it. */
+export type Decision =
+  | {
+      readonly type: "accept";
+      readonly rule: string;
+      readonly mode: ClientAuthentication;
+      readonly subscriber: Subscriber | undefined;
+    }
+  | { readonly type: "refuse"; readonly rule: string; readonly error: AuthErrorName };
+
+/**
+ * Decides one exchange from policy and offer alone: connection security first, then the first mode of the policy that the
+ * request offers, then the subscriber's right to the interface. A Digest answer that is wrong is refused, even where a
+ * later mode would accept: whoever offers credentials means them.
+ */
+export function decide(interfaceName: InterfaceName, policy: InterfacePolicy, offer: Offer): Decision {
+  const level = CONNECTION_LEVEL[offer.connection];
+  if (level < CONNECTION_LEVEL[policy.connection]) {
+    return refuse("security-required", `${interfaceName}.connection: ${policy.connection} is the least accepted`);
+  }
+  if (offer.requestedConnection !== undefined && level < CONNECTION_LEVEL[offer.requestedConnection]) {
+    return refuse("security-required", `${interfaceName}: the client asks for ${offer.requestedConnection}`);
+  }
+  for (const mode of policy.clientAuthentication) {
+    const rule = `${interfaceName}.clientAuthentication: ${mode}`;
+    if (mode === "none") {
+      if (typeof offer.digest === "string")
+        return refuse(offer.digest, `${rule}, but a wrong Digest answer was offered`);
+      return { type: "accept", rule, mode, subscriber: undefined };
+    }
+    const offered = offer[mode];
+    if (offered === undefined) continue;
+    if (offered === "unknown") continue;
+    if (typeof offered === "string") return refuse(offered, rule);
+    if (!mayUse(offered, interfaceName))
+      return refuse("not-authorized", `${rule}: ${offered.name} may not use ${interfaceName}`);
+    return { type: "accept", rule, mode, subscriber: offered };
+  }
+  const modes = policy.clientAuthentication;
+  // A known way is left to try only where the client can be challenged.
+  const isStranger = modes.some((mode) => (mode === "certificate" || mode === "psk") && offer[mode] === "unknown");
+  if (isStranger && !modes.includes("digest")) {
+    return refuse("not-authorized", `${interfaceName}.clientAuthentication: the credential is no subscriber's`);
+  }
+  return refuse("credentials-required", `${interfaceName}.clientAuthentication: one of ${modes.join(", ")}`);
+}
+
+function refuse(error: AuthErrorName, rule: string): Decision {
+  return { type: "refuse", rule, error };
+}

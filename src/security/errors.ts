@@ -1,0 +1,29 @@
+import type { AuthErrorName } from "#dpe/index.js";
+
+/** An error of the security layer. `code` is API; the sentence is not. */
+export class SecurityError extends Error {
+  override readonly name = "SecurityError";
+  readonly code: SecurityErrorCode;
+  /** The authentication error that the peer answered with. */
+  readonly authError: AuthErrorName | undefined;
+
+  constructor(
+    code: SecurityErrorCode,
+    message: string,
+    options?: { readonly cause?: unknown; readonly authError?: AuthErrorName },
+  ) {
+    super(message, { cause: options?.cause });
+    this.code = code;
+    this.authError = options?.authError;
+  }
+}
+
+export type SecurityErrorCode =
+  /** The peer refused us; `authError` says why. */
+  | "SECURITY_AUTHENTICATION_REFUSED"
+  /** A Digest option of the peer is not what the binding says. */
+  | "SECURITY_BAD_OPTION"
+  /** Our own policy forbids to go on over this connection. */
+  | "SECURITY_CONNECTION_BELOW_POLICY"
+  /** The server could not prove that it knows our credential. */
+  | "SECURITY_SERVER_NOT_ACCEPTED";

@@ -1,0 +1,31 @@
+export { authErrorOf, ClientAuthenticator } from "./client-authenticator.js";
+export {
+  CLIENT_AUTHENTICATIONS,
+  type ClientAuthentication,
+  type Decision,
+  decide,
+  type DigestFault,
+  type InterfacePolicy,
+  type Offer,
+} from "./decision.js";
+export {
+  decodeAuthorization,
+  decodeChallenge,
+  decodeInfo,
+  type DigestScope,
+  encodeAuthorization,
+  encodeChallenge,
+  encodeInfo,
+  type ScopedChallenge,
+} from "./digest-options.js";
+export { digestUri } from "./digest-uri.js";
+export { SecurityError, type SecurityErrorCode } from "./errors.js";
+export { problem, refusal } from "./refusal.js";
+export {
+  type AssociationFacts,
+  type GuardDigest,
+  type GuardPolicy,
+  type Judgement,
+  ServerGuard,
+} from "./server-guard.js";
+export { mayRegister, mayUse, type Subscriber, Subscribers } from "./subscribers.js";

@@ -1,0 +1,89 @@
+import { computeUserhash, type DigestHash, type StoredCredential } from "#digest/index.js";
+import type { InterfaceName } from "#dpe/index.js";
+
+/** Who may use the service, found by each kind of credential. */
+export class Subscribers {
+  readonly #byName: ReadonlyMap<string, Subscriber>;
+  readonly #byPskIdentity: ReadonlyMap<string, Subscriber>;
+  readonly #byCertificateName: ReadonlyMap<string, Subscriber>;
+
+  constructor(subscribers: readonly Subscriber[]) {
+    this.#byName = new Map(subscribers.map((subscriber) => [subscriber.name, subscriber]));
+    this.#byPskIdentity = new Map(
+      subscribers.flatMap((subscriber) =>
+        subscriber.psk === undefined ? [] : [[hex(subscriber.psk.identity), subscriber]],
+      ),
+    );
+    this.#byCertificateName = new Map(
+      subscribers.flatMap((subscriber) =>
+        (subscriber.certificateNames ?? []).map((name) => [name, subscriber] as const),
+      ),
+    );
+  }
+
+  named(name: string): Subscriber | undefined {
+    return this.#byName.get(name);
+  }
+
+  ofPskIdentity(identity: Uint8Array): Subscriber | undefined {
+    return this.#byPskIdentity.get(hex(identity));
+  }
+
+  /** By the first of a verified certificate's names that a subscriber has. */
+  ofCertificateNames(names: readonly string[]): Subscriber | undefined {
+    for (const name of names) {
+      const subscriber = this.#byCertificateName.get(name);
+      if (subscriber !== undefined) return subscriber;
+    }
+    return undefined;
+  }
+
+  /** By the username of an Authorization, or its hash (RFC 7616 §3.4.4). */
+  ofUsername(username: string | Uint8Array, realm: string, hash: DigestHash): Subscriber | undefined {
+    if (typeof username === "string") return this.#byName.get(username.normalize("NFC"));
+    const wanted = hex(username);
+    for (const subscriber of this.#byName.values()) {
+      if (computeUserhash(hash, subscriber.name, realm) === wanted) return subscriber;
+    }
+    return undefined;
+  }
+}
+
+export interface Subscriber {
+  readonly name: string;
+  readonly digest?: StoredCredential;
+  readonly psk?: { readonly identity: Uint8Array; readonly key: Uint8Array };
+  /** Names in client certificates that stand for this subscriber. */
+  readonly certificateNames?: readonly string[];
+  /** Patterns of endpoint names, `*` for any run of characters. Default: any. */
+  readonly endpoints?: readonly string[];
+  /** Default: both. */
+  readonly interfaces?: readonly InterfaceName[];
+}
+
+export function mayUse(subscriber: Subscriber, interfaceName: InterfaceName): boolean {
+  return subscriber.interfaces?.includes(interfaceName) ?? true;
+}
+
+export function mayRegister(subscriber: Subscriber, endpoint: string): boolean {
+  return subscriber.endpoints?.some((pattern) => matches(pattern, endpoint)) ?? true;
+}
+
+/** Without backtracking: the pieces between the stars are found one after the other. */
+function matches(pattern: string, text: string): boolean {
+  const [first = "", ...rest] = pattern.split("*");
+  if (rest.length === 0) return pattern === text;
+  const last = rest.pop() ?? "";
+  if (!text.startsWith(first)) return false;
+  let index = first.length;
+  for (const piece of rest) {
+    const found = text.indexOf(piece, index);
+    if (found < 0) return false;
+    index = found + piece.length;
+  }
+  return text.length - last.length >= index && text.endsWith(last);
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
