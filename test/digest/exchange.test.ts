@@ -317,3 +317,35 @@ test("the counts of as many DPE-2 nonces are kept as the option says", (t) => {
   };
   t.deepEqual([1, 2, 1, 3, 1, 2].map(count), [1, 1, 2, 1, 3, 1]);
 });
+
+test("a client that forgets its challenges sends the next message unanswered and counts proofs anew", (t) => {
+  const client = createClient();
+  const challenge = new TestServer().challenge();
+  answer(client, challenge);
+  t.like(client.prove(challenge, RESPONSE), { nonceCount: 1 });
+  client.forgetChallenges();
+  t.is(client.attempt(REQUEST).authorization, undefined);
+  t.like(client.prove(challenge, RESPONSE), { nonceCount: 1 });
+});
+
+test("a failed answer to an older nonce leaves the challenge that another message brought since", (t) => {
+  const server = new TestServer();
+  const client = createClient();
+  const slow = client.attempt(REQUEST);
+  slow.handleChallenge(server.challenge());
+  const newer = server.challenge();
+  t.is(client.takeChallenge(newer), undefined);
+  t.is(slow.handleChallenge(server.challenge()).type, "give-up");
+  t.deepEqual(client.authorize(REQUEST)?.nonce, newer.nonce);
+});
+
+test("client options out of range are refused by code", (t) => {
+  t.like(
+    t.throws(() => createClient({ maxProofNonces: 0 })),
+    { code: "DIGEST_BAD_OPTION" },
+  );
+  t.like(
+    t.throws(() => createClient({ secret: { username: "a:b", password: "p" } })),
+    { code: "DIGEST_BAD_USERNAME" },
+  );
+});

@@ -113,6 +113,15 @@ test("the window takes counts within 64 of the highest in any order, each once, 
   );
 });
 
+test("the window's lower edge: 63 below the highest passes, 64 below does not", (t) => {
+  const window = new NonceCountWindow();
+  t.true(window.accept(65));
+  t.false(window.accept(1));
+  t.true(window.accept(2));
+  t.true(window.accept(66));
+  t.false(window.accept(2));
+});
+
 test("N2, N3: under a bound no count passes twice, whatever the order of issue, use and eviction", (t) => {
   const step = fc.record({ nonce: fc.nat(30), count: fc.integer({ min: 1, max: 5 }), waitMs: fc.nat(60) });
   t.notThrows(() =>
@@ -148,6 +157,16 @@ test("N4: an evicted nonce is stale, and a nonce issued now is valid in the very
     [neverAnswered, ...nonces, keeper.issue(0)].map((nonce) => describe(keeper.judge(nonce, 0))),
     ["stale: forgotten", "stale: forgotten", "valid", "valid", "valid"],
   );
+});
+
+test("N3: a nonce below the watermark that still has state stays valid, and its counts stay used", (t) => {
+  const keeper = createKeeper({ maxNonces: 2 });
+  const [older, newer, newest] = [keeper.issue(0), keeper.issue(0), keeper.issue(0)];
+  for (const nonce of [newer, older, newest]) keeper.accept(nonce, 1, 0);
+  t.is(describe(keeper.judge(newer, 0)), "stale: forgotten");
+  t.is(describe(keeper.judge(older, 0)), "valid");
+  t.is(keeper.accept(older, 1, 0), "replayed");
+  t.is(keeper.accept(older, 2, 0), "fresh");
 });
 
 test("expired states make room before any that still counts", (t) => {
