@@ -1,0 +1,126 @@
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { UdpSocket } from "#net/index.js";
+import test, { type ExecutionContext } from "ava";
+
+const DPE = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function dpe(...args: string[]): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, [DPE, ...args], { timeout: 30_000 }, (_error, stdout, stderr) => {
+      resolve({ code: child.exitCode, stdout, stderr });
+    });
+  });
+}
+
+function fileOf(t: ExecutionContext, text: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "dpe-test-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "config.yaml");
+  writeFileSync(file, text);
+  return file;
+}
+
+const SERVER = (coap: number): string => `
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coap: ${coap} }, connection: none, clientAuthentication: [none] }
+`;
+const AGENT = (server: string, credentials: string): string => `
+endpoint: pi-1
+server: ${server}
+interfaces:
+  dpe1: { connection: dtls, serverAuthentication: psk, credentials: ${credentials} }
+`;
+
+test("the demo pairs, reports, queries and refuses, and exits 0", async (t) => {
+  const { code, stdout, stderr } = await dpe("demo");
+  t.is(code, 0, stderr);
+  for (const line of [
+    /server +challenge to 127\.0\.0\.1:\d+: Digest/,
+    /this-machine +registered over DTLS/,
+    /\n {2}cpu\/count +\d+/,
+    /DPE-2 query of uptime answered: \d+/,
+    /DPE-2 notification of uptime: \d+/,
+    /sim-3 +registered over DTLS/,
+    /sim-wrong +the server refused the registration: 4\.01 invalid-credentials/,
+  ]) {
+    t.regex(stdout, line);
+  }
+});
+
+test("what is wrong with the command line is said with the usage, exit code 2", async (t) => {
+  for (const [args, said] of [
+    [[], /usage: dpe server/],
+    [["serve"], /there is no command serve/],
+    [["server"], /dpe server needs --config FILE/],
+    [["server", "--confg", "x"], /--confg/],
+    [["check", "--config", "/nonexistent.yaml"], /\/nonexistent\.yaml: no such file/],
+    [["demo", "--config", "x"], /brings its own configuration/],
+  ] as const) {
+    const { code, stdout, stderr } = await dpe(...args);
+    t.is(code, 2, stderr);
+    t.regex(stderr, said);
+    t.is(stdout, "");
+    t.notRegex(stderr, /\n {4}at /);
+  }
+});
+
+test("a wrong configuration is refused with file, line and key, each fault on a line", async (t) => {
+  const file = fileOf(
+    t,
+    `
+interfaces:
+  dpe1:
+    listen: { host: 127.0.0.1, coap: 70000 }
+    conection: dtls
+    clientAuthentication: [digest, magic]
+`,
+  );
+  const { code, stderr } = await dpe("server", "--config", file);
+  t.is(code, 2);
+  t.regex(stderr, /config\.yaml:4:\d+ interfaces\.dpe1\.listen\.coap: .*port/);
+  t.regex(stderr, /config\.yaml:5:\d+ interfaces\.dpe1\.conection: unknown key; did you mean "connection"\?/);
+  t.regex(stderr, /config\.yaml:6:\d+ interfaces\.dpe1\.clientAuthentication\[1\]/);
+});
+
+test("dpe check prints the effective configuration with secrets masked", async (t) => {
+  const file = fileOf(
+    t,
+    AGENT("coaps://dpe.example", '{ username: alice, password: hunter2, psk: { identity: a, key: "hex:00" } }'),
+  );
+  const { code, stdout, stderr } = await dpe("check", "--config", file);
+  t.is(code, 0, stderr);
+  t.regex(stdout, /endpoint: pi-1/);
+  t.regex(stdout, /\[secret\]/);
+  t.notRegex(stdout, /hunter2|hex:00/);
+});
+
+test("a port in use ends the server with one line and exit code 1", async (t) => {
+  const taken = await UdpSocket.bind({ host: "127.0.0.1" });
+  t.teardown(() => taken.close());
+  const { code, stderr } = await dpe("server", "--config", fileOf(t, SERVER(taken.address.port)));
+  t.is(code, 1);
+  t.regex(
+    stderr,
+    /^dpe: listening on UDP 127\.0\.0\.1:\d+: the port is in use by another program \(NET_PORT_IN_USE\)\n$/,
+  );
+});
+
+test("a policy that the server's address cannot meet ends the agent with exit code 3, before it sends anything", async (t) => {
+  const file = fileOf(
+    t,
+    AGENT("coap://127.0.0.1:9", '{ username: alice, password: secret, psk: { identity: a, key: "hex:00" } }'),
+  );
+  const { code, stderr } = await dpe("agent", "--config", file);
+  t.is(code, 3);
+  t.regex(stderr, /^dpe: coap:\/\/127\.0\.0\.1:9 is not dtls.*\(SECURITY_CONNECTION_BELOW_POLICY\)\n$/);
+});
