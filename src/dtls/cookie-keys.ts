@@ -39,15 +39,15 @@ export class CookieKeys {
     return timingSafeEqual(cookie, cookieOf(secret, this.#generation - age, peerAddress, parameters));
   }
 
+  /** On a grid of lifetimes, however long nothing came. */
   #renew(now: number): void {
-    if (this.#renewAt !== undefined && now < this.#renewAt) return;
-    if (this.#renewAt !== undefined) {
-      const isOneBehind = now < this.#renewAt + this.#lifetimeMs;
-      this.#previous = isOneBehind ? this.#current : undefined;
-      this.#current = this.#random(SECRET_BYTES);
-      this.#generation++;
-    }
-    this.#renewAt = now + this.#lifetimeMs;
+    this.#renewAt ??= now + this.#lifetimeMs;
+    if (now < this.#renewAt) return;
+    const steps = Math.floor((now - this.#renewAt) / this.#lifetimeMs) + 1;
+    this.#previous = steps === 1 ? this.#current : undefined;
+    this.#current = this.#random(SECRET_BYTES);
+    this.#generation += steps;
+    this.#renewAt += steps * this.#lifetimeMs;
   }
 }
 

@@ -82,11 +82,12 @@ export class HandshakeDriver implements HandshakeChannel {
     }
     // RFC 5246 §7.4.1.1: during a handshake a HelloRequest is ignored.
     if (fragment.type === HANDSHAKE_TYPES.hello_request) return "unexpected-message";
-    if (isFinished && epoch === 0) return "plaintext-not-allowed";
+    // Where only Finished can come, nothing in the clear is the peer's.
+    if (epoch === 0 && (isFinished || this.#expectsOnlyFinished())) return "plaintext-not-allowed";
     if (!isFinished && epoch === 1) {
       throw new DtlsError("DTLS_UNEXPECTED_MESSAGE", "a handshake message between ChangeCipherSpec and Finished");
     }
-    const drop = this.#reassembly.add(fragment);
+    const drop = this.#reassembly.add(fragment, epoch === 1);
     if (drop === undefined) this.#advance(now);
     return drop;
   }
@@ -105,7 +106,7 @@ export class HandshakeDriver implements HandshakeChannel {
 
   /** Set while nothing but the peer's Finished can come: the code of the error, should that not verify. */
   get finishedFault(): DtlsErrorCode | undefined {
-    if (!this.#hasPeerChangedCipherSpec || this.#machine.expects?.includes(HANDSHAKE_TYPES.finished) !== true) {
+    if (!this.#hasPeerChangedCipherSpec || !this.#expectsOnlyFinished()) {
       return undefined;
     }
     return this.#machine.finishedFault;
@@ -175,6 +176,10 @@ export class HandshakeDriver implements HandshakeChannel {
       if (expects === undefined) return;
       const message = this.#reassembly.peek();
       if (message === undefined) return;
+      if (!message.isVerified && this.#expectsOnlyFinished()) {
+        this.#reassembly.discard();
+        return;
+      }
       if (!(expects as readonly number[]).includes(message.type)) {
         throw new DtlsError("DTLS_UNEXPECTED_MESSAGE", `type ${String(message.type)}`);
       }
@@ -184,6 +189,11 @@ export class HandshakeDriver implements HandshakeChannel {
       this.#machine.handleMessage(message, this, now);
       this.#reassembly.advance();
     }
+  }
+
+  #expectsOnlyFinished(): boolean {
+    const expects = this.#machine.expects;
+    return expects?.length === 1 && expects[0] === HANDSHAKE_TYPES.finished;
   }
 
   /** The peer has not seen our flight, it seems. At most once per quarter of the first timeout, against amplification. */

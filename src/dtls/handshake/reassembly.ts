@@ -18,10 +18,11 @@ export class Reassembly {
   }
 
   /**
-   * Takes a copy of the fragment; or says why it is dropped.
+   * Takes a copy of the fragment; or says why it is dropped. What came in a verified record prevails over what did not:
+   * otherwise a forged fragment could take the place of Finished.
    * @throws DtlsError DTLS_ILLEGAL_PARAMETER for fragments that disagree, DTLS_REASSEMBLY_LIMIT
    */
-  add(fragment: HandshakeFragment): DropReason | undefined {
+  add(fragment: HandshakeFragment, isVerified = false): DropReason | undefined {
     const { messageSeq, length } = fragment;
     if (messageSeq < this.nextSeq) return "duplicate-message";
     if (messageSeq >= this.nextSeq + MAX_MESSAGES_AHEAD) return "reassembly-limit";
@@ -30,21 +31,24 @@ export class Reassembly {
       return "reassembly-limit";
     }
     if (fragment.fragment.length === 0 && length > 0) return "malformed-fragment";
+    const held = this.#messages.get(messageSeq);
+    if (held !== undefined && held.isVerified && !isVerified) return "unexpected-message";
+    if (held !== undefined && !held.isVerified && isVerified) this.#messages.delete(messageSeq);
     const known = this.#messages.get(messageSeq);
     if (known !== undefined && (known.type !== fragment.type || known.length !== length)) {
       throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "fragments of one message disagree");
     }
-    if (this.#heldBytes(messageSeq) + PIECE_COST_BYTES + fragment.fragment.length > this.#budget()) {
+    if (!isVerified && this.#heldBytes(messageSeq) + PIECE_COST_BYTES + fragment.fragment.length > this.#budget()) {
       return "reassembly-limit";
     }
-    const message = known ?? { type: fragment.type, length, messageSeq, pieces: [] };
+    const message = known ?? { type: fragment.type, length, messageSeq, isVerified, pieces: [] };
     this.#messages.set(messageSeq, message);
     insert(message.pieces, fragment.fragmentOffset, fragment.fragment);
     return undefined;
   }
 
   /** The next message when it is whole; stays until `advance`. */
-  peek(): HandshakeMessage | undefined {
+  peek(): (HandshakeMessage & { readonly isVerified: boolean }) | undefined {
     const message = this.#messages.get(this.nextSeq);
     if (message === undefined) return undefined;
     if (message.body === undefined) {
@@ -53,13 +57,19 @@ export class Reassembly {
       if (have < message.length) return undefined;
       message.body = join(message);
     }
-    return { type: message.type, messageSeq: message.messageSeq, body: message.body };
+    const { type, messageSeq, body, isVerified } = message;
+    return { type, messageSeq, body, isVerified };
   }
 
   /** The next message has been dealt with. */
   advance(): void {
     this.#messages.delete(this.nextSeq);
     this.nextSeq++;
+  }
+
+  /** The next message was forged: another may take its place. */
+  discard(): void {
+    this.#messages.delete(this.nextSeq);
   }
 
   #budget(): number {
@@ -88,6 +98,7 @@ interface PartialMessage {
   readonly type: number;
   readonly length: number;
   readonly messageSeq: number;
+  readonly isVerified: boolean;
   /** In order, without overlap. */
   readonly pieces: Piece[];
   body?: Uint8Array;
