@@ -464,12 +464,9 @@ test("D24 D42 a flood before the handshake ends is held to its caps, and the hon
   const dropped = pair.server.association?.counters.dropped;
   t.true((dropped?.["early-record-limit"] ?? 0) >= 1998);
   t.true((dropped?.["reassembly-limit"] ?? 0) >= 600);
-  // One of the forged messages took the message_seq of Finished, and there was no room to hold Finished until its keys
-  // were there: the client repeats it, and the authentic one prevails.
+  // One of the forged messages took the message_seq of Finished; the authentic one prevails.
   pair.server.handleDatagram(datagram, 0);
-  const link = new VirtualLink({ seed: 1 });
-  t.true(link.run(pair.client, pair.server, () => pair.client.connected + pair.server.connected === 2));
-  t.is(pair.client.association?.counters.retransmissions, 1);
+  t.is(pair.server.connected, 1);
 });
 
 test("D28 a repeated last flight has its ChangeCipherSpec in epoch 0 and its Finished under the keys of epoch 1", (t) => {
