@@ -1,0 +1,138 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
+import { createServer } from "node:net";
+import test, { type ExecutionContext, type Implementation } from "ava";
+
+/** A foreign program that a test runs against: its whole output is kept, and it is always ended by its own pid. */
+export class PeerProcess {
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<number | undefined>;
+  readonly #watchers = new Set<() => void>();
+  #output = "";
+  #isExited = false;
+
+  private constructor(program: string, options: readonly string[]) {
+    this.#child = spawn(program, options, { stdio: ["pipe", "pipe", "pipe"] });
+    const collect = (chunk: string): void => {
+      this.#output += chunk;
+      this.#wake();
+    };
+    this.#child.stdout?.setEncoding("utf8").on("data", collect);
+    this.#child.stderr?.setEncoding("utf8").on("data", collect);
+    // A peer that has ended takes no more input; its exit says so.
+    this.#child.stdin?.on("error", () => undefined);
+    this.#exited = new Promise((resolve) => {
+      this.#child.once("error", (error) => {
+        this.#output += String(error);
+        resolve(undefined);
+      });
+      this.#child.once("close", (code) => resolve(code ?? undefined));
+    });
+    void this.#exited.then(() => {
+      this.#isExited = true;
+      this.#wake();
+    });
+  }
+
+  /** Starts a program that is ended with the test at the latest. */
+  static start(t: ExecutionContext, program: string, options: readonly string[]): PeerProcess {
+    const peer = new PeerProcess(program, options);
+    t.teardown(() => peer.end());
+    return peer;
+  }
+
+  /** Runs a program to its end, and gives what it printed; on failure the test shows it. */
+  static async run(t: ExecutionContext, program: string, options: readonly string[]): Promise<string> {
+    const peer = PeerProcess.start(t, program, options);
+    const code = await peer.#exited;
+    if (code !== 0) throw new Error(`${program} ended with ${code}:\n${peer.#output}`);
+    return peer.#output;
+  }
+
+  /** Standard output and error, in the order of arrival. */
+  get output(): string {
+    return this.#output;
+  }
+
+  write(text: string): void {
+    this.#child.stdin?.write(text);
+  }
+
+  /** Waits until the output contains a text; fails with the output when the program ends, or takes too long. */
+  async printed(expected: string, withinMs = 10_000): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const settle = (): void => {
+        this.#watchers.delete(look);
+        clearTimeout(timer);
+      };
+      const fail = (why: string): void => {
+        settle();
+        reject(new Error(`${this.#child.spawnfile} ${why} before it printed "${expected}":\n${this.#output}`));
+      };
+      const look = (): void => {
+        if (this.#output.includes(expected)) {
+          settle();
+          resolve();
+        } else if (this.#isExited) fail("ended");
+      };
+      const timer = setTimeout(() => fail(`took ${withinMs} ms`), withinMs);
+      this.#watchers.add(look);
+      look();
+    });
+  }
+
+  async end(): Promise<void> {
+    if (!this.#isExited) this.#child.kill("SIGKILL");
+    await this.#exited;
+  }
+
+  #wake(): void {
+    for (const watcher of this.#watchers) watcher();
+  }
+}
+
+/** The foreign programs, by the words of `scripts/peers --missing`. */
+export type PeerName = "openssl" | "gnutls" | "libcoap-openssl" | "libcoap-gnutls" | "libcoap-notls";
+
+/** A test that is skipped where its peer is not installed, unless DPE_REQUIRE_PEERS asks for every peer. */
+export function testWith(peer: PeerName, title: string, implementation: Implementation<[]>): void {
+  const missing = (process.env["DPE_MISSING_PEERS"] ?? "").split(" ");
+  const isRequired = process.env["DPE_REQUIRE_PEERS"] === "1";
+  if (missing.includes(peer) && !isRequired) test.skip(title, implementation);
+  else test(title, implementation);
+}
+
+/**
+ * A port free on 127.0.0.1 for UDP, the next one too, and both for TCP as well: libcoap's servers take DTLS on the next
+ * port and listen for TCP besides.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = await boundUdpPort(0);
+    if (port === undefined || port >= 65_535) continue;
+    if ((await boundUdpPort(port + 1)) === undefined) continue;
+    if ((await canListen(port)) && (await canListen(port + 1))) return port;
+  }
+}
+
+function boundUdpPort(port: number): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    socket.once("error", () => {
+      socket.close();
+      resolve(undefined);
+    });
+    socket.bind({ address: "127.0.0.1", port, exclusive: true }, () => {
+      const bound = socket.address().port;
+      socket.close(() => resolve(bound));
+    });
+  });
+}
+
+function canListen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen({ host: "127.0.0.1", port, exclusive: true }, () => server.close(() => resolve(true)));
+  });
+}
