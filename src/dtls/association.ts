@@ -38,6 +38,7 @@ import {
   type RecordHeader,
 } from "./wire/record.js";
 import { VERIFY_DATA_BYTES } from "./wire/finished.js";
+import { copyOf } from "./wire/writer.js";
 import { EarlyRecords } from "./early-records.js";
 
 /**
@@ -76,7 +77,7 @@ export class Association {
   ) {
     this.#role = start === undefined ? "client" : "server";
     this.#options = options;
-    this.#clientRandom = start?.parameters.random.slice();
+    this.#clientRandom = start && copyOf(start.parameters.random);
     this.#records = new RecordLayer(start?.recordSequenceNumber);
     this.#handshake = { driver, early: new EarlyRecords(options.maxEarlyRecordBytes) };
   }

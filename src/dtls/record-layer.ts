@@ -14,6 +14,7 @@ import {
   type RecordHeader,
   writeEpochAndSequence,
 } from "./wire/record.js";
+import { copyOf } from "./wire/writer.js";
 
 /**
  * Record protection of one association. There are two epochs: 0 in the clear, and 1 under the keys of the handshake
@@ -49,13 +50,13 @@ export class RecordLayer {
     return this.#writeEpoch;
   }
 
-  /** Makes epoch 1 readable and writable. `keyBlock` is kept. */
+  /** Makes epoch 1 readable and writable. `keyBlock` is copied. */
   installKeys(aead: AeadName, keyBlock: Uint8Array, role: "client" | "server"): void {
     const key = (index: number): AeadKey =>
-      createAeadKey(aead, keyBlock.subarray(index * KEY_BYTES, (index + 1) * KEY_BYTES));
+      createAeadKey(aead, copyOf(keyBlock, index * KEY_BYTES, (index + 1) * KEY_BYTES));
     const salt = (index: number): Uint8Array => {
       const from = 2 * KEY_BYTES + index * SALT_BYTES;
-      return keyBlock.subarray(from, from + SALT_BYTES);
+      return copyOf(keyBlock, from, from + SALT_BYTES);
     };
     const [write, read] = role === "client" ? [0, 1] : [1, 0];
     this.#keys = { read: key(read), readSalt: salt(read), write: key(write), writeSalt: salt(write) };

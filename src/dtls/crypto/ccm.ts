@@ -58,7 +58,7 @@ export class CcmKey implements PooledKey {
     if (this.#contexts !== undefined) return this.#contexts;
     const cbc = createCipheriv("aes-128-cbc", this.#key, ZERO_BLOCK).setAutoPadding(false);
     const ecb = createCipheriv("aes-128-ecb", this.#key, null).setAutoPadding(false);
-    this.#contexts = { cbc, ecb, chained: ZERO_BLOCK };
+    this.#contexts = { cbc, ecb, chained: new Uint8Array(BLOCK) };
     CIPHER_POOL.admit(this);
     return this.#contexts;
   }
@@ -85,7 +85,7 @@ export class CcmKey implements PooledKey {
     blocks.set(plaintext, BLOCK + aadBytes);
     for (let i = 0; i < BLOCK; i++) blocks[i] = (blocks[i] ?? 0) ^ (contexts.chained[i] ?? 0);
     const encrypted = contexts.cbc.update(blocks);
-    contexts.chained = Uint8Array.prototype.slice.call(encrypted, total - BLOCK);
+    for (let i = 0; i < BLOCK; i++) contexts.chained[i] = encrypted[total - BLOCK + i] ?? 0;
     return encrypted.subarray(total - BLOCK);
   }
 
@@ -108,7 +108,7 @@ interface CcmContexts {
   readonly cbc: Cipher;
   readonly ecb: Cipher;
   /** The last ciphertext block of `cbc`. */
-  chained: Uint8Array;
+  readonly chained: Uint8Array;
 }
 
 function padded(length: number): number {

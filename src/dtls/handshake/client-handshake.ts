@@ -41,7 +41,7 @@ import {
   encodeServerEcdhParams,
   type ServerKeyExchange,
 } from "../wire/server-key-exchange.js";
-import { concat } from "../wire/writer.js";
+import { concat, copyOf } from "../wire/writer.js";
 import type { HandshakeChannel, HandshakeMachine } from "./handshake-driver.js";
 import { agreeOnKeys, type Negotiated } from "./key-agreement.js";
 import type { HandshakeMessage } from "./reassembly.js";
@@ -153,7 +153,7 @@ export class ClientHandshake implements HandshakeMachine {
     this.#state = { name: "AwaitServerHello", helloVerifyRequests };
     channel.transcript.clear();
     channel.startFlight();
-    channel.add(HANDSHAKE_TYPES.client_hello, encodeClientHello({ ...this.#hello, cookie: cookie.slice() }));
+    channel.add(HANDSHAKE_TYPES.client_hello, encodeClientHello({ ...this.#hello, cookie }));
     channel.sendFlight(now);
   }
 
@@ -169,7 +169,7 @@ export class ClientHandshake implements HandshakeMachine {
     const server: ServerFlight = {
       suite,
       clientRandom: this.#hello.random,
-      serverRandom: hello.random.slice(),
+      serverRandom: copyOf(hello.random),
       extendedMasterSecret: hello.extensions.has(EXTENSION_TYPES.extended_master_secret),
     };
     switch (suite.keyExchange) {
@@ -234,7 +234,7 @@ export class ClientHandshake implements HandshakeMachine {
     if (params === undefined || group === undefined || !this.#options.groups.includes(group)) {
       throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "a group that was not offered");
     }
-    return { group, publicKey: params.publicKey.slice() };
+    return { group, publicKey: copyOf(params.publicKey) };
   }
 
   /** RFC 8422 §5.4: over both randoms and the parameters. */

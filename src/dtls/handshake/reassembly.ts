@@ -1,5 +1,6 @@
 import type { DropReason } from "../association-output.js";
 import { DtlsError } from "../errors.js";
+import { copyOf } from "../wire/writer.js";
 import type { HandshakeFragment } from "../wire/handshake-header.js";
 
 /** Orders handshake messages by message_seq and joins their fragments (RFC 6347 §4.2.2, §4.2.3). */
@@ -117,11 +118,11 @@ function insert(pieces: Piece[], offset: number, bytes: Uint8Array): void {
   while (start < end) {
     const piece = pieces[index];
     if (piece === undefined || piece.offset >= end) {
-      pieces.splice(index, 0, { offset: start, bytes: bytes.slice(start - offset) });
+      pieces.splice(index, 0, { offset: start, bytes: copyOf(bytes, start - offset) });
       return;
     }
     if (piece.offset > start) {
-      pieces.splice(index, 0, { offset: start, bytes: bytes.slice(start - offset, piece.offset - offset) });
+      pieces.splice(index, 0, { offset: start, bytes: copyOf(bytes, start - offset, piece.offset - offset) });
       index++;
     }
     start = Math.max(start, piece.offset + piece.bytes.length);

@@ -31,7 +31,7 @@ import { HANDSHAKE_TYPES, type HandshakeType } from "../wire/handshake-header.js
 import { DTLS_1_2 } from "../wire/record.js";
 import { encodeServerHello } from "../wire/server-hello.js";
 import { encodeServerEcdhParams, encodeServerKeyExchange } from "../wire/server-key-exchange.js";
-import { concat } from "../wire/writer.js";
+import { concat, copyOf } from "../wire/writer.js";
 import type { HandshakeChannel, HandshakeMachine } from "./handshake-driver.js";
 import { agreeOnKeys, type Negotiated } from "./key-agreement.js";
 import { type Choice, chooseSuite } from "./negotiation.js";
@@ -147,7 +147,7 @@ export class ServerHandshake implements HandshakeMachine {
     const choice = chooseSuite(hello, this.#options);
     const hellos: Hellos = {
       suite: choice.suite,
-      clientRandom: hello.random.slice(),
+      clientRandom: copyOf(hello.random),
       serverRandom: this.#options.random(RANDOM_BYTES),
       extendedMasterSecret,
       ...(choice.group === undefined ? {} : { share: generateKeyShare(choice.group) }),
@@ -225,8 +225,7 @@ export class ServerHandshake implements HandshakeMachine {
   ): void {
     const { hellos, certificates, publicKey } = state;
     const message = decodeClientKeyExchange(body, hellos.suite.keyExchange);
-    const ecdhSecret =
-      message.publicKey === undefined ? undefined : hellos.share?.sharedSecret(message.publicKey.slice());
+    const ecdhSecret = message.publicKey === undefined ? undefined : hellos.share?.sharedSecret(message.publicKey);
     if (message.pskIdentity !== undefined) {
       const identity = message.pskIdentity;
       const hint = this.#options.pskIdentityHint;

@@ -1,5 +1,5 @@
 import { ByteReader } from "./reader.js";
-import { vector24 } from "./writer.js";
+import { copyOf, vector24 } from "./writer.js";
 
 /**
  * Certificate (RFC 5246 §7.4.2): `opaque ASN.1Cert<1..2^24-1>; struct { ASN.1Cert certificate_list<0..2^24-1>; }`.
@@ -13,7 +13,7 @@ export function decodeCertificate(body: Uint8Array): CertificateList {
   const list = new ByteReader(reader.vector24());
   reader.end();
   const certificates: Uint8Array[] = [];
-  while (list.remaining > 0) certificates.push(list.vector24().slice());
+  while (list.remaining > 0) certificates.push(copyOf(list.vector24()));
   return certificates;
 }
 

@@ -1,6 +1,6 @@
 import type { KeyExchangeName } from "../crypto/suites.js";
 import { ByteReader } from "./reader.js";
-import { concat, vector16, vector8 } from "./writer.js";
+import { concat, copyOf, vector16, vector8 } from "./writer.js";
 
 /**
  * ClientKeyExchange, whose form depends on the key exchange:
@@ -35,9 +35,9 @@ export function encodeClientKeyExchange(message: ClientKeyExchange): Uint8Array 
 function read(reader: ByteReader, keyExchange: KeyExchangeName): ClientKeyExchange {
   switch (keyExchange) {
     case "psk":
-      return { pskIdentity: reader.vector16().slice() };
+      return { pskIdentity: copyOf(reader.vector16()) };
     case "ecdhe_psk":
-      return { pskIdentity: reader.vector16().slice(), publicKey: reader.vector8(1) };
+      return { pskIdentity: copyOf(reader.vector16()), publicKey: reader.vector8(1) };
     case "ecdhe_ecdsa":
     case "ecdhe_rsa":
       return { publicKey: reader.vector8(1) };

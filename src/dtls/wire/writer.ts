@@ -11,6 +11,14 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   return joined;
 }
 
+/**
+ * A copy in fresh bytes, of `from` to `to`. `slice` will not do: on a Buffer, which datagrams may be, it is a view, that
+ * would keep the whole datagram.
+ */
+export function copyOf(bytes: Uint8Array, from = 0, to: number = bytes.length): Uint8Array {
+  return new Uint8Array(bytes.subarray(from, to));
+}
+
 export function uint8(value: number): Uint8Array {
   return Uint8Array.of(value);
 }
