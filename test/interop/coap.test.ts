@@ -12,13 +12,14 @@ import {
   UdpSocket,
 } from "#net/index.js";
 import { freePort, PeerProcess, type PeerName, testWith } from "#testing/peer-process.js";
-import type { ExecutionContext } from "ava";
+import test, { type ExecutionContext } from "ava";
+import coap from "coap";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const text = (value: Uint8Array): string => new TextDecoder().decode(value);
 const LOOPBACK = { host: "127.0.0.1", port: 0 };
 const KEY = "0123456789abcdef";
-const LONG = Array.from({ length: 500 }, (_, line) => `line ${line}\n`.padStart(10, "0")).join("");
+const LONG = Array.from({ length: 500 }, (_, line) => `line ${line}`.padEnd(9) + "\n").join("");
 
 const request = (code: RequestMessage["code"], path: string, payload = ""): RequestMessage => ({
   code,
@@ -159,6 +160,73 @@ for (const flavour of ["openssl", "gnutls", "notls"] as const) {
     t.is(times.size, 3);
   });
 }
+
+test("the npm package coap, as a client, gets, puts, reads in blocks and observes at our server", async (t) => {
+  const server = startServer(t);
+  const port = await listenPlain(server);
+  const send = (options: coap.CoapRequestParams, payload?: string): Promise<coap.IncomingMessage> =>
+    new Promise((resolve, reject) => {
+      const outgoing = coap.request({ hostname: "127.0.0.1", port, ...options });
+      outgoing.on("response", resolve).on("error", reject);
+      if (payload !== undefined) outgoing.setOption("Block1", Buffer.of(0x06));
+      outgoing.end(payload === undefined ? undefined : Buffer.from(payload));
+    });
+
+  t.is((await send({ pathname: "/short" })).payload.toString(), "a short answer");
+  t.is((await send({ pathname: "/nowhere" })).code, "4.04");
+  t.is((await send({ pathname: "/store", method: "PUT" }, LONG)).code, "2.04");
+  t.is(server.stored, LONG);
+  t.is((await send({ pathname: "/long" })).payload.toString(), LONG);
+
+  const observed = await send({ pathname: "/ticks", observe: true });
+  t.true(observed instanceof coap.ObserveReadStream);
+  const ticks = await new Promise<string>((resolve) => {
+    let seen = "";
+    observed.on("data", (chunk: Buffer) => {
+      seen += chunk.toString();
+      if (seen.includes("tick 2;")) resolve(seen);
+    });
+  });
+  t.is(ticks, "tick 0;tick 1;tick 2;");
+  (observed as coap.ObserveReadStream).close();
+});
+
+test("our client gets, puts a short body, reads in blocks and observes at a server of the npm package coap", async (t) => {
+  let stored = "";
+  const peer = coap.createServer((incoming, outgoing) => {
+    if (incoming.method === "PUT") {
+      stored = incoming.payload.toString();
+      outgoing.code = "2.04";
+      outgoing.end();
+    } else if (incoming.headers["Observe"] === 0) {
+      let ticks = 0;
+      const timer = setInterval(() => {
+        outgoing.write(`tick ${++ticks};`);
+        if (ticks === 2) clearInterval(timer);
+      }, 100);
+      outgoing.write("tick 0;");
+    } else {
+      outgoing.end(LONG);
+    }
+  });
+  const port = await freePort();
+  await new Promise<void>((resolve) => peer.listen(port, "127.0.0.1", () => resolve()));
+  t.teardown(() => new Promise<void>((resolve) => peer.close(() => resolve())));
+  const connection = await connectPlain(t, { address: "127.0.0.1", port });
+
+  t.is(text((await connection.request(request(CODE.GET, "/long"))).payload), LONG);
+  // Its server looks for the blocks of one request under one token, which RFC 7959 does not ask for: no Block1 here.
+  t.is((await connection.request(request(CODE.PUT, "/store", "a short body"))).code, CODE.Changed);
+  t.is(stored, "a short body");
+  const observation = await connection.observe(request(CODE.GET, "/ticks"));
+  t.is(text(observation.first.payload), "tick 0;");
+  const ticks: string[] = [];
+  for await (const notification of observation) {
+    ticks.push(text(notification.payload));
+    if (ticks.length === 2) break;
+  }
+  t.deepEqual(ticks, ["tick 1;", "tick 2;"]);
+});
 
 async function connectSecure(t: ExecutionContext, remote: SocketAddress): Promise<CoapConnection> {
   const session = await connect(
