@@ -321,10 +321,10 @@ export class CoapEndpoint {
 
   #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
     const now = monotonicNow();
-    const { observe, ...plain } = response;
-    if (!incoming.isObserve || observe === undefined || !isSuccessCode(response.code)) {
-      this.#endpoint.respond(incoming, observe === undefined ? response : plain, now);
-    } else if (this.#endpoint.respondObserved(incoming, plain, now)) {
+    const { observe } = response;
+    if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
+      this.#endpoint.respond(incoming, response, now);
+    } else if (this.#endpoint.respondObserved(incoming, response, now)) {
       const stop = observe((notification) => {
         this.#endpoint.notify(incoming, this.#cut(connection, incoming, notification), monotonicNow());
         this.#pump();

@@ -57,6 +57,8 @@ export class BlockwiseServer<P extends object> {
   send(peer: P, request: RequestMessage, response: ResponseMessage, now: number): ResponseMessage {
     const block1 = request.options.block1;
     const block2 = request.options.block2;
+    if (block1 === undefined && block2 === undefined && response.payload.length <= this.#options.blockBytes)
+      return response;
     // RFC 7959 §2.2: the response to the last block of a request echoes its Block1.
     const options =
       block1 === undefined ? response.options : response.options.withBlock1({ ...block1, hasMore: false });

@@ -256,7 +256,8 @@ function encode(
   messageId: number,
   response: ResponseMessage,
 ): Uint8Array {
-  return encodeMessage({ ...response, type, messageId, token: incoming.token });
+  const { code, options, payload } = response;
+  return encodeMessage({ type, code, messageId, token: incoming.token, options, payload });
 }
 
 /** RFC 7252 §5.2.2: a lost separate response is the client's to ask for again. */
