@@ -1,0 +1,85 @@
+import { createSocket } from "node:dgram";
+import { parseConfig } from "#config/index.js";
+import { BINDING_OPTION } from "#dpe/index.js";
+import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import test from "ava";
+import coapPacket from "coap-packet";
+import { answerChallenge } from "../peers/independent-digest.js";
+import { execFile } from "node:child_process";
+
+const REGISTER = { method: "POST", uri: "/dpe1/reg?ep=pi-libcoap" };
+
+/** The challenge to a request without credentials, asked for with coap-packet. */
+function challengeOf(port: number): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket("udp4");
+    socket.once("message", (message) => {
+      socket.close();
+      const option = coapPacket
+        .parse(message)
+        .options?.find(({ name }) => Number(name) === BINDING_OPTION.DigestChallenge);
+      if (option === undefined) reject(new Error("no challenge"));
+      else resolve(option.value);
+    });
+    const request = coapPacket.generate({
+      code: "POST",
+      confirmable: true,
+      messageId: 1,
+      options: [
+        { name: "Uri-Path", value: Buffer.from("dpe1") },
+        { name: "Uri-Path", value: Buffer.from("reg") },
+        { name: "Uri-Query", value: Buffer.from("ep=pi-libcoap") },
+      ],
+    });
+    socket.send(request, port, "127.0.0.1");
+  });
+}
+
+function libcoap(...args: string[]): Promise<string> {
+  return new Promise((resolve) => {
+    execFile("coap-client-notls", args, { timeout: 20_000 }, (_error, stdout, stderr) => resolve(`${stdout}${stderr}`));
+  });
+}
+
+const isMissing =
+  (process.env["DPE_MISSING_PEERS"] ?? "").split(" ").includes("libcoap-notls") &&
+  process.env["DPE_REQUIRE_PEERS"] === undefined;
+const peerTest = isMissing ? test.skip : test;
+
+peerTest(
+  "R07 libcoap's client completes a Digest-protected registration with options computed independently",
+  async (t) => {
+    const config = `
+realm: interop
+interfaces:
+  dpe1:
+    listen: { host: 127.0.0.1, coap: 0 }
+    connection: none
+    clientAuthentication: [digest]
+subscribers: [{ name: alice, password: secret }]
+`;
+    const events: ServerEvent[] = [];
+    const server = await DpeServer.start(parseConfig(config, "server.yaml", SERVER_SCHEMA), (event) =>
+      events.push(event),
+    );
+    t.teardown(() => server.close());
+    const { port } = server.addresses.coap!;
+    const register = async (password: string): Promise<string> => {
+      const authorization = answerChallenge(await challengeOf(port), REGISTER, { username: "alice", password });
+      const pack = '[{"n":"temperature","u":"Cel","v":21.5}]';
+      const option = `${BINDING_OPTION.DigestAuthorization},0x${Buffer.from(authorization).toString("hex")}`;
+      const uri = `coap://127.0.0.1:${port}${REGISTER.uri}`;
+      return libcoap("-m", "post", "-B", "5", "-t", "110", "-e", pack, "-O", option, uri);
+    };
+    const refused = await register("wrong");
+    t.regex(refused, /4\.01/);
+    t.like(events.at(-1), { type: "authentication-error", error: "invalid-credentials" });
+    t.is(server.registrations.size, 0);
+
+    const accepted = await register("secret");
+    t.notRegex(accepted, /4\.\d\d/);
+    t.is(server.registrations.size, 1);
+    t.is(server.registrations.list(performance.now())[0]?.subscriber, "alice");
+    t.like(server.devices.propertiesOf("pi-libcoap")[0], { name: "temperature", unit: "Cel", value: 21.5 });
+  },
+);
