@@ -120,7 +120,7 @@ testWith(
   "openssl",
   "openssl s_client and our server show each other certificates, by each ECDHE_ECDSA suite",
   async (t) => {
-    const [ours, theirs] = await Promise.all([selfSigned(t), selfSigned(t)]);
+    const [ours, theirs] = [await selfSigned(t), await selfSigned(t)];
     const { endpoint, sessions } = await listenReversing(t, {
       server: { certificate: ours.credential, clientCertificate: "require" },
       verify: trusting(theirs),
@@ -145,7 +145,7 @@ testWith(
   "openssl",
   "our client and openssl s_server show each other certificates, by each ECDHE_ECDSA suite",
   async (t) => {
-    const [ours, theirs] = await Promise.all([selfSigned(t), selfSigned(t)]);
+    const [ours, theirs] = [await selfSigned(t), await selfSigned(t)];
     for (const { suite, openssl } of ECDSA_SUITES) {
       const port = await freePort();
       const options = ["s_server", "-dtls1_2", "-listen", "-accept", `127.0.0.1:${port}`, "-CAfile"];
@@ -165,7 +165,7 @@ testWith(
 );
 
 testWith("openssl", "our client refuses openssl s_server when its certificate is another's", async (t) => {
-  const [expected, shown] = await Promise.all([selfSigned(t), selfSigned(t)]);
+  const [expected, shown] = [await selfSigned(t), await selfSigned(t)];
   const port = await freePort();
   const options = ["s_server", "-dtls1_2", "-listen", "-accept", `127.0.0.1:${port}`];
   const certificate = ["-cert", shown.certificateFile, "-key", shown.keyFile];

@@ -28,7 +28,9 @@ export class PeerProcess {
       });
       this.#child.once("close", (code) => resolve(code ?? undefined));
     });
+    running.add(this.#child);
     void this.#exited.then(() => {
+      running.delete(this.#child);
       this.#isExited = true;
       this.#wake();
     });
@@ -90,6 +92,12 @@ export class PeerProcess {
     for (const watcher of this.#watchers) watcher();
   }
 }
+
+/** A test worker that ends by a fault runs no teardown, so what still runs is ended at its exit. */
+const running = new Set<ChildProcess>();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
 
 /** The foreign programs, by the words of `scripts/peers --missing`. */
 export type PeerName = "openssl" | "gnutls" | "libcoap-openssl" | "libcoap-gnutls" | "libcoap-notls";
