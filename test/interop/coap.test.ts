@@ -34,11 +34,13 @@ const request = (code: RequestMessage["code"], path: string, payload = ""): Requ
 interface TestServer {
   readonly stored: string | undefined;
   readonly observers: number;
+  /** Messages that held a Block1 option. */
+  readonly block1Messages: number;
   readonly endpoint: CoapEndpoint;
 }
 
 function startServer(t: ExecutionContext): TestServer {
-  const state = { stored: undefined as string | undefined, observers: 0 };
+  const state = { stored: undefined as string | undefined, observers: 0, block1Messages: 0 };
   const content = (body: string) => ({ code: CODE.Content, options: Options.none, payload: bytes(body) });
   const serve = (incoming: RequestMessage): Answer => {
     const path = incoming.options.uriPath.join("/");
@@ -63,7 +65,13 @@ function startServer(t: ExecutionContext): TestServer {
       },
     };
   };
-  const endpoint = new CoapEndpoint({ onRequest: serve });
+  const endpoint = new CoapEndpoint({
+    onRequest: serve,
+    onMessage: (message, _connection, handOn) => {
+      if (message.options.has(OPTION.Block1)) state.block1Messages++;
+      return handOn(message);
+    },
+  });
   t.teardown(() => endpoint.close());
   return {
     endpoint,
@@ -72,6 +80,9 @@ function startServer(t: ExecutionContext): TestServer {
     },
     get observers() {
       return state.observers;
+    },
+    get block1Messages() {
+      return state.block1Messages;
     },
   };
 }
@@ -125,6 +136,7 @@ for (const flavour of ["openssl", "gnutls", "notls"] as const) {
       t.true((await client(`${origin}/nowhere`)).includes("4.04"));
       await client("-m", "put", "-f", input, `${origin}/store`);
       t.is(server.stored, LONG);
+      t.true(server.block1Messages >= 5);
       await client("-o", output, `${origin}/long`);
       t.is(await readFile(output, "utf8"), LONG);
       await client("-b", "64", "-o", output, `${origin}/long`);
@@ -176,6 +188,7 @@ test("the npm package coap, as a client, gets, puts, reads in blocks and observe
   t.is((await send({ pathname: "/nowhere" })).code, "4.04");
   t.is((await send({ pathname: "/store", method: "PUT" }, LONG)).code, "2.04");
   t.is(server.stored, LONG);
+  t.true(server.block1Messages >= 5);
   t.is((await send({ pathname: "/long" })).payload.toString(), LONG);
 
   const observed = await send({ pathname: "/ticks", observe: true });
