@@ -11,3 +11,9 @@ export interface EndpointCore {
   random(size: number): Uint8Array;
   emit(output: EndpointOutput): void;
 }
+
+/** A random number in [0, 1), of 16 bits: to spread timers, not for secrets. */
+export function randomFraction(core: EndpointCore): number {
+  const [high = 0, low = 0] = core.random(2);
+  return (high * 256 + low) / 0x1_0000;
+}

@@ -1,10 +1,11 @@
-import { CODE, isRequestCode } from "../wire/code.js";
+import { CODE, isRequestCode, methodName } from "../wire/code.js";
 import { decodeHeader, decodeMessage, encodeEmpty, type Message, MESSAGE_TYPE } from "../wire/message.js";
-import { type OptionFormat, optionRegistry } from "../wire/option-registry.js";
+import { OPTION, type OptionFormat, type OptionRegistry, optionRegistry } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
 import type { EndpointCore } from "./core.js";
 import type { EndpointOutput } from "./endpoint-output.js";
 import { IncomingRequest } from "./incoming-request.js";
+import { InteractionQueue } from "./interaction-queue.js";
 import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "./messages.js";
 import { checkOptions } from "./option-check.js";
 import {
@@ -14,7 +15,8 @@ import {
   type EndpointLimits,
   type TransmissionParameters,
 } from "./parameters.js";
-import { Peer, type RecentMessage } from "./peer.js";
+import { Peer } from "./peer.js";
+import { type RecentMessage, RecentMessages } from "./recent-messages.js";
 import { type Exchange, Requester } from "./requester.js";
 import { Responder } from "./responder.js";
 import { Transmitter } from "./transmitter.js";
@@ -32,11 +34,9 @@ export class Endpoint {
   readonly #transmitter: Transmitter;
   readonly #requester: Requester;
   readonly #responder: Responder;
+  readonly #recent: RecentMessages;
   readonly #outputs: EndpointOutput[] = [];
   #polled = 0;
-  /** Peers that remember received messages, to forget them in time. */
-  readonly #remembering = new Set<Peer>();
-  #sweepAt: number | undefined;
 
   constructor(options: EndpointOptions) {
     const parameters = { ...DEFAULT_TRANSMISSION_PARAMETERS, ...options.parameters };
@@ -44,13 +44,20 @@ export class Endpoint {
       parameters,
       times: derivedTimes(parameters),
       limits: { ...DEFAULT_ENDPOINT_LIMITS, ...options.limits },
-      registry: optionRegistry(options.optionFormats),
+      registry: understood(options),
       random: options.random,
       emit: (output) => this.#outputs.push(output),
     };
+    const queue = new InteractionQueue(this.#core);
     this.#transmitter = new Transmitter(this.#core);
-    this.#requester = new Requester(this.#core, this.#transmitter);
-    this.#responder = new Responder(this.#core, this.#transmitter);
+    this.#requester = new Requester(this.#core, this.#transmitter, queue);
+    this.#responder = new Responder(this.#core, this.#transmitter, queue);
+    this.#recent = new RecentMessages(this.#core.limits);
+  }
+
+  /** Received messages that are remembered against duplicates, of all peers. */
+  get recentMessages(): number {
+    return this.#recent.size;
   }
 
   /** Observations that peers hold on us. */
@@ -68,27 +75,43 @@ export class Endpoint {
   closePeer(peer: Peer, now: number): void {
     if (peer.isClosed) return;
     peer.isClosed = true;
+    peer.queue = undefined;
     this.#requester.closePeer(peer, now);
-    this.#responder.closePeer(peer);
-    for (const messageId of peer.transmissions?.keys() ?? []) this.#transmitter.finish(peer, messageId);
-    peer.recent = undefined;
-    this.#remembering.delete(peer);
+    this.#responder.closePeer(peer, now);
+    this.#transmitter.closePeer(peer);
+    this.#recent.forgetPeer(peer);
   }
 
   /** Whether the peer has neither exchanges, nor observations, nor received messages to remember. */
   isIdle(peer: Peer): boolean {
-    const { exchanges, observed, queue, recent, transmissions } = peer;
-    return [exchanges, observed, queue, recent, transmissions].every((part) => part === undefined);
+    return peer.recent === undefined && !this.isEngaged(peer);
+  }
+
+  /**
+   * Whether anything is under way with the peer: exchanges, observations, transmissions. Closing a peer that is neither
+   * idle nor engaged loses only the memory of its latest messages: a duplicate of one would be handled again.
+   */
+  isEngaged(peer: Peer): boolean {
+    const { exchanges, observed, queue, transmissions } = peer;
+    return [exchanges, observed, queue, transmissions].some((part) => part !== undefined);
   }
 
   /**
    * Sends a request of one message. Its outcome is an output: `response`, then `notification`s if it established an
    * observation, or `failed`.
    *
-   * @throws CoapError COAP_INVALID_MESSAGE when it cannot be encoded.
+   * @throws CoapError COAP_INVALID_MESSAGE when its code is no request's.
    */
   request(peer: Peer, request: RequestMessage, now: number): Exchange {
     return this.#requester.request(peer, request, now);
+  }
+
+  /**
+   * Asks whether the peer lives (RFC 7252 §4.3). The outcome is an output as of a request: a `response` with the code
+   * 0.00 and nothing else, or `failed`.
+   */
+  ping(peer: Peer, now: number): Exchange {
+    return this.#requester.ping(peer, now);
   }
 
   /** Ends an exchange or observation of ours without an output. */
@@ -96,6 +119,12 @@ export class Endpoint {
     this.#requester.cancel(exchange, now);
   }
 
+  /**
+   * Answers a request: piggybacked while its Acknowledgement has not gone out, else separately. A second answer, or one
+   * after the peer closed, does nothing.
+   *
+   * @throws CoapError COAP_INVALID_MESSAGE when its code is no response's; the request may still be answered then.
+   */
   respond(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
     this.#responder.respond(incoming, response, now);
   }
@@ -150,7 +179,7 @@ export class Endpoint {
       this.#transmitter.nextTimeout() ?? Infinity,
       this.#requester.nextTimeout() ?? Infinity,
       this.#responder.nextTimeout() ?? Infinity,
-      this.#sweepAt ?? Infinity,
+      this.#recent.nextTimeout() ?? Infinity,
     );
     return next === Infinity ? undefined : next;
   }
@@ -159,7 +188,7 @@ export class Endpoint {
     this.#transmitter.handleTimeout(now);
     this.#requester.handleTimeout(now);
     this.#responder.handleTimeout(now);
-    if (this.#sweepAt !== undefined && now >= this.#sweepAt) this.#forgetOldMessages(now);
+    this.#recent.handleTimeout(now);
   }
 
   #handleMessage(peer: Peer, message: Message, isConfirmable: boolean, now: number): void {
@@ -169,13 +198,14 @@ export class Endpoint {
       this.#send(peer, encodeEmpty(MESSAGE_TYPE.Reset, messageId));
       return;
     }
-    const duplicate = peer.recent?.get(messageId);
-    if (duplicate !== undefined && duplicate.expiresAt > now) {
+    const duplicate = this.#recent.find(peer, messageId, now);
+    if (duplicate !== undefined) {
       this.counters.duplicates++;
       if (isConfirmable && duplicate.reply !== undefined) this.#send(peer, duplicate.reply);
       return;
     }
-    const recent = this.#remember(peer, messageId, isConfirmable, now);
+    const { exchangeLifetimeMs, nonLifetimeMs } = this.#core.times;
+    const recent = this.#recent.remember(peer, messageId, now + (isConfirmable ? exchangeLifetimeMs : nonLifetimeMs));
     if (isRequestCode(code)) {
       this.#handleRequest(peer, message, isConfirmable, recent, now);
     } else {
@@ -193,14 +223,21 @@ export class Endpoint {
     const options = checked.ok ? checked.options : Options.none;
     const incoming = new IncomingRequest(peer, message, options, isConfirmable, recent, now);
     if (checked.ok) {
-      this.#responder.handleRequest(incoming);
+      if (methodName(message.code) !== undefined) return this.#responder.handleRequest(incoming);
+      // RFC 7252 §5.8: an unknown method.
+      this.counters.rejected++;
+      this.#responder.respond(incoming, emptyResponse(CODE.MethodNotAllowed), now);
       return;
     }
     this.counters.rejected++;
     // RFC 7252 §5.4.1: 4.02 to a Confirmable request; a Non-confirmable one is rejected, here in silence.
     if (!isConfirmable) return;
-    const payload = TEXT_ENCODER.encode(`option ${checked.number} is critical and not understood`);
-    this.#responder.respond(incoming, { code: CODE.BadOption, options: Options.none, payload }, now);
+    const { number } = checked;
+    // RFC 7252 §5.10.2: who is no proxy says so.
+    const isForProxy = number === OPTION.ProxyUri || number === OPTION.ProxyScheme;
+    const payload = TEXT_ENCODER.encode(`option ${number} is critical and not understood`);
+    const code = isForProxy ? CODE.ProxyingNotSupported : CODE.BadOption;
+    this.#responder.respond(incoming, { code, options: Options.none, payload }, now);
   }
 
   #handleAcknowledgement(peer: Peer, message: Message, now: number): void {
@@ -213,48 +250,15 @@ export class Endpoint {
 
   #handleReset(peer: Peer, message: Message, now: number): void {
     const transmission = this.#transmitter.finish(peer, message.messageId);
-    if (transmission !== undefined) transmission.owner.onReset(now);
-    else this.#responder.handleReset(peer, message.messageId);
+    if (transmission !== undefined) return transmission.owner.onReset(now);
+    this.#requester.handleReset(peer, message.messageId, now);
+    this.#responder.handleReset(peer, message.messageId, now);
   }
 
   #rejectMalformed(peer: Peer, datagram: Uint8Array): void {
     this.counters.malformed++;
     const header = decodeHeader(datagram);
     if (header?.type === MESSAGE_TYPE.Confirmable) this.#send(peer, encodeEmpty(MESSAGE_TYPE.Reset, header.messageId));
-  }
-
-  #remember(peer: Peer, messageId: number, isConfirmable: boolean, now: number): RecentMessage {
-    const { exchangeLifetimeMs, nonLifetimeMs } = this.#core.times;
-    const recent: RecentMessage = {
-      expiresAt: now + (isConfirmable ? exchangeLifetimeMs : nonLifetimeMs),
-      reply: undefined,
-    };
-    if (peer.recent === undefined) {
-      peer.recent = new Map();
-      this.#remembering.add(peer);
-      this.#sweepAt ??= now + SWEEP_INTERVAL_MS;
-    }
-    peer.recent.delete(messageId);
-    peer.recent.set(messageId, recent);
-    if (peer.recent.size > this.#core.limits.maxRecentMessagesPerPeer) {
-      for (const oldest of peer.recent.keys()) {
-        peer.recent.delete(oldest);
-        break;
-      }
-    }
-    return recent;
-  }
-
-  #forgetOldMessages(now: number): void {
-    for (const peer of this.#remembering) {
-      for (const [messageId, recent] of peer.recent ?? []) {
-        if (recent.expiresAt <= now) peer.recent?.delete(messageId);
-      }
-      if (peer.recent?.size !== 0) continue;
-      peer.recent = undefined;
-      this.#remembering.delete(peer);
-    }
-    this.#sweepAt = this.#remembering.size === 0 ? undefined : now + SWEEP_INTERVAL_MS;
   }
 
   #send(peer: Peer, bytes: Uint8Array): void {
@@ -269,6 +273,11 @@ export interface EndpointOptions {
   readonly limits?: Partial<EndpointLimits>;
   /** Options that the application understands besides those of the RFCs. */
   readonly optionFormats?: readonly OptionFormat[];
+  /**
+   * Numbers of critical options that only an application can obey, and this one does: If-Match, If-None-Match, Proxy-Uri,
+   * Proxy-Scheme. Default none: a request with one is refused with 4.02, or 5.05 for the proxy's.
+   */
+  readonly applicationOptions?: readonly number[];
 }
 
 export interface EndpointCounters {
@@ -284,5 +293,13 @@ export function emptyResponse(code: number, options: Options = Options.none): Re
   return { code, options, payload: NO_PAYLOAD };
 }
 
-const SWEEP_INTERVAL_MS = 30_000;
+/** The registry without the options that neither this layer nor the application obeys. */
+function understood(options: EndpointOptions): OptionRegistry {
+  const registry = new Map(optionRegistry(options.optionFormats));
+  for (const number of APPLICATION_OPTIONS)
+    if (options.applicationOptions?.includes(number) !== true) registry.delete(number);
+  return registry;
+}
+
+const APPLICATION_OPTIONS = [OPTION.IfMatch, OPTION.IfNoneMatch, OPTION.ProxyUri, OPTION.ProxyScheme];
 const TEXT_ENCODER = new TextEncoder();

@@ -1,6 +1,8 @@
+import { CODE } from "../wire/code.js";
 import type { Message } from "../wire/message.js";
 import type { Options } from "../wire/options.js";
-import type { Peer, RecentMessage } from "./peer.js";
+import type { Peer } from "./peer.js";
+import type { RecentMessage } from "./recent-messages.js";
 
 /**
  * A request that a peer sent, until it is answered. Token, options and payload are views of the datagram that carried it.
@@ -40,8 +42,8 @@ export class IncomingRequest {
     this.receivedAt = now;
   }
 
-  /** Whether the client asks to be told of changes (RFC 7641 §2: Observe 0). */
+  /** Whether the client asks to be told of changes: a GET or FETCH with Observe 0 (RFC 7641 §2, RFC 8132 §2.4). */
   get isObserve(): boolean {
-    return this.options.observe === 0;
+    return (this.code === CODE.GET || this.code === CODE.FETCH) && this.options.observe === 0;
   }
 }

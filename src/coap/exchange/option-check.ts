@@ -3,39 +3,37 @@ import { type Option, Options } from "../wire/options.js";
 
 /**
  * Checks the options of a received message against a registry (RFC 7252 §5.4). Unknown elective options, elective ones
- * with a bad length and repeats of non-repeatable ones are left out; the same of a critical option is named.
+ * with a bad value and repeats of non-repeatable ones are left out; the same of a critical option is named.
  */
 export function checkOptions(options: Options, registry: OptionRegistry): CheckedOptions {
-  let previous = -1;
-  let faults = 0;
-  for (const option of options) {
-    if (isAcceptable(option, previous, registry)) {
-      previous = option.number;
-      continue;
-    }
-    if (isCritical(option.number)) return { ok: false, number: option.number };
-    previous = option.number;
-    faults++;
+  let hasUnrecognized = false;
+  for (let position = 0; position < options.length; position++) {
+    if (isRecognized(options, position, registry)) continue;
+    const number = options.numberAt(position);
+    if (isCritical(number)) return { ok: false, number };
+    hasUnrecognized = true;
   }
-  return { ok: true, options: faults === 0 ? options : withoutUnrecognized(options, registry) };
+  return { ok: true, options: hasUnrecognized ? recognized(options, registry) : options };
 }
 
 export type CheckedOptions =
   | { readonly ok: true; readonly options: Options }
   | { readonly ok: false; readonly number: number };
 
-function isAcceptable({ number, value }: Option, previous: number, registry: OptionRegistry): boolean {
+/** RFC 7252 §5.4.3 and §5.4.5: a bad length or a needless repeat makes an option an unrecognized one. */
+function isRecognized(options: Options, position: number, registry: OptionRegistry): boolean {
+  const number = options.numberAt(position);
   const known = registry.get(number);
-  if (known === undefined || value.length < known.minLength || value.length > known.maxLength) return false;
-  return number !== previous || known.isRepeatable === true;
+  if (known === undefined) return false;
+  const length = options.lengthAt(position);
+  if (length < known.minLength || length > known.maxLength) return false;
+  if (known.format === "string" && !options.isTextAt(position)) return false;
+  return known.isRepeatable === true || position === 0 || options.numberAt(position - 1) !== number;
 }
 
-function withoutUnrecognized(options: Options, registry: OptionRegistry): Options {
+function recognized(options: Options, registry: OptionRegistry): Options {
   const kept: Option[] = [];
-  let previous = -1;
-  for (const option of options) {
-    if (isAcceptable(option, previous, registry)) kept.push(option);
-    previous = option.number;
-  }
-  return Options.ofSorted(kept);
+  let position = 0;
+  for (const option of options) if (isRecognized(options, position++, registry)) kept.push(option);
+  return Options.of(kept);
 }

@@ -1,4 +1,4 @@
-/** Transmission parameters (RFC 7252 §4.8). Times are ms. */
+/** Transmission parameters (RFC 7252 §4.8, RFC 7641). Times are ms. */
 export interface TransmissionParameters {
   /** Default 2000. Lower than the round-trip time floods a slow network with retransmissions. */
   readonly ackTimeoutMs: number;
@@ -6,10 +6,22 @@ export interface TransmissionParameters {
   readonly ackRandomFactor: number;
   /** Default 4 retransmissions after the first transmission. */
   readonly maxRetransmit: number;
-  /** Default 1: simultaneous outstanding interactions toward one peer; the rest waits in a queue. */
+  /**
+   * Default 1: simultaneous outstanding interactions toward one peer (RFC 7252 §4.7): requests without Acknowledgement
+   * or response yet, Confirmable responses and notifications. The rest waits in a queue.
+   */
   readonly nstart: number;
   /** Default 500: how long the application may take before a Confirmable request gets an empty Acknowledgement. */
   readonly separateResponseDelayMs: number;
+  /**
+   * Default 5000: an observation of ours is asked for anew this long after its Max-Age has passed, or up to three times as
+   * long by chance (RFC 7641 §3.3.1: 5 to 15 s). Infinity: never; an observation that the server forgot is silent then.
+   */
+  readonly reregistrationDelayMs: number;
+  /** Default 24 h: at least this often a notification is Confirmable (RFC 7641 §4.5). */
+  readonly confirmableNotificationIntervalMs: number;
+  /** Default 20: Non-confirmable notifications in a row, until a Confirmable one asks whether the observer still lives. */
+  readonly maxNonConfirmableNotifications: number;
 }
 
 export const DEFAULT_TRANSMISSION_PARAMETERS: TransmissionParameters = {
@@ -18,6 +30,9 @@ export const DEFAULT_TRANSMISSION_PARAMETERS: TransmissionParameters = {
   maxRetransmit: 4,
   nstart: 1,
   separateResponseDelayMs: 500,
+  reregistrationDelayMs: 5000,
+  confirmableNotificationIntervalMs: 24 * 3600 * 1000,
+  maxNonConfirmableNotifications: 20,
 };
 
 /** The longest time a datagram is expected to take from sender to receiver (RFC 7252 §4.8.2). */
@@ -45,9 +60,17 @@ export function derivedTimes(parameters: TransmissionParameters): DerivedTimes {
 
 /** What one endpoint keeps at most, whatever its peers send. */
 export interface EndpointLimits {
-  /** Default 64 received messages remembered per peer against duplicates; the oldest is forgotten first. */
+  /**
+   * Default 64 received messages remembered per peer against duplicates, with the replies to them; the oldest is forgotten
+   * first. Fewer than a peer has under way at once lets its retransmissions be handled twice.
+   */
   readonly maxRecentMessagesPerPeer: number;
-  /** Default 64 requests waiting for NSTART per peer; more fail with COAP_LIMIT_REACHED. */
+  /** Default 200,000 of them in all, some 300 bytes each; the oldest is forgotten first. */
+  readonly maxRecentMessages: number;
+  /**
+   * Default 64 interactions waiting for NSTART per peer. Beyond it requests fail with COAP_LIMIT_REACHED, and separate
+   * responses go out Non-confirmable.
+   */
   readonly maxQueuedRequestsPerPeer: number;
   /** Default 32 observations that one peer may hold on us; further ones get a plain response. */
   readonly maxObservationsPerPeer: number;
@@ -57,6 +80,7 @@ export interface EndpointLimits {
 
 export const DEFAULT_ENDPOINT_LIMITS: EndpointLimits = {
   maxRecentMessagesPerPeer: 64,
+  maxRecentMessages: 200_000,
   maxQueuedRequestsPerPeer: 64,
   maxObservationsPerPeer: 32,
   maxObservations: 100_000,

@@ -1,5 +1,7 @@
-import type { ObservedRequest } from "./responder.js";
+import type { Interaction } from "./interaction-queue.js";
+import type { RecentOfPeer } from "./recent-messages.js";
 import type { Exchange } from "./requester.js";
+import type { ObservedRequest } from "./responder.js";
 import type { Transmission } from "./transmitter.js";
 
 /**
@@ -10,15 +12,17 @@ import type { Transmission } from "./transmitter.js";
 export class Peer {
   isClosed = false;
   nextMessageId: number;
+  /** Of the newest notification to this peer. One for all its observations, so that it grows even where a token is used again. */
+  observeSequence = 0;
   /** Interactions that count for NSTART. */
   outstanding = 0;
-  queue: Exchange[] | undefined;
+  queue: Interaction[] | undefined;
   /** Our exchanges that await a response or are observations, by token. */
   exchanges: Map<string, Exchange> | undefined;
   /** Our Confirmable messages that await an Acknowledgement, by messageId. */
   transmissions: Map<number, Transmission> | undefined;
-  /** Messages received of late, by messageId, oldest first. */
-  recent: Map<number, RecentMessage> | undefined;
+  /** Messages received of late. */
+  recent: RecentOfPeer | undefined;
   /** Observations that the peer holds on us, by token. */
   observed: Map<string, ObservedRequest> | undefined;
 
@@ -26,6 +30,10 @@ export class Peer {
     this.nextMessageId = firstMessageId;
   }
 
+  /**
+   * Differs from RFC 7252 §4.4: past 65,536 messages within EXCHANGE_LIFETIME to one peer the numbers come around early,
+   * since waiting would hold such a peer to 265 messages/s. None that is still in transmission is given out.
+   */
   takeMessageId(): number {
     let messageId = this.nextMessageId;
     while (this.transmissions?.has(messageId) === true) messageId = (messageId + 1) & 0xffff;
@@ -34,13 +42,9 @@ export class Peer {
   }
 }
 
-/** A message received before, and what a duplicate of it is answered with. */
-export interface RecentMessage {
-  readonly expiresAt: number;
-  reply: Uint8Array | undefined;
-}
-
 /** A token as the key of a map. */
 export function tokenKey(token: Uint8Array): string {
-  return String.fromCharCode(...token);
+  let key = "";
+  for (let index = 0; index < token.length; index++) key += String.fromCharCode(token[index] ?? 0);
+  return key;
 }

@@ -1,14 +1,15 @@
 import { CoapError } from "../errors.js";
-import { CODE, isSuccessCode } from "../wire/code.js";
+import { CODE, isRequestCode, isSuccessCode } from "../wire/code.js";
 import { encodeMessage, type Message, MESSAGE_TYPE } from "../wire/message.js";
 import { OPTION } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
-import type { EndpointCore } from "./core.js";
+import { type EndpointCore, randomFraction } from "./core.js";
+import type { Interaction, InteractionQueue } from "./interaction-queue.js";
 import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "./messages.js";
 import { isFresher } from "./observe-freshness.js";
 import { checkOptions } from "./option-check.js";
 import { type Peer, tokenKey } from "./peer.js";
-import { type Timed, TimerHeap } from "./timer-heap.js";
+import { type Timed, type Timer, TimerHeap } from "./timer-heap.js";
 import type { TransmissionOwner, Transmitter } from "./transmitter.js";
 
 /**
@@ -17,61 +18,52 @@ import type { TransmissionOwner, Transmitter } from "./transmitter.js";
  * | from | on | to |
  * |---|---|---|
  * | queued | a place within NSTART | awaiting |
- * | awaiting | empty Acknowledgement | awaiting, no more retransmissions |
+ * | awaiting | empty Acknowledgement | awaiting, no more retransmissions, its place within NSTART free |
  * | awaiting | response | ended, or observing when it carries Observe |
  * | awaiting | Reset, time-out, unknown critical option | ended (failed) |
  * | observing | newer notification | observing |
+ * | observing | Max-Age and a delay without one | observing, asking anew with the same token (RFC 7641 §3.3.1) |
  * | observing | error response, or one without Observe | ended |
+ * | observing | that question unanswered or reset | ended (failed) |
  * | observing | cancel | cancelling: GET with Observe 1 and the same token (RFC 7641 §3.6) |
  * | cancelling | anything final | ended, silently |
  */
 export class Requester {
   readonly #core: EndpointCore;
   readonly #transmitter: Transmitter;
+  readonly #queue: InteractionQueue;
   readonly #timers = new TimerHeap<Exchange>();
 
-  constructor(core: EndpointCore, transmitter: Transmitter) {
+  constructor(core: EndpointCore, transmitter: Transmitter, queue: InteractionQueue) {
     this.#core = core;
     this.#transmitter = transmitter;
+    this.#queue = queue;
   }
 
   request(peer: Peer, request: RequestMessage, now: number): Exchange {
-    const exchange = new Exchange(this, peer, request, this.#core.random(TOKEN_BYTES));
-    if (peer.isClosed) {
-      this.#fail(exchange, new CoapError("COAP_PEER_CLOSED", "the peer is closed"));
-    } else if (peer.outstanding < this.#core.parameters.nstart) {
-      this.#start(exchange, now);
-    } else {
-      peer.queue ??= [];
-      if (peer.queue.length >= this.#core.limits.maxQueuedRequestsPerPeer) {
-        this.#fail(
-          exchange,
-          new CoapError("COAP_LIMIT_REACHED", `${peer.queue.length} requests wait for this peer already`),
-        );
-      } else {
-        peer.queue.push(exchange);
-      }
-    }
-    return exchange;
+    if (!isRequestCode(request.code))
+      throw new CoapError("COAP_INVALID_MESSAGE", `${request.code} is no request's code`);
+    return this.#begin(peer, request, now);
+  }
+
+  /** A Confirmable Empty message, which a peer that lives answers by Reset (RFC 7252 §4.3). */
+  ping(peer: Peer, now: number): Exchange {
+    return this.#begin(peer, { code: CODE.Empty, options: Options.none, payload: NO_PAYLOAD }, now);
   }
 
   /** Ends an exchange without any output; an observation is cancelled at the peer too. */
   cancel(exchange: Exchange, now: number): void {
     switch (exchange.state) {
       case "queued":
-        exchange.peer.queue = exchange.peer.queue?.filter((queued) => queued !== exchange);
-        exchange.state = "ended";
-        return;
       case "awaiting":
         this.#end(exchange, now);
         return;
-      case "observing": {
-        const { peer, request } = exchange;
-        const options = request.options.with(OPTION.Observe, 1);
+      case "observing":
+        this.#settle(exchange, now);
         exchange.state = "cancelling";
-        this.#transmit(exchange, peer, { ...request, options, isConfirmable: true }, now);
+        // A full queue leaves it to the Reset that the next notification is answered with (RFC 7641 §3.6).
+        if (!this.#queue.enter(exchange, now)) this.#end(exchange, now);
         return;
-      }
       case "cancelling":
       case "ended":
         return;
@@ -81,14 +73,14 @@ export class Requester {
   /** A response by token. Returns what the peer is to be told: that it was received, or that it was not wanted. */
   handleResponse(peer: Peer, message: Message, now: number): "accepted" | "rejected" {
     const exchange = peer.exchanges?.get(tokenKey(message.token));
-    if (exchange === undefined) return "rejected";
-    if (message.type === MESSAGE_TYPE.Acknowledgement && message.messageId !== exchange.messageId) return "rejected";
-    this.#transmitter.finish(peer, exchange.messageId, exchange);
+    if (exchange === undefined || exchange.state === "queued" || exchange.request.code === CODE.Empty)
+      return "rejected";
+    const isPiggybacked = message.type === MESSAGE_TYPE.Acknowledgement;
+    if (isPiggybacked && message.messageId !== exchange.messageId) return "rejected";
     const checked = checkOptions(message.options, this.#core.registry);
     if (!checked.ok) {
       const error = new CoapError("COAP_BAD_OPTION", `the response has an unknown critical option ${checked.number}`);
-      if (exchange.state !== "cancelling") this.#core.emit({ type: "failed", exchange, error });
-      this.#end(exchange, now);
+      this.handleFailure(exchange, error, now);
       return "rejected";
     }
     const response: ResponseMessage = { code: message.code, options: checked.options, payload: message.payload };
@@ -97,15 +89,22 @@ export class Requester {
         this.#handleFirst(exchange, response, now);
         return "accepted";
       case "observing":
-        this.#handleNotification(exchange, response, now);
+        this.#handleNotification(exchange, response, isPiggybacked, now);
         return "accepted";
       case "cancelling":
-        // A notification that crossed the cancellation is taken, so that no Reset is needed; the answer ends it.
-        if (response.options.observe === undefined) this.#end(exchange, now);
+        // A notification that crossed the cancellation is taken, so that no Reset is needed; only the answer ends it.
+        if (isPiggybacked || response.options.observe === undefined) this.#end(exchange, now);
         return "accepted";
-      case "queued":
       case "ended":
         return "rejected";
+    }
+  }
+
+  /** A Reset to a message that no transmission waits for: a Non-confirmable request, or one acknowledged before. */
+  handleReset(peer: Peer, messageId: number, now: number): void {
+    for (const exchange of peer.exchanges?.values() ?? []) {
+      const isAsking = exchange.state !== "observing" || exchange.isRefreshing;
+      if (exchange.messageId === messageId && isAsking) return exchange.onReset(now);
     }
   }
 
@@ -115,123 +114,151 @@ export class Requester {
 
   handleTimeout(now: number): void {
     for (let due = this.#timers.take(now); due !== undefined; due = this.#timers.take(now)) {
-      this.handleFailure(due, new CoapError("COAP_TIMEOUT", "no response came"), now);
+      if (due.state === "observing" && !due.isRefreshing) {
+        due.isRefreshing = this.#queue.enter(due, now);
+        if (!due.isRefreshing) this.#scheduleRefresh(due, 0, now);
+      } else if (due.holdsPlace) {
+        // RFC 7252 §4.7: when a Non-confirmable request stops to count as outstanding is left to the client.
+        this.#timers.schedule(due, now + this.#core.times.nonLifetimeMs);
+        this.#queue.leave(due, now);
+      } else {
+        this.handleFailure(due, new CoapError("COAP_TIMEOUT", "no response came"), now);
+      }
     }
   }
 
   closePeer(peer: Peer, now: number): void {
     const error = new CoapError("COAP_PEER_CLOSED", "the peer was closed before a response came");
-    const queued = peer.queue ?? [];
-    peer.queue = undefined;
-    for (const exchange of [...(peer.exchanges?.values() ?? []), ...queued]) this.handleFailure(exchange, error, now);
+    for (const exchange of peer.exchanges?.values() ?? []) this.handleFailure(exchange, error, now);
   }
 
-  handleFailure(exchange: Exchange, error: CoapError, now: number): void {
-    if (exchange.state === "ended") return;
-    const isSilent = exchange.state === "cancelling";
-    this.#end(exchange, now);
-    if (!isSilent) this.#core.emit({ type: "failed", exchange, error });
-  }
-
-  /** An empty Acknowledgement: the response comes by itself, within MAX_TRANSMIT_WAIT plus the latency of the network. */
-  awaitSeparateResponse(exchange: Exchange, now: number): void {
-    if (exchange.state === "awaiting" || exchange.state === "cancelling") {
-      this.#timers.schedule(exchange, now + this.#core.times.maxTransmitWaitMs);
-    }
-  }
-
-  #start(exchange: Exchange, now: number): void {
-    const { peer } = exchange;
-    peer.outstanding++;
-    exchange.isOutstanding = true;
-    exchange.state = "awaiting";
-    peer.exchanges ??= new Map();
-    peer.exchanges.set(exchange.key, exchange);
-    this.#transmit(exchange, peer, exchange.request, now);
-  }
-
-  #transmit(exchange: Exchange, peer: Peer, request: RequestMessage, now: number): void {
-    const isConfirmable = request.isConfirmable ?? true;
+  /** For exchanges: their turn within NSTART has come. */
+  start(exchange: Exchange, now: number): void {
+    const { peer, request, state } = exchange;
+    if (state === "queued") exchange.state = "awaiting";
+    // What only renews or ends an observation is Confirmable, that its loss is noticed.
+    const isConfirmable = state !== "queued" || (request.isConfirmable ?? true);
     exchange.messageId = peer.takeMessageId();
     const bytes = encodeMessage({
       type: isConfirmable ? MESSAGE_TYPE.Confirmable : MESSAGE_TYPE.NonConfirmable,
       code: request.code,
       messageId: exchange.messageId,
-      token: exchange.token,
-      options: request.options,
+      token: request.code === CODE.Empty ? NO_PAYLOAD : exchange.token,
+      options: state === "cancelling" ? request.options.with(OPTION.Observe, 1) : request.options,
       payload: request.payload,
     });
     if (isConfirmable) {
       this.#transmitter.send(peer, exchange.messageId, bytes, exchange, now);
     } else {
+      const { ackTimeoutMs, ackRandomFactor } = this.#core.parameters;
       this.#core.emit({ type: "datagram", peer, bytes });
-      this.#timers.schedule(exchange, now + this.#core.times.nonLifetimeMs);
+      this.#timers.schedule(exchange, now + ackTimeoutMs * ackRandomFactor);
     }
   }
 
+  /** For exchanges: an empty Acknowledgement. The response comes by itself, within MAX_TRANSMIT_WAIT. */
+  awaitSeparateResponse(exchange: Exchange, now: number): void {
+    if (exchange.request.code === CODE.Empty) return this.#handleFirst(exchange, PONG, now);
+    this.#timers.schedule(exchange, now + this.#core.times.maxTransmitWaitMs);
+    this.#queue.leave(exchange, now);
+  }
+
+  /** For exchanges. */
+  handleFailure(exchange: Exchange, error: CoapError, now: number): void {
+    const { state } = exchange;
+    if (state === "ended") return;
+    this.#end(exchange, now);
+    if (state !== "cancelling") this.#core.emit({ type: "failed", exchange, error });
+  }
+
+  /** For exchanges: a Reset; it is what a ping asks for. */
+  handleRejection(exchange: Exchange, now: number): void {
+    if (exchange.request.code === CODE.Empty) this.#handleFirst(exchange, PONG, now);
+    else this.handleFailure(exchange, new CoapError("COAP_RESET", "the peer rejected the request by Reset"), now);
+  }
+
+  #begin(peer: Peer, request: RequestMessage, now: number): Exchange {
+    const exchange = new Exchange(this, peer, request, this.#core.random(TOKEN_BYTES));
+    if (peer.isClosed) {
+      this.handleFailure(exchange, new CoapError("COAP_PEER_CLOSED", "the peer is closed"), now);
+      return exchange;
+    }
+    peer.exchanges ??= new Map();
+    peer.exchanges.set(exchange.key, exchange);
+    if (!this.#queue.enter(exchange, now)) {
+      const limit = this.#core.limits.maxQueuedRequestsPerPeer;
+      this.handleFailure(exchange, new CoapError("COAP_LIMIT_REACHED", `${limit} requests wait already`), now);
+    }
+    return exchange;
+  }
+
   #handleFirst(exchange: Exchange, response: ResponseMessage, now: number): void {
-    const sequence = response.options.observe;
+    const { options } = response;
+    const sequence = options.observe;
     if (exchange.request.options.observe === 0 && sequence !== undefined && isSuccessCode(response.code)) {
       exchange.state = "observing";
-      exchange.timerAt = undefined;
       exchange.newest = { sequence, at: now };
-      this.#release(exchange, now);
+      this.#settle(exchange, now);
+      this.#scheduleRefresh(exchange, options.maxAge ?? DEFAULT_MAX_AGE_SECONDS, now);
     } else {
       this.#end(exchange, now);
     }
     this.#core.emit({ type: "response", exchange, response });
   }
 
-  #handleNotification(exchange: Exchange, response: ResponseMessage, now: number): void {
-    const sequence = response.options.observe;
+  #handleNotification(exchange: Exchange, response: ResponseMessage, isPiggybacked: boolean, now: number): void {
+    const { options } = response;
+    const sequence = options.observe;
     if (sequence === undefined || !isSuccessCode(response.code)) {
       this.#end(exchange, now);
     } else {
-      if (exchange.newest !== undefined && !isFresher(exchange.newest, { sequence, at: now })) return;
+      // What answers a question of ours is newer than all before it, also where a restarted server counts from the start.
+      if (!isPiggybacked && exchange.newest !== undefined && !isFresher(exchange.newest, { sequence, at: now })) return;
       exchange.newest = { sequence, at: now };
+      this.#settle(exchange, now);
+      this.#scheduleRefresh(exchange, options.maxAge ?? DEFAULT_MAX_AGE_SECONDS, now);
     }
     this.#core.emit({ type: "notification", exchange, response });
   }
 
+  #scheduleRefresh(exchange: Exchange, maxAgeSeconds: number, now: number): void {
+    const { reregistrationDelayMs } = this.#core.parameters;
+    if (reregistrationDelayMs === Infinity) return;
+    const delayMs = reregistrationDelayMs * (1 + 2 * randomFraction(this.#core));
+    this.#timers.schedule(exchange, now + Math.min(maxAgeSeconds, MAX_FRESH_SECONDS) * 1000 + delayMs);
+  }
+
+  /** What was sent last needs no more transmissions, time-out or place within NSTART. */
+  #settle(exchange: Exchange, now: number): void {
+    exchange.isRefreshing = false;
+    this.#timers.cancel(exchange);
+    this.#transmitter.finish(exchange.peer, exchange.messageId, exchange);
+    this.#queue.leave(exchange, now);
+  }
+
   #end(exchange: Exchange, now: number): void {
     exchange.state = "ended";
-    exchange.timerAt = undefined;
     const { peer } = exchange;
-    this.#transmitter.finish(peer, exchange.messageId, exchange);
     if (peer.exchanges?.get(exchange.key) === exchange) peer.exchanges.delete(exchange.key);
     if (peer.exchanges?.size === 0) peer.exchanges = undefined;
-    this.#release(exchange, now);
-  }
-
-  /** Gives the exchange's place within NSTART to the next in the queue. */
-  #release(exchange: Exchange, now: number): void {
-    if (!exchange.isOutstanding) return;
-    const { peer } = exchange;
-    exchange.isOutstanding = false;
-    peer.outstanding--;
-    const next = peer.queue?.shift();
-    if (peer.queue?.length === 0) peer.queue = undefined;
-    if (next !== undefined) this.#start(next, now);
-  }
-
-  #fail(exchange: Exchange, error: CoapError): void {
-    exchange.state = "ended";
-    this.#core.emit({ type: "failed", exchange, error });
+    this.#settle(exchange, now);
   }
 }
 
 /** One request of ours and what comes of it. */
-export class Exchange implements TransmissionOwner, Timed {
+export class Exchange implements TransmissionOwner, Timed, Interaction {
   readonly peer: Peer;
   readonly request: RequestMessage;
   readonly token: Uint8Array;
   readonly key: string;
   state: "queued" | "awaiting" | "observing" | "cancelling" | "ended" = "queued";
   messageId = -1;
-  isOutstanding = false;
-  timerAt: number | undefined;
+  holdsPlace = false;
+  timer: Timer | undefined;
   /** The newest notification's Observe value and time of arrival. */
   newest: { readonly sequence: number; readonly at: number } | undefined;
+  /** Whether the observation is being asked for anew. */
+  isRefreshing = false;
   readonly #requester: Requester;
 
   constructor(requester: Requester, peer: Peer, request: RequestMessage, token: Uint8Array) {
@@ -242,12 +269,16 @@ export class Exchange implements TransmissionOwner, Timed {
     this.key = tokenKey(token);
   }
 
+  start(now: number): void {
+    this.#requester.start(this, now);
+  }
+
   onAcknowledgement(now: number): void {
     this.#requester.awaitSeparateResponse(this, now);
   }
 
   onReset(now: number): void {
-    this.#requester.handleFailure(this, new CoapError("COAP_RESET", "the peer rejected the request by Reset"), now);
+    this.#requester.handleRejection(this, now);
   }
 
   onTransmissionTimeout(now: number): void {
@@ -261,3 +292,8 @@ export function getRequest(options: Options = Options.none): RequestMessage {
 }
 
 const TOKEN_BYTES = 8;
+/** RFC 7252 §5.10.5 */
+const DEFAULT_MAX_AGE_SECONDS = 60;
+/** An observation is asked for anew once a day at least, whatever Max-Age says. */
+const MAX_FRESH_SECONDS = 24 * 3600;
+const PONG: ResponseMessage = { code: CODE.Empty, options: Options.none, payload: NO_PAYLOAD };

@@ -1,9 +1,12 @@
-import { isSuccessCode } from "../wire/code.js";
+import { CoapError } from "../errors.js";
+import { isResponseCode, isSuccessCode } from "../wire/code.js";
 import { encodeEmpty, encodeMessage, MESSAGE_TYPE, type MessageType } from "../wire/message.js";
 import { OPTION } from "../wire/option-registry.js";
+import { AcknowledgementQueue } from "./acknowledgement-queue.js";
 import type { EndpointCore } from "./core.js";
 import type { ObservationEnd } from "./endpoint-output.js";
 import type { IncomingRequest } from "./incoming-request.js";
+import type { Interaction, InteractionQueue } from "./interaction-queue.js";
 import type { ResponseMessage } from "./messages.js";
 import { OBSERVE_SEQUENCE_RANGE } from "./observe-freshness.js";
 import { type Peer, tokenKey } from "./peer.js";
@@ -16,15 +19,15 @@ import type { TransmissionOwner, Transmitter } from "./transmitter.js";
 export class Responder {
   readonly #core: EndpointCore;
   readonly #transmitter: Transmitter;
-  /** Confirmable requests handed out and not yet looked at by `nextTimeout`. */
-  readonly #handedOut: IncomingRequest[] = [];
-  /** Those still unanswered, in the order in which their Acknowledgement is due. */
-  #unanswered: IncomingRequest[] = [];
+  readonly #queue: InteractionQueue;
+  readonly #unanswered: AcknowledgementQueue;
   #observations = 0;
 
-  constructor(core: EndpointCore, transmitter: Transmitter) {
+  constructor(core: EndpointCore, transmitter: Transmitter, queue: InteractionQueue) {
     this.#core = core;
     this.#transmitter = transmitter;
+    this.#queue = queue;
+    this.#unanswered = new AcknowledgementQueue(core.parameters.separateResponseDelayMs);
   }
 
   get observations(): number {
@@ -33,18 +36,23 @@ export class Responder {
 
   handleRequest(incoming: IncomingRequest): void {
     const { peer, options } = incoming;
-    const previous = peer.observed?.get(tokenKey(incoming.token));
-    if (previous !== undefined && options.observe === 1) this.endObservation(previous, "cancelled");
-    if (incoming.isConfirmable) this.#handedOut.push(incoming);
+    if (peer.observed !== undefined && options.observe === 1) {
+      const previous = peer.observed.get(tokenKey(incoming.token));
+      if (previous !== undefined) this.endObservation(previous, "cancelled", incoming.receivedAt);
+    }
+    if (incoming.isConfirmable) this.#unanswered.add(incoming);
     this.#core.emit({ type: "request", incoming });
   }
 
   /** The first answer counts; more, or one after the peer closed, are ignored. */
   respond(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+    checkCode(response);
     if (incoming.progress === "answered" || incoming.peer.isClosed) return;
-    // RFC 7641 §4.2: without an Observe option there is no observation; an earlier one with this token is over.
-    const previous = incoming.isObserve ? incoming.peer.observed?.get(tokenKey(incoming.token)) : undefined;
-    if (previous !== undefined) this.endObservation(previous, "replaced");
+    // RFC 7641 §4.1: an observation that is asked for anew and not granted is over.
+    if (incoming.peer.observed !== undefined && incoming.isObserve) {
+      const previous = incoming.peer.observed.get(tokenKey(incoming.token));
+      if (previous !== undefined) this.endObservation(previous, "replaced", now);
+    }
     this.#answer(incoming, response, now);
   }
 
@@ -53,134 +61,125 @@ export class Responder {
    * when the response is an error, or a limit is reached; then it is answered as a plain request.
    */
   respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number): boolean {
+    checkCode(response);
     const { peer } = incoming;
     if (incoming.progress === "answered" || peer.isClosed) return false;
-    const previous = peer.observed?.get(tokenKey(incoming.token));
+    const key = tokenKey(incoming.token);
+    const previous = peer.observed?.get(key);
+    const { maxObservations, maxObservationsPerPeer } = this.#core.limits;
     const hasRoom =
       previous !== undefined ||
-      ((peer.observed?.size ?? 0) < this.#core.limits.maxObservationsPerPeer &&
-        this.#observations < this.#core.limits.maxObservations);
+      ((peer.observed?.size ?? 0) < maxObservationsPerPeer && this.#observations < maxObservations);
     if (!incoming.isObserve || !isSuccessCode(response.code) || !hasRoom) {
       this.respond(incoming, response, now);
       return false;
     }
-    if (previous !== undefined) this.endObservation(previous, "replaced");
-    const observed = new ObservedRequest(this, incoming, previous?.sequence ?? 0, now);
+    if (previous !== undefined) this.endObservation(previous, "replaced", now);
     peer.observed ??= new Map();
-    peer.observed.set(tokenKey(incoming.token), observed);
+    peer.observed.set(key, new ObservedRequest(this, incoming, key, now));
     this.#observations++;
-    this.#answer(incoming, withSequence(response, observed), now);
+    this.#answer(incoming, withSequence(peer, response), now);
     return true;
   }
 
   /** Sends a notification. An error response ends the observation. Without one it does nothing. */
   notify(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
-    const observed = incoming.peer.observed?.get(tokenKey(incoming.token));
+    checkCode(response);
+    const { peer } = incoming;
+    const observed = peer.observed?.get(tokenKey(incoming.token));
     if (observed === undefined || observed.incoming !== incoming) return;
     if (!isSuccessCode(response.code)) {
-      this.endObservation(observed, "error-response");
-      this.#sendConfirmable(observed, response, now);
+      this.endObservation(observed, "error-response", now);
+      this.#sendSeparately(incoming, response, now);
       return;
     }
-    if (observed.inFlight) {
-      // RFC 7641 §4.5.2: the newer state takes the older one's place at its next transmission or acknowledgement.
-      observed.superseding = withSequence(response, observed);
+    // RFC 7641 §4.5.2: while an older one is in transit, or waits for NSTART, the newer takes its place.
+    const isWaiting = observed.isInTransit || observed.content !== undefined;
+    if (!isWaiting && !incoming.isConfirmable && !this.#isConfirmationDue(observed, now)) {
+      observed.unconfirmed++;
+      observed.messageId = this.#sendNonConfirmable(incoming, withSequence(peer, response));
       return;
     }
-    const numbered = withSequence(response, observed);
-    const isCheckDue = now - observed.confirmedAt >= CONFIRMABLE_NOTIFICATION_INTERVAL_MS;
-    if (incoming.isConfirmable || isCheckDue) {
-      this.#sendConfirmable(observed, numbered, now);
-    } else {
-      const { peer } = incoming;
-      observed.lastMessageId = peer.takeMessageId();
-      this.#core.emit({
-        type: "datagram",
-        peer,
-        bytes: encode(incoming, MESSAGE_TYPE.NonConfirmable, observed.lastMessageId, numbered),
-      });
-    }
+    observed.content = withSequence(peer, response);
+    // A full queue drops this state; the next one tries again.
+    if (!isWaiting && !this.#queue.enter(observed, now)) observed.content = undefined;
   }
 
   /** A Reset to a message that no transmission waits for: the answer to a Non-confirmable notification. */
-  handleReset(peer: Peer, messageId: number): void {
+  handleReset(peer: Peer, messageId: number, now: number): void {
     for (const observed of peer.observed?.values() ?? []) {
-      if (observed.lastMessageId === messageId) return this.endObservation(observed, "reset");
+      if (observed.messageId === messageId) return this.endObservation(observed, "reset", now);
     }
   }
 
-  endObservation(observed: ObservedRequest, cause: ObservationEnd): void {
-    const { incoming } = observed;
-    const { peer } = incoming;
-    if (peer.observed?.get(tokenKey(incoming.token)) !== observed) return;
-    peer.observed.delete(tokenKey(incoming.token));
+  /** For observations. */
+  endObservation(observed: ObservedRequest, cause: ObservationEnd, now: number): void {
+    const { incoming, peer, key } = observed;
+    if (peer.observed?.get(key) !== observed) return;
+    peer.observed.delete(key);
     if (peer.observed.size === 0) peer.observed = undefined;
     this.#observations--;
-    if (observed.inFlight) this.#transmitter.finish(peer, observed.lastMessageId, observed);
-    observed.superseding = undefined;
+    observed.content = undefined;
+    this.#transmitter.finish(peer, observed.messageId, observed);
+    this.#queue.leave(observed, now);
     this.#core.emit({ type: "observation-ended", incoming, cause });
   }
 
-  acknowledged(observed: ObservedRequest, now: number): void {
-    observed.inFlight = false;
-    observed.confirmedAt = now;
-    const next = observed.superseding;
-    observed.superseding = undefined;
-    if (next !== undefined && observed.incoming.peer.observed?.get(tokenKey(observed.incoming.token)) === observed) {
-      this.#sendConfirmable(observed, next, now);
-    }
+  /** For observations: their turn within NSTART has come. */
+  startNotification(observed: ObservedRequest, now: number): void {
+    const { peer } = observed;
+    observed.isInTransit = true;
+    const next = observed.takeContent();
+    if (next === undefined) return;
+    this.#transmitter.send(peer, next.messageId, next.bytes, observed, now);
   }
 
-  closePeer(peer: Peer): void {
-    for (const observed of peer.observed?.values() ?? []) this.endObservation(observed, "peer-closed");
+  /** For observations. */
+  acknowledged(observed: ObservedRequest, now: number): void {
+    observed.isInTransit = false;
+    observed.confirmedAt = now;
+    observed.unconfirmed = 0;
+    this.#queue.leave(observed, now);
+    if (observed.content !== undefined && !this.#queue.enter(observed, now)) observed.content = undefined;
+  }
+
+  /** For separate responses. */
+  startSeparate(separate: SeparateResponse, now: number): void {
+    const { peer, incoming, response } = separate;
+    const messageId = peer.takeMessageId();
+    const bytes = encode(incoming, MESSAGE_TYPE.Confirmable, messageId, response);
+    this.#transmitter.send(peer, messageId, bytes, separate, now);
+  }
+
+  /** For separate responses: acknowledged or not, there is no more to do (RFC 7252 §5.2.2). */
+  endSeparate(separate: SeparateResponse, now: number): void {
+    this.#queue.leave(separate, now);
+  }
+
+  closePeer(peer: Peer, now: number): void {
+    for (const observed of peer.observed?.values() ?? []) this.endObservation(observed, "peer-closed", now);
   }
 
   nextTimeout(): number | undefined {
-    for (const incoming of this.#handedOut) if (incoming.progress === "received") this.#unanswered.push(incoming);
-    this.#handedOut.length = 0;
-    let first = this.#unanswered[0];
-    if (first !== undefined && first.progress !== "received") {
-      this.#unanswered = this.#unanswered.filter((incoming) => incoming.progress === "received");
-      first = this.#unanswered[0];
-    }
-    return first === undefined ? undefined : first.receivedAt + this.#core.parameters.separateResponseDelayMs;
+    return this.#unanswered.next();
   }
 
   handleTimeout(now: number): void {
-    const latest = now - this.#core.parameters.separateResponseDelayMs;
-    while (this.nextTimeout() !== undefined) {
-      const first = this.#unanswered[0];
-      if (first === undefined || first.receivedAt > latest) return;
-      this.#unanswered.shift();
-      if (first.peer.isClosed) continue;
-      first.progress = "acknowledged";
-      this.#reply(first, encodeEmpty(MESSAGE_TYPE.Acknowledgement, first.messageId));
+    for (let due = this.#unanswered.take(now); due !== undefined; due = this.#unanswered.take(now)) {
+      due.progress = "acknowledged";
+      this.#reply(due, encodeEmpty(MESSAGE_TYPE.Acknowledgement, due.messageId));
     }
   }
 
   #answer(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
-    const { peer } = incoming;
-    const isPiggybacked = incoming.isConfirmable && incoming.progress === "received";
-    const isSeparate = incoming.isConfirmable && incoming.progress === "acknowledged";
+    const { progress } = incoming;
     incoming.progress = "answered";
-    if (isPiggybacked) {
+    if (!incoming.isConfirmable) {
+      this.#sendNonConfirmable(incoming, response);
+    } else if (progress === "received") {
       this.#reply(incoming, encode(incoming, MESSAGE_TYPE.Acknowledgement, incoming.messageId, response));
-    } else if (isSeparate) {
-      const messageId = peer.takeMessageId();
-      this.#transmitter.send(
-        peer,
-        messageId,
-        encode(incoming, MESSAGE_TYPE.Confirmable, messageId, response),
-        SEPARATE_RESPONSE,
-        now,
-      );
     } else {
-      const messageId = peer.takeMessageId();
-      this.#core.emit({
-        type: "datagram",
-        peer,
-        bytes: encode(incoming, MESSAGE_TYPE.NonConfirmable, messageId, response),
-      });
+      this.#sendSeparately(incoming, response, now);
     }
   }
 
@@ -189,65 +188,124 @@ export class Responder {
     this.#core.emit({ type: "datagram", peer: incoming.peer, bytes });
   }
 
-  #sendConfirmable(observed: ObservedRequest, response: ResponseMessage, now: number): void {
-    const { incoming } = observed;
-    const messageId = incoming.peer.takeMessageId();
-    observed.lastMessageId = messageId;
-    observed.inFlight = true;
-    this.#transmitter.send(
-      incoming.peer,
-      messageId,
-      encode(incoming, MESSAGE_TYPE.Confirmable, messageId, response),
-      observed,
-      now,
+  #sendSeparately(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+    const separate = new SeparateResponse(this, incoming, response);
+    if (!this.#queue.enter(separate, now)) this.#sendNonConfirmable(incoming, response);
+  }
+
+  #sendNonConfirmable(incoming: IncomingRequest, response: ResponseMessage): number {
+    const { peer } = incoming;
+    const messageId = peer.takeMessageId();
+    const bytes = encode(incoming, MESSAGE_TYPE.NonConfirmable, messageId, response);
+    this.#core.emit({ type: "datagram", peer, bytes });
+    return messageId;
+  }
+
+  #isConfirmationDue(observed: ObservedRequest, now: number): boolean {
+    const { confirmableNotificationIntervalMs, maxNonConfirmableNotifications } = this.#core.parameters;
+    return (
+      now - observed.confirmedAt >= confirmableNotificationIntervalMs ||
+      observed.unconfirmed >= maxNonConfirmableNotifications
     );
   }
 }
 
-/** A request with Observe 0 that was accepted. */
-export class ObservedRequest implements TransmissionOwner {
+/**
+ * A request with Observe 0 that was accepted. Its newest state is `content` while it waits for a place within NSTART, or
+ * for the end of an older one's transmission.
+ */
+export class ObservedRequest implements TransmissionOwner, Interaction {
   readonly incoming: IncomingRequest;
-  sequence: number;
-  lastMessageId = -1;
-  inFlight = false;
-  superseding: ResponseMessage | undefined;
+  readonly peer: Peer;
+  /** Of its token. */
+  readonly key: string;
+  holdsPlace = false;
+  isInTransit = false;
+  content: ResponseMessage | undefined;
+  /** Of the newest notification. */
+  messageId = -1;
+  /** When the client last showed that it lives. */
   confirmedAt: number;
+  /** Non-confirmable notifications since. */
+  unconfirmed = 0;
   readonly #responder: Responder;
 
-  constructor(responder: Responder, incoming: IncomingRequest, sequence: number, now: number) {
+  constructor(responder: Responder, incoming: IncomingRequest, key: string, now: number) {
     this.#responder = responder;
     this.incoming = incoming;
-    this.sequence = sequence;
+    this.peer = incoming.peer;
+    this.key = key;
     this.confirmedAt = now;
+  }
+
+  /** The newest state as a Confirmable message; undefined when it has been sent already. */
+  takeContent(): { readonly messageId: number; readonly bytes: Uint8Array } | undefined {
+    const { content } = this;
+    if (content === undefined) return undefined;
+    this.content = undefined;
+    this.messageId = this.peer.takeMessageId();
+    return {
+      messageId: this.messageId,
+      bytes: encode(this.incoming, MESSAGE_TYPE.Confirmable, this.messageId, content),
+    };
+  }
+
+  start(now: number): void {
+    this.#responder.startNotification(this, now);
   }
 
   onAcknowledgement(now: number): void {
     this.#responder.acknowledged(this, now);
   }
 
-  onReset(): void {
-    this.inFlight = false;
-    this.#responder.endObservation(this, "reset");
+  onReset(now: number): void {
+    this.#responder.endObservation(this, "reset", now);
   }
 
-  onTransmissionTimeout(): void {
-    this.inFlight = false;
-    this.#responder.endObservation(this, "timeout");
+  onTransmissionTimeout(now: number): void {
+    this.#responder.endObservation(this, "timeout", now);
   }
 
   onRetransmission(): { readonly messageId: number; readonly bytes: Uint8Array } | undefined {
-    const next = this.superseding;
-    if (next === undefined) return undefined;
-    this.superseding = undefined;
-    const messageId = this.incoming.peer.takeMessageId();
-    this.lastMessageId = messageId;
-    return { messageId, bytes: encode(this.incoming, MESSAGE_TYPE.Confirmable, messageId, next) };
+    return this.takeContent();
   }
 }
 
-function withSequence(response: ResponseMessage, observed: ObservedRequest): ResponseMessage {
-  observed.sequence = (observed.sequence + 1) % OBSERVE_SEQUENCE_RANGE;
-  return { ...response, options: response.options.with(OPTION.Observe, observed.sequence) };
+/** A Confirmable response after an empty Acknowledgement, or the error that ends an observation. */
+class SeparateResponse implements TransmissionOwner, Interaction {
+  readonly incoming: IncomingRequest;
+  readonly peer: Peer;
+  readonly response: ResponseMessage;
+  holdsPlace = false;
+  readonly #responder: Responder;
+
+  constructor(responder: Responder, incoming: IncomingRequest, response: ResponseMessage) {
+    this.#responder = responder;
+    this.incoming = incoming;
+    this.peer = incoming.peer;
+    this.response = response;
+  }
+
+  start(now: number): void {
+    this.#responder.startSeparate(this, now);
+  }
+
+  onAcknowledgement(now: number): void {
+    this.#responder.endSeparate(this, now);
+  }
+
+  onReset(now: number): void {
+    this.#responder.endSeparate(this, now);
+  }
+
+  onTransmissionTimeout(now: number): void {
+    this.#responder.endSeparate(this, now);
+  }
+}
+
+function withSequence(peer: Peer, response: ResponseMessage): ResponseMessage {
+  peer.observeSequence = (peer.observeSequence + 1) % OBSERVE_SEQUENCE_RANGE;
+  return { ...response, options: response.options.with(OPTION.Observe, peer.observeSequence) };
 }
 
 function encode(
@@ -260,12 +318,7 @@ function encode(
   return encodeMessage({ type, code, messageId, token: incoming.token, options, payload });
 }
 
-/** RFC 7252 §5.2.2: a lost separate response is the client's to ask for again. */
-const SEPARATE_RESPONSE: TransmissionOwner = {
-  onAcknowledgement: () => undefined,
-  onReset: () => undefined,
-  onTransmissionTimeout: () => undefined,
-};
-
-/** RFC 7641 §4.5: at least every 24 hours one notification is Confirmable. */
-export const CONFIRMABLE_NOTIFICATION_INTERVAL_MS: number = 24 * 3600 * 1000;
+function checkCode(response: ResponseMessage): void {
+  if (!isResponseCode(response.code))
+    throw new CoapError("COAP_INVALID_MESSAGE", `${response.code} is no response's code`);
+}

@@ -1,81 +1,88 @@
 /**
- * A binary min-heap of timers. An item is cancelled or moved by changing its own `timerAt`: entries that no longer
- * agree with it are dropped when they come up, so that the common case, cancelling, costs nothing.
+ * A binary min-heap of timers. An item stands in it once at most and knows its place, so that a timer is moved or
+ * cancelled in place: what is cancelled long before its time, as nearly all timers of CoAP are, leaves nothing behind.
  */
 export class TimerHeap<T extends Timed> {
-  readonly #entries: Entry<T>[] = [];
+  readonly #items: T[] = [];
 
-  schedule(item: T, at: number): void {
-    item.timerAt = at;
-    const entries = this.#entries;
-    let index = entries.push({ at, item }) - 1;
-    while (index > 0) {
-      const parent = (index - 1) >> 1;
-      if (this.#at(parent) <= at) break;
-      this.#swap(index, parent);
-      index = parent;
-    }
+  get size(): number {
+    return this.#items.length;
   }
 
-  /** The time of the earliest live timer. */
+  /** Sets the item's timer, or moves it. `at` is absolute ms. */
+  schedule(item: T, at: number): void {
+    if (item.timer === undefined) {
+      item.timer = { at, index: this.#items.length };
+      this.#items.push(item);
+      this.#up(item, item.timer);
+      return;
+    }
+    item.timer.at = at;
+    this.#up(item, item.timer);
+    this.#down(item, item.timer);
+  }
+
+  cancel(item: T): void {
+    const { timer } = item;
+    if (timer === undefined) return;
+    item.timer = undefined;
+    const last = this.#items.pop();
+    if (last === undefined || last === item || last.timer === undefined) return;
+    this.#place(last, last.timer, timer.index);
+    this.#up(last, last.timer);
+    this.#down(last, last.timer);
+  }
+
+  /** The time of the earliest timer. */
   next(): number | undefined {
-    this.#dropStale();
-    return this.#entries[0]?.at;
+    return this.#items[0]?.timer?.at;
   }
 
   /** Takes the earliest item that is due at `now`. */
   take(now: number): T | undefined {
-    this.#dropStale();
-    const first = this.#entries[0];
-    if (first === undefined || first.at > now) return undefined;
-    this.#removeFirst();
-    first.item.timerAt = undefined;
-    return first.item;
+    const first = this.#items[0];
+    if (first?.timer === undefined || first.timer.at > now) return undefined;
+    this.cancel(first);
+    return first;
   }
 
-  #dropStale(): void {
-    for (
-      let first = this.#entries[0];
-      first !== undefined && first.item.timerAt !== first.at;
-      first = this.#entries[0]
-    ) {
-      this.#removeFirst();
+  #up(item: T, timer: Timer): void {
+    while (timer.index > 0) {
+      const parent = this.#items[(timer.index - 1) >> 1];
+      if (parent?.timer === undefined || parent.timer.at <= timer.at) return;
+      this.#swap(item, timer, parent, parent.timer);
     }
   }
 
-  #removeFirst(): void {
-    const entries = this.#entries;
-    const last = entries.pop();
-    if (last === undefined || entries.length === 0) return;
-    entries[0] = last;
-    for (let index = 0; ;) {
-      const left = index * 2 + 1;
-      const child = this.#at(left + 1) < this.#at(left) ? left + 1 : left;
-      if (this.#at(child) >= this.#at(index)) break;
-      this.#swap(index, child);
-      index = child;
+  #down(item: T, timer: Timer): void {
+    for (;;) {
+      const left = this.#items[timer.index * 2 + 1];
+      const right = this.#items[timer.index * 2 + 2];
+      const child = (right?.timer?.at ?? Infinity) < (left?.timer?.at ?? Infinity) ? right : left;
+      if (child?.timer === undefined || child.timer.at >= timer.at) return;
+      this.#swap(item, timer, child, child.timer);
     }
   }
 
-  #at(index: number): number {
-    return this.#entries[index]?.at ?? Infinity;
+  #swap(a: T, timerOfA: Timer, b: T, timerOfB: Timer): void {
+    const { index } = timerOfA;
+    this.#place(a, timerOfA, timerOfB.index);
+    this.#place(b, timerOfB, index);
   }
 
-  #swap(a: number, b: number): void {
-    const first = this.#entries[a];
-    const second = this.#entries[b];
-    if (first === undefined || second === undefined) return;
-    this.#entries[a] = second;
-    this.#entries[b] = first;
+  #place(item: T, timer: Timer, index: number): void {
+    timer.index = index;
+    this.#items[index] = item;
   }
 }
 
+/** What may have a timer; it is the heap's to write. */
 export interface Timed {
-  /** When the item's timer fires, in ms; undefined while it has none. */
-  timerAt: number | undefined;
+  timer: Timer | undefined;
 }
 
-interface Entry<T> {
-  readonly at: number;
-  readonly item: T;
+export interface Timer {
+  /** Absolute ms. */
+  at: number;
+  index: number;
 }

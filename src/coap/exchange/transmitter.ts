@@ -1,6 +1,6 @@
-import type { EndpointCore } from "./core.js";
+import { type EndpointCore, randomFraction } from "./core.js";
 import type { Peer } from "./peer.js";
-import { type Timed, TimerHeap } from "./timer-heap.js";
+import { type Timed, type Timer, TimerHeap } from "./timer-heap.js";
 
 /** Reliable transmission of Confirmable messages (RFC 7252 §4.2): back-off, and the end by answer or by time-out. */
 export class Transmitter {
@@ -12,21 +12,21 @@ export class Transmitter {
   }
 
   /** Sends a Confirmable message until `finish` is called for its messageId or the transmissions are used up. */
-  send(peer: Peer, messageId: number, bytes: Uint8Array, owner: TransmissionOwner, now: number): Transmission {
+  send(peer: Peer, messageId: number, bytes: Uint8Array, owner: TransmissionOwner, now: number): void {
+    const { ackTimeoutMs, ackRandomFactor } = this.#core.parameters;
     const transmission: Transmission = {
       peer,
       messageId,
       bytes,
       owner,
-      timeoutMs: this.#initialTimeoutMs(),
+      timeoutMs: ackTimeoutMs * (1 + (ackRandomFactor - 1) * randomFraction(this.#core)),
       retransmissions: 0,
-      timerAt: undefined,
+      timer: undefined,
     };
     peer.transmissions ??= new Map();
     peer.transmissions.set(messageId, transmission);
     this.#core.emit({ type: "datagram", peer, bytes });
     this.#timers.schedule(transmission, now + transmission.timeoutMs);
-    return transmission;
   }
 
   /**
@@ -38,8 +38,12 @@ export class Transmitter {
     if (transmission === undefined || (owner !== undefined && transmission.owner !== owner)) return undefined;
     peer.transmissions?.delete(messageId);
     if (peer.transmissions?.size === 0) peer.transmissions = undefined;
-    transmission.timerAt = undefined;
+    this.#timers.cancel(transmission);
     return transmission;
+  }
+
+  closePeer(peer: Peer): void {
+    for (const messageId of peer.transmissions?.keys() ?? []) this.finish(peer, messageId);
   }
 
   nextTimeout(): number | undefined {
@@ -69,12 +73,6 @@ export class Transmitter {
     transmission.bytes = replacement.bytes;
     transmission.peer.transmissions?.set(transmission.messageId, transmission);
   }
-
-  #initialTimeoutMs(): number {
-    const { ackTimeoutMs, ackRandomFactor } = this.#core.parameters;
-    const [high = 0, low = 0] = this.#core.random(2);
-    return ackTimeoutMs * (1 + (ackRandomFactor - 1) * ((high * 256 + low) / 0xffff));
-  }
 }
 
 export interface Transmission extends Timed {
@@ -84,6 +82,7 @@ export interface Transmission extends Timed {
   readonly owner: TransmissionOwner;
   timeoutMs: number;
   retransmissions: number;
+  timer: Timer | undefined;
 }
 
 /** Who sent a Confirmable message and is told how that ended. */

@@ -1,6 +1,6 @@
 import { CoapError } from "../errors.js";
 import { isRequestCode, isResponseCode } from "./code.js";
-import { type Option, Options } from "./options.js";
+import { copyBytes, MAX_OPTION_NUMBER, Options } from "./options.js";
 
 /**
  * A CoAP message over UDP or DTLS (RFC 7252 §3):
@@ -34,50 +34,49 @@ export type MessageType = (typeof MESSAGE_TYPE)[keyof typeof MESSAGE_TYPE];
  * @throws CoapError COAP_FORMAT_ERROR: the message is to be rejected (RFC 7252 §4.2), by Reset if it was Confirmable.
  */
 export function decodeMessage(datagram: Uint8Array): Message {
-  const header = decodeHeader(datagram);
-  if (header === undefined) throw malformed("shorter than a header, or of another version");
-  const tokenLength = (datagram[0] ?? 0) & 0x0f;
-  if (tokenLength > MAX_TOKEN_BYTES) throw malformed("token length 9 to 15 is reserved");
-  const { type, code, messageId } = header;
-  if (code === 0 && datagram.length > HEADER_BYTES) throw malformed("an Empty message has bytes after its header");
-  if (code === 0 && type === MESSAGE_TYPE.NonConfirmable) throw malformed("an Empty message is never Non-confirmable");
-  if (code !== 0 && !isRequestCode(code) && !isResponseCode(code)) throw malformed("the code's class is reserved");
-  if (code !== 0 && type === MESSAGE_TYPE.Reset) throw malformed("a Reset is always Empty");
-  if (type === MESSAGE_TYPE.Acknowledgement && isRequestCode(code))
-    throw malformed("an Acknowledgement carries no request");
-  const tokenEnd = HEADER_BYTES + tokenLength;
-  if (tokenEnd > datagram.length) throw malformed("the token is cut off");
+  const { length } = datagram;
+  const first = datagram[0] ?? 0;
+  const code = datagram[1] ?? 0;
+  if (length < HEADER_BYTES || first >> 6 !== VERSION) throw malformed("shorter than a header, or of another version");
+  const type = ((first >> 4) & 3) as MessageType;
+  const tokenEnd = HEADER_BYTES + (first & 0x0f);
+  if (tokenEnd > HEADER_BYTES + MAX_TOKEN_BYTES) throw malformed("token length 9 to 15 is reserved");
+  if (tokenEnd > length) throw malformed("the token is cut off");
+  const fault = faultOfCode(type, code, length);
+  if (fault !== undefined) throw malformed(fault);
 
-  const options: Option[] = [];
+  const places: number[] = [];
   let number = 0;
   let index = tokenEnd;
-  while (index < datagram.length) {
-    const first = datagram[index++] ?? 0;
-    if (first === PAYLOAD_MARKER) {
-      if (index === datagram.length) throw malformed("a payload marker with no payload");
+  let optionsEnd = length;
+  while (index < length) {
+    const head = datagram[index++] ?? 0;
+    if (head === PAYLOAD_MARKER) {
+      if (index === length) throw malformed("a payload marker with no payload");
+      optionsEnd = index - 1;
       break;
     }
-    let delta = first >> 4;
-    let length = first & 0x0f;
-    if (delta === 15 || length === 15) throw malformed("option delta or length 15 is reserved");
+    let delta = head >> 4;
+    let valueLength = head & 0x0f;
+    if (delta === 15 || valueLength === 15) throw malformed("option delta or length 15 is reserved");
     if (delta === 13) delta = 13 + byteAt(datagram, index++);
     else if (delta === 14) delta = 269 + byteAt(datagram, index++) * 256 + byteAt(datagram, index++);
-    if (length === 13) length = 13 + byteAt(datagram, index++);
-    else if (length === 14) length = 269 + byteAt(datagram, index++) * 256 + byteAt(datagram, index++);
+    if (valueLength === 13) valueLength = 13 + byteAt(datagram, index++);
+    else if (valueLength === 14) valueLength = 269 + byteAt(datagram, index++) * 256 + byteAt(datagram, index++);
     number += delta;
     if (number > MAX_OPTION_NUMBER) throw malformed("an option number above 65535");
-    const end = index + length;
-    if (end > datagram.length) throw malformed("an option is cut off");
-    options.push({ number, value: datagram.subarray(index, end) });
+    const end = index + valueLength;
+    if (end > length) throw malformed("an option is cut off");
+    places.push(number, index, end);
     index = end;
   }
   return {
     type,
     code,
-    messageId,
-    token: tokenLength === 0 ? NO_BYTES : datagram.subarray(HEADER_BYTES, tokenEnd),
-    options: Options.ofSorted(options),
-    payload: index === datagram.length ? NO_BYTES : datagram.subarray(index),
+    messageId: (datagram[2] ?? 0) * 256 + (datagram[3] ?? 0),
+    token: tokenEnd === HEADER_BYTES ? NO_BYTES : datagram.subarray(HEADER_BYTES, tokenEnd),
+    options: Options.ofEncoded(datagram, tokenEnd, optionsEnd, places),
+    payload: index === length ? NO_BYTES : datagram.subarray(index),
   };
 }
 
@@ -89,39 +88,24 @@ export function decodeHeader(datagram: Uint8Array): Pick<Message, "type" | "code
   return { type: ((first >> 4) & 3) as MessageType, code, messageId: high * 256 + low };
 }
 
-/** @throws CoapError COAP_INVALID_MESSAGE for a token above 8 bytes, a messageId or an option out of range. */
+/** @throws CoapError COAP_INVALID_MESSAGE for a token above 8 bytes, a messageId or a code out of range. */
 export function encodeMessage(message: Message): Uint8Array {
-  const { token, options, payload, messageId } = message;
+  const { type, code, messageId, token, options, payload } = message;
   if (token.length > MAX_TOKEN_BYTES) throw invalid(`a token has 8 bytes at most, not ${token.length}`);
   if (!Number.isInteger(messageId) || messageId < 0 || messageId > 0xffff) throw invalid(`no messageId: ${messageId}`);
-  let length = HEADER_BYTES + token.length + (payload.length > 0 ? 1 + payload.length : 0);
-  let previous = 0;
-  for (const { number, value } of options) {
-    if (number > MAX_OPTION_NUMBER || value.length > MAX_OPTION_BYTES)
-      throw invalid(`option ${number} is out of range`);
-    length += 1 + extendedBytes(number - previous) + extendedBytes(value.length) + value.length;
-    previous = number;
-  }
-  const bytes = new Uint8Array(length);
-  bytes[0] = (VERSION << 6) | (message.type << 4) | token.length;
-  bytes[1] = message.code;
+  if (!Number.isInteger(code) || code < 0 || code > 0xff) throw invalid(`no code: ${code}`);
+  const bytes = new Uint8Array(
+    HEADER_BYTES + token.length + options.encodedBytes + (payload.length > 0 ? 1 + payload.length : 0),
+  );
+  bytes[0] = (VERSION << 6) | (type << 4) | token.length;
+  bytes[1] = code;
   bytes[2] = messageId >> 8;
   bytes[3] = messageId & 0xff;
-  bytes.set(token, HEADER_BYTES);
-  let index = HEADER_BYTES + token.length;
-  previous = 0;
-  for (const { number, value } of options) {
-    const delta = number - previous;
-    bytes[index++] = (nibble(delta) << 4) | nibble(value.length);
-    index = writeExtended(bytes, index, delta);
-    index = writeExtended(bytes, index, value.length);
-    bytes.set(value, index);
-    index += value.length;
-    previous = number;
-  }
+  let index = copyBytes(token, 0, token.length, bytes, HEADER_BYTES);
+  index = options.writeTo(bytes, index);
   if (payload.length > 0) {
     bytes[index++] = PAYLOAD_MARKER;
-    bytes.set(payload, index);
+    copyBytes(payload, 0, payload.length, bytes, index);
   }
   return bytes;
 }
@@ -131,23 +115,16 @@ export function encodeEmpty(type: MessageType, messageId: number): Uint8Array {
   return Uint8Array.of((VERSION << 6) | (type << 4), 0, messageId >> 8, messageId & 0xff);
 }
 
-function nibble(value: number): number {
-  return value < 13 ? value : value < 269 ? 13 : 14;
-}
-
-function extendedBytes(value: number): number {
-  return value < 13 ? 0 : value < 269 ? 1 : 2;
-}
-
-function writeExtended(bytes: Uint8Array, index: number, value: number): number {
-  if (value < 13) return index;
-  if (value < 269) {
-    bytes[index] = value - 13;
-    return index + 1;
+/** What is wrong with a message's code by its type, if anything is (RFC 7252 §4.1–§4.3). */
+function faultOfCode(type: MessageType, code: number, length: number): string | undefined {
+  if (code === 0) {
+    if (length > HEADER_BYTES) return "an Empty message has bytes after its header";
+    return type === MESSAGE_TYPE.NonConfirmable ? "an Empty message is never Non-confirmable" : undefined;
   }
-  bytes[index] = (value - 269) >> 8;
-  bytes[index + 1] = (value - 269) & 0xff;
-  return index + 2;
+  if (type === MESSAGE_TYPE.Reset) return "a Reset is always Empty";
+  if (isRequestCode(code))
+    return type === MESSAGE_TYPE.Acknowledgement ? "an Acknowledgement carries no request" : undefined;
+  return isResponseCode(code) ? undefined : "the code's class is reserved";
 }
 
 function byteAt(datagram: Uint8Array, index: number): number {
@@ -168,6 +145,4 @@ export const MAX_TOKEN_BYTES = 8;
 const VERSION = 1;
 const HEADER_BYTES = 4;
 const PAYLOAD_MARKER = 0xff;
-const MAX_OPTION_NUMBER = 0xffff;
-const MAX_OPTION_BYTES = 0xffff + 269;
 const NO_BYTES = new Uint8Array(0);

@@ -3,66 +3,147 @@ import { type Block, decodeBlock, encodeBlock } from "./block.js";
 import { OPTION } from "./option-registry.js";
 
 /**
- * The options of a message: an immutable list sorted by number, equal numbers in their order on the wire. Values of a
- * decoded message are views of the datagram; they are valid as long as it is unchanged.
+ * The options of a message: an immutable list sorted by number, equal numbers in their order on the wire.
+ *
+ * They are kept as their encoding (RFC 7252 §3.1), with the place of each value in it: those of a decoded message are a
+ * view of the datagram, valid as long as that is unchanged; those that were built own their bytes. Values handed out are
+ * views in either case, not to be written to.
  */
 export class Options implements Iterable<Option> {
-  static readonly none: Options = new Options([]);
+  static readonly none: Options = new Options(new Uint8Array(0), 0, 0, []);
 
-  readonly #options: readonly Option[];
+  readonly #source: Uint8Array;
+  readonly #start: number;
+  readonly #end: number;
+  /** Three entries for each option: its number, and where its value starts and ends in the source. */
+  readonly #places: readonly number[];
 
-  private constructor(options: readonly Option[]) {
-    this.#options = options;
+  private constructor(source: Uint8Array, start: number, end: number, places: readonly number[]) {
+    this.#source = source;
+    this.#start = start;
+    this.#end = end;
+    this.#places = places;
   }
 
-  /** Sorts by number, stably. */
+  /** Sorts by number, stably, and copies the values. @throws CoapError COAP_INVALID_MESSAGE for one out of range. */
   static of(options: readonly Option[]): Options {
     if (options.length === 0) return Options.none;
-    return new Options(options.toSorted((a, b) => a.number - b.number));
+    const sorted = options.toSorted((a, b) => a.number - b.number);
+    let length = 0;
+    let previous = 0;
+    for (const { number, value } of sorted) {
+      if (!Number.isInteger(number) || number < 0 || number > MAX_OPTION_NUMBER || value.length > MAX_VALUE_BYTES) {
+        throw new CoapError("COAP_INVALID_MESSAGE", `option ${number} of ${value.length} bytes cannot be encoded`);
+      }
+      length += 1 + extendedBytes(number - previous) + extendedBytes(value.length) + value.length;
+      previous = number;
+    }
+    const source = new Uint8Array(length);
+    const places: number[] = [];
+    let index = 0;
+    previous = 0;
+    for (const { number, value } of sorted) {
+      source[index++] = (nibble(number - previous) << 4) | nibble(value.length);
+      index = writeExtended(source, index, number - previous);
+      index = writeExtended(source, index, value.length);
+      source.set(value, index);
+      places.push(number, index, index + value.length);
+      index += value.length;
+      previous = number;
+    }
+    return new Options(source, 0, length, places);
   }
 
-  /** For options that are known to be in order: those of a decoder. Takes ownership of the array. */
-  static ofSorted(options: readonly Option[]): Options {
-    return options.length === 0 ? Options.none : new Options(options);
+  /**
+   * For the decoder: the encoded options between `start` and `end` of `source`, and their places as number, start of
+   * value, end of value. Takes ownership of the places.
+   */
+  static ofEncoded(source: Uint8Array, start: number, end: number, places: readonly number[]): Options {
+    return places.length === 0 ? Options.none : new Options(source, start, end, places);
   }
 
   get length(): number {
-    return this.#options.length;
+    return this.#places.length / 3;
+  }
+
+  /** Bytes on the wire. */
+  get encodedBytes(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Writes the options as on the wire; returns the index after them. */
+  writeTo(target: Uint8Array, index: number): number {
+    return copyBytes(this.#source, this.#start, this.#end, target, index);
   }
 
   [Symbol.iterator](): Iterator<Option> {
-    return this.#options[Symbol.iterator]();
+    return this.#list()[Symbol.iterator]();
+  }
+
+  /** The number of the option at this position, counted from 0. */
+  numberAt(position: number): number {
+    return this.#places[position * 3] ?? -1;
+  }
+
+  /** Bytes of the value at this position, counted from 0. */
+  lengthAt(position: number): number {
+    return (this.#places[position * 3 + 2] ?? 0) - (this.#places[position * 3 + 1] ?? 0);
+  }
+
+  /** Whether the value at this position is UTF-8 (RFC 7252 §3.2, string). */
+  isTextAt(position: number): boolean {
+    const start = this.#places[position * 3 + 1] ?? 0;
+    const end = this.#places[position * 3 + 2] ?? 0;
+    for (let index = start; index < end; index++) {
+      if ((this.#source[index] ?? 0) < 0x80) continue;
+      try {
+        STRICT_TEXT_DECODER.decode(this.#source.subarray(index, end));
+        return true;
+      } catch {
+        return false;
+      }
+    }
+    return true;
   }
 
   has(number: number): boolean {
-    return this.get(number) !== undefined;
+    return this.#find(number) >= 0;
   }
 
   /** The first value of that number. */
   get(number: number): Uint8Array | undefined {
-    for (const option of this.#options) {
-      if (option.number === number) return option.value;
-      if (option.number > number) return undefined;
-    }
-    return undefined;
+    const found = this.#find(number);
+    return found < 0 ? undefined : this.#valueAt(found);
   }
 
   getAll(number: number): readonly Uint8Array[] {
-    return this.#options.filter((option) => option.number === number).map((option) => option.value);
+    const values: Uint8Array[] = [];
+    const places = this.#places;
+    for (let found = this.#find(number); found >= 0 && places[found] === number; found += 3)
+      values.push(this.#valueAt(found));
+    return values;
   }
 
   uint(number: number): number | undefined {
-    const value = this.get(number);
-    return value === undefined ? undefined : decodeUint(value);
+    const found = this.#find(number);
+    if (found < 0) return undefined;
+    const end = this.#places[found + 2] ?? 0;
+    let value = 0;
+    for (let index = this.#places[found + 1] ?? 0; index < end; index++)
+      value = value * 256 + (this.#source[index] ?? 0);
+    return value;
   }
 
   strings(number: number): readonly string[] {
     const strings: string[] = [];
-    for (const option of this.#options) {
-      if (option.number === number) strings.push(decodeText(option.value));
-      else if (option.number > number) break;
-    }
+    const places = this.#places;
+    for (let found = this.#find(number); found >= 0 && places[found] === number; found += 3)
+      strings.push(decodeText(this.#source, places[found + 1] ?? 0, places[found + 2] ?? 0));
     return strings;
+  }
+
+  get uriHost(): string | undefined {
+    return this.strings(OPTION.UriHost)[0];
   }
 
   get uriPath(): readonly string[] {
@@ -75,6 +156,10 @@ export class Options implements Iterable<Option> {
 
   get locationPath(): readonly string[] {
     return this.strings(OPTION.LocationPath);
+  }
+
+  get locationQuery(): readonly string[] {
+    return this.strings(OPTION.LocationQuery);
   }
 
   get contentFormat(): number | undefined {
@@ -110,20 +195,24 @@ export class Options implements Iterable<Option> {
     return value === undefined ? undefined : decodeBlock(value);
   }
 
-  /** Replaces all values of that number by this one. */
-  with(number: number, value: Uint8Array | string | number): Options {
-    return Options.of([
-      ...this.#options.filter((option) => option.number !== number),
-      { number, value: bytesOf(value) },
-    ]);
+  /** Bytes of the whole request body (RFC 7959 §4). */
+  get size1(): number | undefined {
+    return this.uint(OPTION.Size1);
   }
 
-  /** Replaces all values of that number by these, in this order. */
+  /** Bytes of the whole response body (RFC 7959 §4). */
+  get size2(): number | undefined {
+    return this.uint(OPTION.Size2);
+  }
+
+  /** Replaces all values of that number by this one. @throws CoapError COAP_INVALID_MESSAGE. */
+  with(number: number, value: Uint8Array | string | number): Options {
+    return Options.of([...this.#listWithout([number]), { number, value: bytesOf(value) }]);
+  }
+
+  /** Replaces all values of that number by these, in this order. @throws CoapError COAP_INVALID_MESSAGE. */
   withAll(number: number, values: readonly (Uint8Array | string)[]): Options {
-    return Options.of([
-      ...this.#options.filter((option) => option.number !== number),
-      ...values.map((value) => ({ number, value: bytesOf(value) })),
-    ]);
+    return Options.of([...this.#listWithout([number]), ...values.map((value) => ({ number, value: bytesOf(value) }))]);
   }
 
   withBlock1(block: Block): Options {
@@ -135,7 +224,32 @@ export class Options implements Iterable<Option> {
   }
 
   without(...numbers: readonly number[]): Options {
-    return Options.ofSorted(this.#options.filter((option) => !numbers.includes(option.number)));
+    return numbers.some((number) => this.has(number)) ? Options.of(this.#listWithout(numbers)) : this;
+  }
+
+  #list(): Option[] {
+    const list: Option[] = [];
+    for (let index = 0; index < this.#places.length; index += 3)
+      list.push({ number: this.#places[index] ?? 0, value: this.#valueAt(index) });
+    return list;
+  }
+
+  #listWithout(numbers: readonly number[]): Option[] {
+    return this.#list().filter((option) => !numbers.includes(option.number));
+  }
+
+  /** Where the first option of that number stands among the places; -1 where there is none. */
+  #find(number: number): number {
+    const places = this.#places;
+    for (let index = 0; index < places.length; index += 3) {
+      const candidate = places[index] ?? 0;
+      if (candidate >= number) return candidate === number ? index : -1;
+    }
+    return -1;
+  }
+
+  #valueAt(index: number): Uint8Array {
+    return this.#source.subarray(this.#places[index + 1], this.#places[index + 2]);
   }
 }
 
@@ -164,20 +278,61 @@ export function encodeUint(number: number): Uint8Array {
   return value;
 }
 
+/** Copies `source` from `start` to `end`; returns the index after the copy. A loop is faster for the few bytes of a message's head. */
+export function copyBytes(
+  source: Uint8Array,
+  start: number,
+  end: number,
+  target: Uint8Array,
+  targetIndex: number,
+): number {
+  if (end - start > LOOP_COPY_BYTES) {
+    target.set(source.subarray(start, end), targetIndex);
+    return targetIndex + end - start;
+  }
+  let index = targetIndex;
+  for (let from = start; from < end; from++) target[index++] = source[from] ?? 0;
+  return index;
+}
+
 function bytesOf(value: Uint8Array | string | number): Uint8Array {
   if (typeof value === "string") return TEXT_ENCODER.encode(value);
   return typeof value === "number" ? encodeUint(value) : value;
 }
 
+function nibble(value: number): number {
+  return value < 13 ? value : value < 269 ? 13 : 14;
+}
+
+function extendedBytes(value: number): number {
+  return value < 13 ? 0 : value < 269 ? 1 : 2;
+}
+
+function writeExtended(bytes: Uint8Array, index: number, value: number): number {
+  if (value < 13) return index;
+  if (value < 269) {
+    bytes[index] = value - 13;
+    return index + 1;
+  }
+  bytes[index] = (value - 269) >> 8;
+  bytes[index + 1] = (value - 269) & 0xff;
+  return index + 2;
+}
+
 /** Short ASCII, the rule in paths and queries, is decoded without the cost of a TextDecoder call. */
-function decodeText(value: Uint8Array): string {
+function decodeText(source: Uint8Array, start: number, end: number): string {
   let text = "";
-  for (const byte of value) {
-    if (byte > 0x7f) return TEXT_DECODER.decode(value);
+  for (let index = start; index < end; index++) {
+    const byte = source[index] ?? 0;
+    if (byte > 0x7f) return TEXT_DECODER.decode(source.subarray(start, end));
     text += String.fromCharCode(byte);
   }
   return text;
 }
 
+export const MAX_OPTION_NUMBER = 0xffff;
+const MAX_VALUE_BYTES = 0xffff + 269;
+const LOOP_COPY_BYTES = 48;
 const TEXT_ENCODER = new TextEncoder();
-const TEXT_DECODER = new TextDecoder();
+const TEXT_DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
+const STRICT_TEXT_DECODER = new TextDecoder("utf-8", { fatal: true });

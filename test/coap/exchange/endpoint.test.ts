@@ -402,7 +402,7 @@ test("observations are bounded per peer; one past the bound is answered plainly"
   t.deepEqual(accepted, [true, true, false]);
   t.deepEqual(
     [server.sent(), server.sent(), server.sent()].map((message) => message?.options.observe),
-    [1, 1, undefined],
+    [1, 2, undefined],
   );
   server.endpoint.closePeer(server.peer, 1);
   server.drain(1);
@@ -422,7 +422,7 @@ test("memory of received messages is bounded, and freed after their lifetime", (
 test("on a bad link every request is handled exactly once and answered, and observations converge", (t) => {
   for (let seed = 1; seed <= 8; seed++) {
     const client = new Host(seed, {
-      parameters: { maxRetransmit: 12, nstart: 4 },
+      parameters: { maxRetransmit: 12, nstart: 4, reregistrationDelayMs: Infinity },
       limits: { maxRecentMessagesPerPeer: 256 },
     });
     const server = new Host(seed + 100, {

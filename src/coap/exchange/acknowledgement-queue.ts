@@ -1,0 +1,59 @@
+import type { IncomingRequest } from "./incoming-request.js";
+
+/**
+ * Confirmable requests that the application has not answered yet, in the order in which their empty Acknowledgement is
+ * due. Most are answered at once: those are never queued at all.
+ */
+export class AcknowledgementQueue {
+  readonly #delayMs: number;
+  /** Handed out since the last look. */
+  readonly #fresh: IncomingRequest[] = [];
+  readonly #waiting: IncomingRequest[] = [];
+  #first = 0;
+
+  constructor(delayMs: number) {
+    this.#delayMs = delayMs;
+  }
+
+  add(incoming: IncomingRequest): void {
+    this.#fresh.push(incoming);
+  }
+
+  /** When the first one is due, absolute ms. */
+  next(): number | undefined {
+    const first = this.#head();
+    return first === undefined ? undefined : first.receivedAt + this.#delayMs;
+  }
+
+  /** Takes the first one that is due at `now`. */
+  take(now: number): IncomingRequest | undefined {
+    const first = this.#head();
+    if (first === undefined || first.receivedAt + this.#delayMs > now) return undefined;
+    this.#first++;
+    return first;
+  }
+
+  #head(): IncomingRequest | undefined {
+    if (this.#fresh.length > 0) {
+      for (const incoming of this.#fresh) if (isUnanswered(incoming)) this.#waiting.push(incoming);
+      this.#fresh.length = 0;
+    }
+    for (let head = this.#waiting[this.#first]; head !== undefined; head = this.#waiting[++this.#first]) {
+      if (!isUnanswered(head)) continue;
+      if (this.#first > COMPACTION_LENGTH && this.#first * 2 > this.#waiting.length) {
+        this.#waiting.splice(0, this.#first);
+        this.#first = 0;
+      }
+      return head;
+    }
+    this.#waiting.length = 0;
+    this.#first = 0;
+    return undefined;
+  }
+}
+
+function isUnanswered(incoming: IncomingRequest): boolean {
+  return incoming.progress === "received" && !incoming.peer.isClosed;
+}
+
+const COMPACTION_LENGTH = 256;

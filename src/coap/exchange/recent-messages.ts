@@ -1,0 +1,120 @@
+import type { Peer } from "./peer.js";
+
+/**
+ * The memory of received messages against duplicates (RFC 7252 §4.5), of all peers of an endpoint. It is bounded per peer
+ * and in all; the oldest is forgotten first.
+ *
+ * Every message stands in a list of all, oldest first, and in one of its peer: forgetting is always at a known place, and
+ * there are no timers but one for the oldest of all. A Non-confirmable message may stay after its lifetime until the older
+ * Confirmable ones are gone, but is not found any more.
+ */
+export class RecentMessages {
+  readonly #limits: { readonly maxRecentMessages: number; readonly maxRecentMessagesPerPeer: number };
+  #oldest: RecentMessage | undefined;
+  #newest: RecentMessage | undefined;
+  #size = 0;
+  #sweepAt: number | undefined;
+
+  constructor(limits: { readonly maxRecentMessages: number; readonly maxRecentMessagesPerPeer: number }) {
+    this.#limits = limits;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  find(peer: Peer, messageId: number, now: number): RecentMessage | undefined {
+    const found = peer.recent?.byMessageId.get(messageId);
+    return found !== undefined && found.expiresAt > now ? found : undefined;
+  }
+
+  remember(peer: Peer, messageId: number, expiresAt: number): RecentMessage {
+    const message: RecentMessage = {
+      peer,
+      messageId,
+      expiresAt,
+      reply: undefined,
+      older: this.#newest,
+      newer: undefined,
+      newerOfPeer: undefined,
+    };
+    if (this.#newest === undefined) this.#oldest = message;
+    else this.#newest.newer = message;
+    this.#newest = message;
+    this.#size++;
+    this.#sweepAt ??= expiresAt;
+
+    const { recent } = peer;
+    if (recent === undefined) {
+      peer.recent = { byMessageId: new Map([[messageId, message]]), oldest: message, newest: message, size: 1 };
+    } else {
+      recent.newest.newerOfPeer = message;
+      recent.newest = message;
+      recent.byMessageId.set(messageId, message);
+      if (++recent.size > this.#limits.maxRecentMessagesPerPeer) this.#forgetOldestOf(recent.oldest);
+    }
+    if (this.#size > this.#limits.maxRecentMessages) this.#forgetOldest();
+    return message;
+  }
+
+  forgetPeer(peer: Peer): void {
+    for (let recent = peer.recent; recent !== undefined; recent = peer.recent) this.#forgetOldestOf(recent.oldest);
+  }
+
+  nextTimeout(): number | undefined {
+    return this.#sweepAt;
+  }
+
+  handleTimeout(now: number): void {
+    if (this.#sweepAt === undefined || now < this.#sweepAt) return;
+    while (this.#oldest !== undefined && this.#oldest.expiresAt <= now) this.#forgetOldest();
+    this.#sweepAt = this.#oldest === undefined ? undefined : Math.max(this.#oldest.expiresAt, now + SWEEP_INTERVAL_MS);
+  }
+
+  #forgetOldest(): void {
+    if (this.#oldest !== undefined) this.#forgetOldestOf(this.#oldest);
+  }
+
+  /** The oldest of all is the oldest of its peer too, so that each peer's list loses only its first. */
+  #forgetOldestOf(message: RecentMessage): void {
+    const { peer, older, newer, newerOfPeer } = message;
+    if (older === undefined) this.#oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) this.#newest = older;
+    else newer.older = older;
+    this.#size--;
+    const { recent } = peer;
+    if (recent === undefined) return;
+    if (newerOfPeer === undefined) {
+      peer.recent = undefined;
+      return;
+    }
+    recent.oldest = newerOfPeer;
+    recent.size--;
+    // After its lifetime a messageId may have been used again: then the entry is that newer message's.
+    if (recent.byMessageId.get(message.messageId) === message) recent.byMessageId.delete(message.messageId);
+  }
+}
+
+/** A message received before, and what a duplicate of it is answered with. */
+export interface RecentMessage {
+  readonly peer: Peer;
+  readonly messageId: number;
+  /** Absolute ms. */
+  readonly expiresAt: number;
+  reply: Uint8Array | undefined;
+  older: RecentMessage | undefined;
+  newer: RecentMessage | undefined;
+  newerOfPeer: RecentMessage | undefined;
+}
+
+/** A peer's part: never empty. */
+export interface RecentOfPeer {
+  readonly byMessageId: Map<number, RecentMessage>;
+  oldest: RecentMessage;
+  newest: RecentMessage;
+  size: number;
+}
+
+/** So that a busy endpoint does not wake for every message that expires. */
+const SWEEP_INTERVAL_MS = 5000;
