@@ -1,0 +1,185 @@
+import "reflect-metadata";
+import { createHash, X509Certificate, type KeyObject } from "node:crypto";
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsageExtension,
+  Extension,
+  KeyUsagesExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate as PeculiarCertificate,
+} from "@peculiar/x509";
+import { DER_TAG, decodeDer, decodeDerSequence } from "./der.js";
+import { decodeGeneralNames, type GeneralName } from "./general-name.js";
+import { decodeNameConstraints, type NameConstraints } from "./name-constraints.js";
+
+/**
+ * A certificate that two parsers accepted: OpenSSL (by node:crypto, which verifies its signature and matches its name)
+ * and @peculiar/x509 (fields and extensions). Every field that validation reads is here, parsed once.
+ */
+export interface Certificate {
+  readonly der: Uint8Array;
+  readonly native: X509Certificate;
+  readonly publicKey: KeyObject;
+  /** For people: the subject, RFC 4514 style. */
+  readonly subject: string;
+  readonly commonName: string | undefined;
+  /** DER of the names; issuer and subject are matched byte by byte. */
+  readonly subjectName: Uint8Array;
+  readonly issuerName: Uint8Array;
+  readonly isSelfIssued: boolean;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  /** The hash of the signature algorithm, or the whole algorithm where it has none of its own: "SHA-256", "Ed25519". */
+  readonly signatureHash: string;
+  readonly subjectAltNames: readonly GeneralName[];
+  readonly isAuthority: boolean;
+  readonly pathLength: number | undefined;
+  /** A set of `KeyUsageFlags`; undefined where the extension is absent. */
+  readonly keyUsage: number | undefined;
+  /** Object identifiers; undefined where the extension is absent. */
+  readonly extendedKeyUsage: readonly string[] | undefined;
+  readonly nameConstraints: NameConstraints | undefined;
+  readonly subjectKeyId: string | undefined;
+  readonly authorityKeyId: string | undefined;
+  readonly unknownCriticalExtension: string | undefined;
+}
+
+/** Parses one DER certificate; undefined where either parser refuses it. The result keeps a view of `der`. */
+export function parseCertificate(der: Uint8Array): Certificate | undefined {
+  try {
+    return readCertificate(der);
+  } catch {
+    return undefined; // Whatever a parser threw, it is the peer's bytes that were wrong.
+  }
+}
+
+/** Parses an anchor, once for each content; undefined where it is malformed. Holds the last `MAX_CACHED_ANCHORS`. */
+export function parseAnchor(der: Uint8Array): Certificate | undefined {
+  const key = createHash("sha256").update(der).digest("base64");
+  const cached = anchorCache.get(key);
+  if (cached !== undefined) {
+    anchorCache.delete(key);
+    anchorCache.set(key, cached);
+    return cached;
+  }
+  const parsed = parseCertificate(der.slice());
+  if (parsed === undefined) return undefined;
+  anchorCache.set(key, parsed);
+  const oldest = anchorCache.keys().next();
+  if (anchorCache.size > MAX_CACHED_ANCHORS && oldest.done !== true) anchorCache.delete(oldest.value);
+  return parsed;
+}
+
+function readCertificate(der: Uint8Array): Certificate {
+  const native = new X509Certificate(der);
+  // node:crypto takes PEM too, and OpenSSL reads BER: only what encodes back to the same bytes is DER.
+  if (!equalBytes(native.raw, der)) throw new RangeError("not a DER certificate");
+  const parsed = new PeculiarCertificate(der);
+  const { issuerName, subjectName, extensions } = readTbsCertificate(der);
+  const byType = new Map(extensions.map((extension) => [extension.type, extension]));
+  // RFC 5280 §4.2: not more than one instance of an extension.
+  if (byType.size !== extensions.length) throw new RangeError("an extension appears twice");
+  const raw = (type: string): ArrayBuffer | undefined => byType.get(type)?.rawData;
+  const value = (type: string): Uint8Array | undefined => {
+    const extension = byType.get(type);
+    return extension === undefined ? undefined : new Uint8Array(extension.value);
+  };
+  const basicConstraints = optional(raw(EXTENSION.basicConstraints), (der) => new BasicConstraintsExtension(der));
+  const [notBeforeMs, notAfterMs] = [parsed.notBefore.getTime(), parsed.notAfter.getTime()];
+  if (Number.isNaN(notBeforeMs) || Number.isNaN(notAfterMs)) throw new RangeError("validity is not a time");
+  const { pathLength } = basicConstraints ?? {};
+  if (pathLength !== undefined && !(pathLength >= 0)) throw new RangeError("pathLenConstraint is negative");
+  return {
+    der,
+    native,
+    publicKey: native.publicKey,
+    subject: parsed.subject,
+    commonName: parsed.subjectName.getField("CN")[0],
+    subjectName,
+    issuerName,
+    isSelfIssued: equalBytes(subjectName, issuerName),
+    notBeforeMs,
+    notAfterMs,
+    signatureHash: signatureHashOf(parsed.signatureAlgorithm),
+    subjectAltNames: optional(value(EXTENSION.subjectAltName), decodeGeneralNames) ?? [],
+    isAuthority: basicConstraints?.ca ?? false,
+    pathLength,
+    keyUsage: optional(raw(EXTENSION.keyUsage), (der) => new KeyUsagesExtension(der).usages),
+    extendedKeyUsage: optional(raw(EXTENSION.extKeyUsage), (der) =>
+      new ExtendedKeyUsageExtension(der).usages.map(String),
+    ),
+    nameConstraints: optional(value(EXTENSION.nameConstraints), decodeNameConstraints),
+    subjectKeyId: optional(raw(EXTENSION.subjectKeyIdentifier), (der) => new SubjectKeyIdentifierExtension(der).keyId),
+    authorityKeyId: optional(
+      raw(EXTENSION.authorityKeyIdentifier),
+      (der) => new AuthorityKeyIdentifierExtension(der).keyId,
+    ),
+    unknownCriticalExtension: extensions.find(({ type, critical }) => critical && !PROCESSED_EXTENSIONS.has(type))
+      ?.type,
+  };
+}
+
+/**
+ * Names and extensions of TBSCertificate (RFC 5280 §4.1). Extensions are split here, not by the library's getter, since
+ * that refuses a certificate for an otherName in its subjectAltName (device certificates of IEEE 802.1AR have one).
+ */
+function readTbsCertificate(der: Uint8Array): {
+  readonly issuerName: Uint8Array;
+  readonly subjectName: Uint8Array;
+  readonly extensions: readonly Extension[];
+} {
+  const [tbs] = decodeDerSequence(decodeDer(der, DER_TAG.SEQUENCE).contents);
+  if (tbs?.tag !== DER_TAG.SEQUENCE) throw new RangeError("no TBSCertificate");
+  const fields = decodeDerSequence(tbs.contents);
+  // version [0] is absent in version 1; then serialNumber, signature, issuer, validity, subject.
+  const first = fields[0]?.tag === DER_TAG.CONTEXT_0 ? 1 : 0;
+  const [issuer, subject] = [fields[first + 2], fields[first + 4]];
+  if (issuer?.tag !== DER_TAG.SEQUENCE || subject?.tag !== DER_TAG.SEQUENCE) throw new RangeError("no names");
+  const list = fields.find(({ tag }) => tag === DER_TAG.CONTEXT_3);
+  const extensions = list === undefined ? [] : decodeDerSequence(decodeDer(list.contents, DER_TAG.SEQUENCE).contents);
+  return {
+    issuerName: issuer.bytes,
+    subjectName: subject.bytes,
+    extensions: extensions.map(({ bytes }) => new Extension(bytes)),
+  };
+}
+
+function signatureHashOf(algorithm: object): string {
+  if ("hash" in algorithm && typeof algorithm.hash === "object" && algorithm.hash !== null && "name" in algorithm.hash)
+    return String(algorithm.hash.name);
+  return "name" in algorithm ? String(algorithm.name) : "an unknown algorithm";
+}
+
+function optional<Input, Output>(input: Input | undefined, read: (input: Input) => Output): Output | undefined {
+  return input === undefined ? undefined : read(input);
+}
+
+/** Whether two byte strings are the same; not for secrets. */
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, index) => byte === b[index]);
+}
+
+const anchorCache = new Map<string, Certificate>();
+
+/** Anchors kept parsed; each takes some kB. Anchors come from the operator, so that no peer can fill this. */
+export const MAX_CACHED_ANCHORS = 256;
+
+const EXTENSION = {
+  subjectKeyIdentifier: "2.5.29.14",
+  keyUsage: "2.5.29.15",
+  subjectAltName: "2.5.29.17",
+  basicConstraints: "2.5.29.19",
+  nameConstraints: "2.5.29.30",
+  certificatePolicies: "2.5.29.32",
+  authorityKeyIdentifier: "2.5.29.35",
+  extKeyUsage: "2.5.29.37",
+  inhibitAnyPolicy: "2.5.29.54",
+} as const;
+
+/**
+ * What a critical extension may be. The two of policy are processed by accepting any policy (RFC 5280 §6.1.1 (c) to (g):
+ * user-initial-policy-set is any-policy, no explicit policy required): only policyConstraints and policyMappings, which
+ * are not here, could then refuse a path.
+ */
+const PROCESSED_EXTENSIONS: ReadonlySet<string> = new Set(Object.values(EXTENSION));

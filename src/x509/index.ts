@@ -1,0 +1,26 @@
+export { CERTIFICATE_FAULT_ALERTS, type CertificateFault, type CertificateFaultAlert } from "./certificate-fault.js";
+export { X509_ERROR_CODES, X509Error, type X509ErrorCode } from "./errors.js";
+export type { SubjectAltName } from "./general-name.js";
+export type { CertificatePurpose } from "./path-validation.js";
+export type { PeerName } from "./peer-name.js";
+export {
+  decodePemCertificates,
+  loadCertificateChain,
+  loadCredentials,
+  loadPrivateKey,
+  loadTrustAnchors,
+  type Credentials,
+} from "./pem.js";
+export {
+  issueThrowawayCredentials,
+  type ThrowawayAuthority,
+  type ThrowawayCredentials,
+  type ThrowawayOptions,
+} from "./throwaway-credentials.js";
+export {
+  VERIFICATION_DEFAULTS,
+  verifyPeerCertificates,
+  type VerificationLimits,
+  type Verdict,
+  type VerifyPeerCertificatesOptions,
+} from "./verify-peer-certificates.js";
