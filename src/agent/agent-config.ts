@@ -1,4 +1,16 @@
-import { coapUri, type CoapUri, duration, listOf, oneOf, type Secret, section, secret, text } from "#config/index.js";
+import {
+  coapUri,
+  type CoapUri,
+  duration,
+  listOf,
+  oneOf,
+  path,
+  type Secret,
+  secret,
+  secretFile,
+  section,
+  text,
+} from "#config/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
 import type { z } from "zod";
 
@@ -12,11 +24,16 @@ export interface AgentConfig {
   readonly interfaces: {
     readonly dpe1: {
       readonly connection: ConnectionLevel;
-      readonly serverAuthentication: "psk" | "none";
+      readonly serverAuthentication: "certificate" | "psk" | "none";
+      /** Trust anchors for the server's certificate, PEM. */
+      readonly ca?: string | undefined;
       readonly credentials: {
         readonly username?: string | undefined;
         readonly password?: Secret | undefined;
         readonly psk?: { readonly identity: string; readonly key: Secret } | undefined;
+        /** PEM, leaf first. */
+        readonly certificate?: string | undefined;
+        readonly key?: Secret | undefined;
       };
     };
     readonly dpe2: { readonly bind: "association" | "none"; readonly connection: ConnectionLevel };
@@ -32,18 +49,28 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
   interfaces: section({
     dpe1: section({
       connection: oneOf("none", "dtls"),
-      serverAuthentication: oneOf("psk", "none"),
+      serverAuthentication: oneOf("certificate", "psk", "none"),
+      ca: path({ isReadableFile: true }).optional(),
       credentials: section({
         username: text().optional(),
         password: secret().optional(),
         psk: section({ identity: text(), key: secret() }).optional(),
+        certificate: path({ isReadableFile: true }).optional(),
+        key: secretFile().optional(),
       })
+        .refine(
+          (given) => (given.certificate === undefined) === (given.key === undefined),
+          "certificate and key go together",
+        )
         .refine(
           ({ username, password }) => (username === undefined) === (password === undefined),
           "username and password go together",
         )
         .default({}),
-    }),
+    }).refine(
+      ({ serverAuthentication, ca }) => (serverAuthentication === "certificate") === (ca !== undefined),
+      "serverAuthentication certificate and ca go together",
+    ),
     dpe2: section({
       bind: oneOf("association", "none").default("association"),
       connection: oneOf("none", "dtls").default("none"),

@@ -1,9 +1,10 @@
 import { randomInt } from "node:crypto";
 import type { RequestMessage } from "#coap/index.js";
 import { DpeError } from "#dpe/index.js";
-import type { ObservableResponse } from "#net/index.js";
+import { DtlsError, type ObservableResponse } from "#net/index.js";
 import { SecurityError } from "#security/index.js";
 import type { SenmlRecord } from "#senml/index.js";
+import { X509Error } from "#x509/index.js";
 import type { AgentConfig } from "./agent-config.js";
 import { Dpe2Resources } from "./dpe2-resources.js";
 import { Properties, type Reading } from "./properties.js";
@@ -23,7 +24,7 @@ import { ServerAssociation } from "./server-association.js";
  */
 export class DpeAgent {
   readonly properties: Properties = new Properties();
-  /** Fulfilled when the agent was closed; rejected with the SecurityError of an authentication error. */
+  /** Fulfilled when the agent was closed; rejected with the SecurityError or X509Error that only a person can mend. */
   readonly stopped: Promise<void>;
 
   readonly #config: AgentConfig;
@@ -60,9 +61,10 @@ export class DpeAgent {
         await this.#report(association);
       } catch (error) {
         if (this.#closing.signal.aborted) return;
-        if (error instanceof SecurityError) {
-          this.#onEvent({ type: "refused", error });
-          throw error;
+        const refusal = refusalOf(error);
+        if (refusal !== undefined) {
+          this.#onEvent({ type: "refused", error: refusal });
+          throw refusal;
         }
         this.#onEvent({ type: "lost", error });
         if (!(error instanceof DpeError && error.code === "DPE_UNKNOWN_REGISTRATION")) {
@@ -126,8 +128,25 @@ export type AgentEvent =
   | { readonly type: "reported"; readonly properties: number }
   | { readonly type: "queried"; readonly path: string }
   | { readonly type: "lost"; readonly error: unknown }
-  | { readonly type: "refused"; readonly error: SecurityError }
+  | { readonly type: "refused"; readonly error: Error }
   | { readonly type: "server-error"; readonly authError: number | undefined };
+
+/** An error that only a person can mend: the server refuses us, we refuse the server, or our own files do not serve. */
+function refusalOf(error: unknown): Error | undefined {
+  if (error instanceof SecurityError || error instanceof X509Error) return error;
+  if (!(error instanceof DtlsError)) return undefined;
+  const { receivedAlert } = error;
+  const isRefusal =
+    error.code === "DTLS_CERTIFICATE_REFUSED" ||
+    (receivedAlert !== undefined && AUTHENTICATION_ALERTS.has(receivedAlert));
+  if (!isRefusal) return undefined;
+  const message = receivedAlert === undefined ? error.message : `the server refused the handshake: ${receivedAlert}`;
+  return new SecurityError(
+    receivedAlert === undefined ? "SECURITY_SERVER_NOT_ACCEPTED" : "SECURITY_AUTHENTICATION_REFUSED",
+    message,
+    { cause: error },
+  );
+}
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -141,5 +160,16 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
+/** RFC 5246 §7.2.2, RFC 4279 §2: the other side does not accept our credential. */
+const AUTHENTICATION_ALERTS: ReadonlySet<string> = new Set([
+  "access_denied",
+  "bad_certificate",
+  "certificate_expired",
+  "certificate_unknown",
+  "decrypt_error",
+  "unknown_ca",
+  "unknown_psk_identity",
+  "unsupported_certificate",
+]);
 const MIN_WAIT_MS = 1000;
 const MAX_WAIT_MS = 60_000;

@@ -1,4 +1,6 @@
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { CODE, formatCode, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
 import { DigestClient } from "#digest/index.js";
 import {
@@ -17,9 +19,11 @@ import {
   type ObservableResponse,
   resolveHost,
   UdpSocket,
+  CIPHER_SUITES,
 } from "#net/index.js";
 import { authErrorOf, ClientAuthenticator, SecurityError } from "#security/index.js";
 import { encodePack, type SenmlRecord } from "#senml/index.js";
+import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import type { AgentConfig } from "./agent-config.js";
 
 /**
@@ -63,6 +67,12 @@ export class ServerAssociation {
       throw new SecurityError(
         "SECURITY_CONNECTION_BELOW_POLICY",
         "serverAuthentication psk needs a coaps server and credentials.psk",
+      );
+    }
+    if (dpe1.serverAuthentication === "certificate" && level !== "dtls") {
+      throw new SecurityError(
+        "SECURITY_CONNECTION_BELOW_POLICY",
+        "serverAuthentication certificate needs a coaps server",
       );
     }
     const isDpe2Allowed = dpe2.bind === "association" && CONNECTION_LEVEL[level] >= CONNECTION_LEVEL[dpe2.connection];
@@ -148,13 +158,38 @@ async function connectTo(config: AgentConfig, endpoint: CoapEndpoint): Promise<C
     const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
     return endpoint.addSocket(socket).connectTo({ address, port });
   }
-  const { psk } = config.interfaces.dpe1.credentials;
-  const session = await connect(
-    { host, port },
-    psk === undefined ? {} : { psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } },
-  );
+  const session = await connect({ host, port }, dtlsOptions(config));
   await session.opened;
   return endpoint.addSession(session);
+}
+
+/** Only what the policy accepts is offered: a server that must show a certificate is not offered a PSK, nor the reverse. */
+function dtlsOptions(config: AgentConfig): Parameters<typeof connect>[1] {
+  const { serverAuthentication, ca, credentials } = config.interfaces.dpe1;
+  const { host } = config.server;
+  const { psk, certificate, key } = credentials;
+  const suites = Object.keys(CIPHER_SUITES) as (keyof typeof CIPHER_SUITES)[];
+  const usesPsk = serverAuthentication === "psk" || (serverAuthentication === "none" && psk !== undefined);
+  const cipherSuites = suites.filter((suite) => suite.includes("PSK") === usesPsk);
+  if (usesPsk) {
+    return psk === undefined
+      ? {}
+      : { cipherSuites, psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } };
+  }
+  const isAddress = isIP(host) !== 0;
+  const anchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+  const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
+  return {
+    cipherSuites,
+    ...(isAddress ? {} : { serverName: host }),
+    ...(certificate === undefined || key === undefined
+      ? {}
+      : { certificate: loadCredentials(readFileSync(certificate, "utf8"), key.text()) }),
+    verify: (certificates) =>
+      serverAuthentication === "none"
+        ? { ok: true }
+        : verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+  };
 }
 
 function unexpected(what: string, response: ResponseMessage): Error {

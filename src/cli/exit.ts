@@ -1,6 +1,6 @@
 import { ConfigError } from "#config/index.js";
-import { DtlsError } from "#dtls/index.js";
 import { SecurityError } from "#security/index.js";
+import { X509Error } from "#x509/index.js";
 
 /** The command line is wrong; the message says what it should be. */
 export class UsageError extends Error {
@@ -17,16 +17,8 @@ export function exitWith(error: unknown): never {
 }
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof UsageError || error instanceof ConfigError) return EXIT.usage;
-  if (error instanceof SecurityError) return EXIT.authentication;
-  if (
-    error instanceof DtlsError &&
-    error.receivedAlert !== undefined &&
-    AUTHENTICATION_ALERTS.has(error.receivedAlert)
-  ) {
-    return EXIT.authentication;
-  }
-  return EXIT.failure;
+  if (error instanceof UsageError || error instanceof ConfigError || error instanceof X509Error) return EXIT.usage;
+  return error instanceof SecurityError ? EXIT.authentication : EXIT.failure;
 }
 
 /** An error as one line for a person, with its code where it has one. */
@@ -36,12 +28,3 @@ export function describe(error: unknown): string {
   if (error instanceof ConfigError || error instanceof UsageError || code === undefined) return error.message;
   return `${error.message} (${code})`;
 }
-
-const AUTHENTICATION_ALERTS: ReadonlySet<string> = new Set([
-  "decrypt_error",
-  "unknown_ca",
-  "bad_certificate",
-  "certificate_expired",
-  "certificate_unknown",
-  "access_denied",
-]);

@@ -1,5 +1,7 @@
 import {
   Association,
+  CIPHER_SUITES,
+  type CipherSuiteName,
   type CertificateVerdict,
   type ClientOptions,
   type DropReason,
@@ -183,13 +185,19 @@ export async function connect(
   const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
   const endpoint = new DtlsEndpoint(socket, options);
   try {
-    const session = endpoint.connect({ address, port: remote.port }, options);
+    const session = endpoint.connect({ address, port: remote.port }, withUsableSuites(options));
     void session.closed.then(() => socket.close());
     return session;
   } catch (error) {
     await socket.close();
     throw error;
   }
+}
+
+/** Without a verifier every certificate is refused: then only the suites that need none are worth offering. */
+function withUsableSuites(options: ClientOptions & Pick<EndpointOptions, "verify">): ClientOptions {
+  if (options.psk === undefined || options.verify !== undefined || options.cipherSuites !== undefined) return options;
+  return { ...options, cipherSuites: PSK_SUITES };
 }
 
 function keyOf({ address, port }: SocketAddress): string {
@@ -201,6 +209,7 @@ function isClientHello(datagram: Uint8Array): boolean {
   return datagram[0] === 22 && datagram[3] === 0 && datagram[4] === 0 && datagram[13] === 1;
 }
 
+const PSK_SUITES = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter((suite) => suite.includes("PSK"));
 const NO_VERIFIER: CertificateVerdict = { ok: false, alert: "unknown_ca", reason: "no trust anchor is configured" };
 const DEFAULT_MAX_SESSIONS = 100_000;
 const DEFAULT_MAX_HANDSHAKES = 10_000;

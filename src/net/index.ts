@@ -17,3 +17,11 @@ export {
   UdpSocket,
   type UdpSocketOptions,
 } from "./udp-socket.js";
+export {
+  CIPHER_SUITES,
+  type CipherSuiteName,
+  type ClientOptions,
+  DtlsError,
+  type PeerInfo,
+  type ServerOptions,
+} from "#dtls/index.js";

@@ -25,6 +25,11 @@ export class Subscribers {
     return this.#byName.get(name);
   }
 
+  /** Whether any subscriber has a PSK. */
+  get hasPsk(): boolean {
+    return this.#byPskIdentity.size > 0;
+  }
+
   ofPskIdentity(identity: Uint8Array): Subscriber | undefined {
     return this.#byPskIdentity.get(hex(identity));
   }

@@ -139,7 +139,12 @@ export class DpeServer {
       this.#dtls = await listen((session) => this.#coap.addSession(session), {
         host,
         port: coaps,
-        server: { pskEnabled: true },
+        server: {
+          pskEnabled: this.#credentials.hasPsk,
+          ...(this.#credentials.certificate === undefined ? {} : { certificate: this.#credentials.certificate }),
+          clientCertificate: this.#clientCertificate(),
+        },
+        verify: (certificates) => this.#credentials.verify(certificates),
         pskOf: (identity) => this.#credentials.pskOf(identity),
         onHandshakeFailed: (remote, error) =>
           this.#onEvent({
@@ -156,6 +161,14 @@ export class DpeServer {
     this.#sweeper = setInterval(() => {
       for (const registration of this.registrations.sweep(monotonicNow())) this.#forget(registration, "expired");
     }, SWEEP_INTERVAL_MS);
+  }
+
+  /** Demanded where nothing else would do, asked for where it is one way of several. */
+  #clientCertificate(): "none" | "request" | "require" {
+    const { dpe1, dpe2 } = this.#config.interfaces;
+    const modes = [...dpe1.clientAuthentication, ...dpe2.clientAuthentication];
+    if (!modes.includes("certificate")) return "none";
+    return dpe1.clientAuthentication.every((mode) => mode === "certificate") ? "require" : "request";
   }
 
   #guarded(
@@ -194,12 +207,14 @@ export class DpeServer {
     let facts = this.#facts.get(peer);
     if (facts === undefined) {
       const identity = peer.peerInfo?.pskIdentity;
+      const leaf = peer.peerInfo?.certificates?.[0];
       const psk: Subscriber | "unknown" | undefined =
         identity === undefined ? undefined : (this.#credentials.subscribers.ofPskIdentity(identity) ?? "unknown");
       facts = {
         connection: peer.isSecure ? "dtls" : "none",
         ...(peer.isSecure ? { binding: randomBytes(16) } : {}),
         ...(psk === undefined ? {} : { psk }),
+        ...(leaf === undefined ? {} : { certificate: this.#credentials.subscriberOf(leaf) }),
       };
       this.#facts.set(peer, facts);
     }

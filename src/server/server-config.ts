@@ -1,4 +1,4 @@
-import { host, listOf, oneOf, port, type Secret, section, secret, text } from "#config/index.js";
+import { host, listOf, oneOf, path, port, type Secret, secret, secretFile, section, text } from "#config/index.js";
 import type { DigestHash, DigestQop } from "#digest/index.js";
 import type { ConnectionLevel, InterfaceName } from "#dpe/index.js";
 import type { ClientAuthentication, DigestScope } from "#security/index.js";
@@ -7,7 +7,14 @@ import type { z } from "zod";
 /** The configuration of `dpe server`, as its file is checked to. */
 export interface ServerConfig {
   readonly realm: string;
-  readonly credentials: { readonly psk: readonly PskConfig[] };
+  readonly credentials: {
+    readonly psk: readonly PskConfig[];
+    /** PEM, leaf first. */
+    readonly certificate?: string | undefined;
+    readonly key?: Secret | undefined;
+    /** Trust anchors for client certificates, PEM. */
+    readonly ca?: string | undefined;
+  };
   readonly interfaces: {
     readonly dpe1: {
       readonly listen: {
@@ -40,6 +47,8 @@ export interface SubscriberConfig {
   readonly name: string;
   readonly password?: Secret | undefined;
   readonly psk?: PskConfig | undefined;
+  /** Names in client certificates: subjectAltNames, or the common name. */
+  readonly certificates?: readonly string[] | undefined;
   readonly endpoints?: readonly string[] | undefined;
   readonly interfaces?: readonly InterfaceName[] | undefined;
 }
@@ -50,7 +59,17 @@ const connection = oneOf("none", "dtls");
 /** The schema that a file is checked against. */
 export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
   realm: text().default("dpe"),
-  credentials: section({ psk: listOf(psk).default([]) }).default({ psk: [] }),
+  credentials: section({
+    psk: listOf(psk).default([]),
+    certificate: path({ isReadableFile: true }).optional(),
+    key: secretFile().optional(),
+    ca: path({ isReadableFile: true }).optional(),
+  })
+    .refine(
+      (given) => (given.certificate === undefined) === (given.key === undefined),
+      "certificate and key go together",
+    )
+    .default({ psk: [] }),
   interfaces: section({
     dpe1: section({
       listen: section({ host: host().default("0.0.0.0"), coap: port().optional(), coaps: port().optional() }).refine(
@@ -58,7 +77,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
         "needs a port: coap, coaps or both",
       ),
       connection,
-      clientAuthentication: listOf(oneOf("psk", "digest", "none"), { minItems: 1 }),
+      clientAuthentication: listOf(oneOf("certificate", "psk", "digest", "none"), { minItems: 1 }),
       digest: section({
         algorithms: listOf(oneOf("SHA-512-256", "SHA-256", "MD5"), { minItems: 1 }).default(["SHA-256"]),
         qop: listOf(oneOf("auth-int", "auth"), { minItems: 1 }).default(["auth-int", "auth"]),
@@ -67,7 +86,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     }),
     dpe2: section({
       connection: connection.default("none"),
-      clientAuthentication: listOf(oneOf("psk", "none"), { minItems: 1 }).default(["none"]),
+      clientAuthentication: listOf(oneOf("certificate", "psk", "none"), { minItems: 1 }).default(["none"]),
     }).default({ connection: "none", clientAuthentication: ["none"] }),
   }),
   subscribers: listOf(
@@ -75,8 +94,22 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       name: text(),
       password: secret().optional(),
       psk: psk.optional(),
+      certificates: listOf(text(), { minItems: 1 }).optional(),
       endpoints: listOf(text(), { minItems: 1 }).optional(),
       interfaces: listOf(oneOf("dpe1", "dpe2")).optional(),
     }),
   ).default([]),
-});
+})
+  .refine(
+    ({ interfaces, credentials }) =>
+      credentials.ca !== undefined || !interfaces.dpe1.clientAuthentication.includes("certificate"),
+    "clientAuthentication certificate needs credentials.ca",
+  )
+  .refine(
+    ({ interfaces, credentials, subscribers }) =>
+      interfaces.dpe1.listen.coaps === undefined ||
+      credentials.certificate !== undefined ||
+      credentials.psk.length > 0 ||
+      subscribers.some((subscriber) => subscriber.psk !== undefined),
+    "coaps needs credentials: a certificate with its key, or a psk",
+  );
