@@ -1,4 +1,4 @@
-import { Decoder, Encoder } from "cbor-x";
+import { decodeCbor, encodeCbor } from "#cbor/index.js";
 import {
   DIGEST_ALGORITHMS,
   DIGEST_HASH_BYTES,
@@ -133,9 +133,9 @@ class OptionMap {
     this.#name = name;
     let decoded: unknown;
     try {
-      decoded = DECODER.decode(value);
+      decoded = decodeCbor(value);
     } catch (error) {
-      throw new SecurityError("SECURITY_BAD_OPTION", `${name} is no well-formed CBOR`, { cause: error });
+      throw new SecurityError("SECURITY_BAD_OPTION", `${name} is no plain CBOR`, { cause: error });
     }
     if (!(decoded instanceof Map)) throw new SecurityError("SECURITY_BAD_OPTION", `${name} is not a CBOR map`);
     this.#fields = decoded;
@@ -190,14 +190,12 @@ class OptionMap {
 
 function encodeMap(entries: readonly (readonly [number, unknown])[]): Uint8Array {
   const present = entries.filter(([, value]) => value !== undefined);
-  return Uint8Array.from(ENCODER.encode(new Map(present.map(([key, value]) => [key, value]))));
+  return encodeCbor(new Map(present.map(([key, value]) => [key, value])));
 }
 
 const ALGORITHM_NAMES: ReadonlyMap<number, DigestAlgorithm> = new Map(
   DIGEST_ALGORITHMS.map((name) => [DIGEST_ALGORITHM_NUMBER[name], name]),
 );
 const QOP_NAMES: ReadonlyMap<number, DigestQop> = new Map(DIGEST_QOPS.map((name) => [DIGEST_QOP_NUMBER[name], name]));
-const DECODER = new Decoder({ useRecords: false, mapsAsObjects: false });
-const ENCODER = new Encoder({ useRecords: false, mapsAsObjects: false, tagUint8Array: false });
 const MAX_LIST = 16;
 const MAX_FIELD_BYTES = 64;

@@ -1,4 +1,4 @@
-import { Encoder } from "cbor-x";
+import { encodeCbor } from "#cbor/index.js";
 import { CODE, formatCode, OPTION, Options, type ResponseMessage } from "#coap/index.js";
 import {
   AUTH_ERROR,
@@ -16,7 +16,7 @@ export function problem(code: number, title: string, options: Options = Options.
   return {
     code,
     options: options.with(OPTION.ContentFormat, CONTENT_FORMAT.problemDetailsCbor),
-    payload: Uint8Array.from(ENCODER.encode(new Map([[TITLE_KEY, title]]))),
+    payload: encodeCbor(new Map([[TITLE_KEY, title]])),
   };
 }
 
@@ -33,7 +33,7 @@ export function refusal(error: AuthErrorName, hints: RefusalHints = {}): Respons
       ...(port === undefined ? [] : [[SECURITY_REQUIRED_KEY.port, port] as const]),
       [SECURITY_REQUIRED_KEY.interface, interfaceName],
     ]);
-    options = options.with(BINDING_OPTION.SecurityRequired, Uint8Array.from(ENCODER.encode(map)));
+    options = options.with(BINDING_OPTION.SecurityRequired, encodeCbor(map));
   }
   return problem(code, `${formatCode(code)} ${error}`, options);
 }
@@ -43,6 +43,5 @@ export interface RefusalHints {
   readonly securityRequired?: { readonly port: number | undefined; readonly interfaceName: InterfaceName };
 }
 
-const ENCODER = new Encoder({ useRecords: false, mapsAsObjects: false, tagUint8Array: false });
 /** RFC 9290 §3: title. */
 const TITLE_KEY = -1;

@@ -18,15 +18,22 @@ export function decodePack(
 ): SenmlRecord[] {
   const { maxBytes, maxRecords } = { ...DEFAULT_PACK_LIMITS, ...limits };
   if (payload.length > maxBytes) throw new SenmlError("SENML_TOO_LARGE", `a pack has ${maxBytes} bytes at most`);
-  const wire = readRecords(payload, format);
-  if (wire.length > maxRecords) throw new SenmlError("SENML_TOO_LARGE", `a pack has ${maxRecords} records at most`);
+  const wire = readRecords(payload, format, maxRecords);
   const base: Base = { name: "", time: 0, unit: undefined, value: undefined, sum: undefined, version: undefined };
   return wire.flatMap((record, index) => resolve(record, base, index, nowSeconds) ?? []);
 }
 
-/** Encodes resolved records, with their common name prefix and first time as base. @throws SenmlError SENML_BAD_NAME. */
+/** Encodes resolved records, with their common name prefix and first time as base. @throws SenmlError SENML_BAD_NAME, SENML_NO_VALUE, SENML_BAD_FIELD. */
 export function encodePack(records: readonly SenmlRecord[], format: SenmlFormat): Uint8Array {
-  for (const [index, { name }] of records.entries()) checkName(name, index);
+  for (const [index, { name, value, sum }] of records.entries()) {
+    checkName(name, index);
+    if (value === undefined && sum === undefined) {
+      throw new SenmlError("SENML_NO_VALUE", "neither a value nor a sum", { record: index });
+    }
+    if ([value, sum].some((number) => typeof number === "number" && !Number.isFinite(number))) {
+      throw new SenmlError("SENML_BAD_FIELD", "a value is to be a finite number", { record: index });
+    }
+  }
   const prefix = commonPrefix(records.map(({ name }) => name));
   const baseTime = records.find(({ timeSeconds }) => timeSeconds !== undefined)?.timeSeconds;
   return writeRecords(
@@ -83,8 +90,8 @@ interface Base {
 }
 
 function resolve(record: WireRecord, base: Base, index: number, nowSeconds: number): SenmlRecord | undefined {
-  if (record.bver !== undefined && record.bver !== SENML_VERSION) {
-    throw new SenmlError("SENML_UNSUPPORTED_VERSION", `version ${record.bver} is not ${SENML_VERSION}`, {
+  if (record.bver !== undefined && record.bver > SENML_VERSION) {
+    throw new SenmlError("SENML_UNSUPPORTED_VERSION", `version ${record.bver} is newer than ${SENML_VERSION}`, {
       record: index,
     });
   }

@@ -1,11 +1,12 @@
-import { Decoder, Encoder } from "cbor-x";
+import { decodeCbor, encodeCbor } from "#cbor/index.js";
 import { SenmlError } from "./errors.js";
 import { type FieldName, FIELDS, fieldOfLabel, isFieldName, type WireRecord } from "./fields.js";
 
 /** Reads the records of a pack, field by field. Unknown fields are left out, but those that must be understood. */
-export function readRecords(payload: Uint8Array, format: SenmlFormat): WireRecord[] {
-  const pack = format === "cbor" ? parseCbor(payload) : parseJson(payload);
+export function readRecords(payload: Uint8Array, format: SenmlFormat, maxRecords: number): WireRecord[] {
+  const pack = format === "cbor" ? parseCbor(payload, maxRecords) : parseJson(payload);
   if (!Array.isArray(pack)) throw new SenmlError("SENML_MALFORMED", "a pack is an array of records");
+  if (pack.length > maxRecords) throw new SenmlError("SENML_TOO_LARGE", `a pack has ${maxRecords} records at most`);
   return pack.map((record: unknown, index) => readRecord(record, index, format));
 }
 
@@ -14,7 +15,7 @@ export function writeRecords(records: readonly WireRecord[], format: SenmlFormat
     const maps = records.map(
       (record) => new Map(entriesOf(record).map(([name, value]) => [FIELDS[name].label, value])),
     );
-    return Uint8Array.from(ENCODER.encode(maps));
+    return encodeCbor(maps);
   }
   const objects = records.map((record) =>
     Object.fromEntries(
@@ -36,12 +37,12 @@ function entriesOf(record: WireRecord): [FieldName, number | string | boolean | 
   });
 }
 
-/** cbor-x throws errors of several kinds on hostile input, a stack overflow on deep nesting among them. */
-function parseCbor(payload: Uint8Array): unknown {
+function parseCbor(payload: Uint8Array, maxRecords: number): unknown {
   try {
-    return DECODER.decode(payload);
+    return decodeCbor(payload, { maxDepth: 2, maxItems: 1 + maxRecords * MAX_ITEMS_PER_RECORD });
   } catch (error) {
-    throw new SenmlError("SENML_MALFORMED", "the payload is no well-formed CBOR", { cause: error });
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new SenmlError("SENML_MALFORMED", `the payload is no plain CBOR: ${reason}`, { cause: error });
   }
 }
 
@@ -129,5 +130,5 @@ function base64Of(value: unknown): Uint8Array | undefined {
 }
 
 const STRICT_TEXT = new TextDecoder("utf-8", { fatal: true });
-const DECODER = new Decoder({ useRecords: false, mapsAsObjects: false });
-const ENCODER = new Encoder({ useRecords: false, mapsAsObjects: false, tagUint8Array: false });
+/** Each field of RFC 8428 once, with its key, and room for unknown ones. */
+const MAX_ITEMS_PER_RECORD = 41;

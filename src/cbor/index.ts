@@ -1,0 +1,3 @@
+export type { CborLimits } from "./check.js";
+export { decodeCbor, DEFAULT_CBOR_LIMITS, encodeCbor } from "./codec.js";
+export { CborError } from "./errors.js";
