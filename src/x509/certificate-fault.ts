@@ -12,7 +12,7 @@ export type CertificateFaultAlert = (typeof CERTIFICATE_FAULT_ALERTS)[Certificat
 export const CERTIFICATE_FAULT_ALERTS = {
   /** Not DER, not X.509 version 1 to 3, or with a field out of its range. */
   malformed: "bad_certificate",
-  /** More certificates than `maxChainLength`, or no path to an anchor within it. */
+  /** More certificates than `maxChainLength`. */
   "chain-too-long": "bad_certificate",
   /** A certificate of more bytes than `maxCertificateBytes`. */
   "certificate-too-large": "bad_certificate",

@@ -71,6 +71,15 @@ export function parseAnchor(der: Uint8Array): Certificate | undefined {
   return parsed;
 }
 
+/** Whether the issuer's key signed the certificate; OpenSSL also compares the two algorithm fields (RFC 5280 §4.1.1.2). */
+export function isSignedBy(certificate: Certificate, issuer: Certificate): boolean {
+  try {
+    return certificate.native.verify(issuer.publicKey);
+  } catch {
+    return false; // A key of another kind than the signature.
+  }
+}
+
 function readCertificate(der: Uint8Array): Certificate {
   const native = new X509Certificate(der);
   // node:crypto takes PEM too, and OpenSSL reads BER: only what encodes back to the same bytes is DER.

@@ -1,4 +1,4 @@
-import type { Certificate } from "./certificate.js";
+import { isSignedBy, type Certificate } from "./certificate.js";
 import type { Refusal } from "./certificate-fault.js";
 import type { CertificatePath } from "./certificate-path.js";
 import { emailAddressesOf } from "./directory-name.js";
@@ -66,7 +66,7 @@ function refuseSignature(certificate: Certificate, issuer: Certificate): Refusal
   const { signatureHash, subject } = certificate;
   if (!STRONG_SIGNATURES.has(signatureHash))
     return { cause: "weak-signature", reason: `${quote(subject)} is signed with ${signatureHash}` };
-  if (certificate.native.verify(issuer.publicKey)) return undefined;
+  if (isSignedBy(certificate, issuer)) return undefined;
   return { cause: "bad-signature", reason: `${quote(issuer.subject)} did not sign ${quote(subject)}` };
 }
 

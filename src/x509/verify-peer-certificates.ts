@@ -1,4 +1,4 @@
-import { parseAnchor, parseCertificate, type Certificate } from "./certificate.js";
+import { isSignedBy, parseAnchor, parseCertificate, type Certificate } from "./certificate.js";
 import {
   CERTIFICATE_FAULT_ALERTS,
   type CertificateFault,
@@ -102,7 +102,7 @@ function refuseName(leaf: Certificate, peer: PeerName): Refusal | undefined {
 }
 
 function withoutPath(leaf: Certificate): Refusal {
-  const isSelfSigned = leaf.isSelfIssued && leaf.native.verify(leaf.publicKey);
+  const isSelfSigned = leaf.isSelfIssued && isSignedBy(leaf, leaf);
   return isSelfSigned
     ? { cause: "self-signed", reason: `${JSON.stringify(leaf.subject)} is self-signed and not among the anchors` }
     : { cause: "unknown-issuer", reason: `no anchor issued ${JSON.stringify(leaf.subject)}` };

@@ -141,6 +141,14 @@ export const REFUSED: readonly RefusedCase[] = [
     }),
   },
   {
+    title: "a wrong issuer of the same name with another kind of key",
+    expected: ["bad-signature", BAD],
+    make: async () => ({
+      ...(await pair({ root: { hasKeyIds: false }, server: { hasKeyIds: false } })),
+      anchors: [await root({ hasKeyIds: false, keys: await rsaKeys(2048) })],
+    }),
+  },
+  {
     title: "a chain up to a root of its own",
     expected: ["unknown-issuer", "unknown_ca"],
     make: async () => {
