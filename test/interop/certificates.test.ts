@@ -63,9 +63,9 @@ for (const library of ["openssl", "gnutls"] as const) {
           verifyPeerCertificates(certificates, { anchors, purpose: "clientAuth", atMs: Date.now() }),
       });
       t.teardown(async () => {
-      await coap.close();
-      await endpoint.close();
-    });
+        await coap.close();
+        await endpoint.close();
+      });
       const identity = ["-c", files.client.certificate, "-j", files.client.key, "-C", files.ca];
       const uri = `coaps://127.0.0.1:${endpoint.address.port}/x`;
       const output = await PeerProcess.run(t, `coap-client-${library}`, [...identity, "-B", "10", "-m", "get", uri]);
