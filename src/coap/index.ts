@@ -10,6 +10,7 @@ export {
   DEFAULT_BLOCKWISE_TRANSFER_OPTIONS,
 } from "./blockwise/blockwise-transfer.js";
 export { decodeLinks, encodeLinks, type Link } from "./link-format.js";
+export { responseCodeOf } from "./response-code.js";
 export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
 export type { EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
 export { emptyResponse, Endpoint, type EndpointCounters, type EndpointOptions } from "./exchange/endpoint.js";
@@ -25,10 +26,12 @@ export {
 export type { Peer } from "./exchange/peer.js";
 export { type Exchange, getRequest } from "./exchange/requester.js";
 export { type Block, BLOCK_SIZES_BYTES, decodeBlock, encodeBlock } from "./wire/block.js";
+export { CONTENT_FORMAT, type ContentFormatName } from "./wire/content-format.js";
 export { CODE, formatCode, isRequestCode, isSuccessCode, type Method, methodName, METHODS } from "./wire/code.js";
 export { decodeMessage, encodeMessage, type Message, MESSAGE_TYPE, type MessageType } from "./wire/message.js";
 export {
   isCritical,
+  isNoCacheKey,
   isUnsafe,
   OPTION,
   type OptionFormat,

@@ -6,13 +6,17 @@ export interface Link {
   readonly attributes: Readonly<Record<string, string | true>>;
 }
 
-/** `</dpe1/reg>;rt="dpe.reg";obs,…` (RFC 6690 §2). */
+/** `</dpe1/reg>;rt="dpe.reg";obs,…` (RFC 6690 §2). @throws CoapError COAP_INVALID_MESSAGE for a target or name that would not be read back. */
 export function encodeLinks(links: readonly Link[]): string {
   return links
     .map(({ target, attributes }) => {
-      const parts = Object.entries(attributes).map(([name, value]) =>
-        value === true ? name : `${name}=${quoted(value)}`,
-      );
+      if (target.includes(">"))
+        throw new CoapError("COAP_INVALID_MESSAGE", `a link's target cannot hold ">": ${target}`);
+      const parts = Object.entries(attributes).map(([name, value]) => {
+        if (!ATTRIBUTE_NAME.test(name))
+          throw new CoapError("COAP_INVALID_MESSAGE", `no name of a link's attribute: ${name}`);
+        return value === true ? name : `${name}=${quoted(value)}`;
+      });
       return [`<${target}>`, ...parts].join(";");
     })
     .join(",");
@@ -35,13 +39,13 @@ export function decodeLinks(text: string): Link[] {
   while (index < text.length) {
     if (links.length > 0) take(/,[ \t]*/y, "a comma");
     const target = take(/<([^>]*)>/y, "<target>")[1] ?? "";
-    const attributes: Record<string, string | true> = {};
+    const attributes = new Map<string, string | true>();
     while (text[index] === ";") {
       const [, name = "", quotedValue, token] = take(ATTRIBUTE, "an attribute");
       // RFC 6690 §3: of a repeated attribute the first counts.
-      if (!Object.hasOwn(attributes, name)) attributes[name] = quotedValue?.replaceAll(/\\(.)/g, "$1") ?? token ?? true;
+      if (!attributes.has(name)) attributes.set(name, quotedValue?.replaceAll(/\\(.)/gs, "$1") ?? token ?? true);
     }
-    links.push({ target, attributes });
+    links.push({ target, attributes: Object.fromEntries(attributes) });
   }
   return links;
 }
@@ -50,4 +54,5 @@ function quoted(value: string): string {
   return /^[0-9]+$/.test(value) ? value : `"${value.replaceAll(/["\\]/g, "\\$&")}"`;
 }
 
-const ATTRIBUTE = /;\s*([A-Za-z0-9!#$&+.^_`|~*-]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]+)))?/y;
+const ATTRIBUTE = /;\s*([A-Za-z0-9!#$&+.^_`|~*-]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]+)))?/sy;
+const ATTRIBUTE_NAME = /^[A-Za-z0-9!#$&+.^_`|~*-]+$/;

@@ -1,39 +1,42 @@
-import { CoapError } from "../errors.js";
 import type { RequestMessage, ResponseMessage } from "../exchange/messages.js";
-import { type Block, BLOCK_SIZES_BYTES, MAX_BLOCK_NUMBER } from "../wire/block.js";
-import { CODE, isSuccessCode } from "../wire/code.js";
+import type { Block } from "../wire/block.js";
+import { CODE } from "../wire/code.js";
 import { OPTION } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
+import { BodyBuffer } from "./body-buffer.js";
 import { operationKey } from "./cache-key.js";
+import { entityTag } from "./entity-tag.js";
+import { type Transfer, TransferTable } from "./transfer-table.js";
 
 /**
  * The server half of block-wise transfers (RFC 7959): it puts request bodies together and cuts response bodies up. Each
  * message passes security checks before it comes here. No I/O; all memory is bounded by the options.
  *
- * Bodies in either direction are kept per peer and operation, so that one peer's blocks never meet another's.
+ * Bodies in either direction are kept per peer, principal and operation, so that the blocks of one never meet another's.
+ * The principal is whatever string the caller tells its peers' users apart by; a response is to be sent with the same.
  */
 export class BlockwiseServer<P extends object> {
   readonly #options: BlockwiseServerOptions;
   readonly #ignored: ReadonlySet<number>;
-  readonly #peers = new Map<P, Map<string, Transfer>>();
-  #bufferedBytes = 0;
+  readonly #transfers: TransferTable<P>;
 
   constructor(options: Partial<BlockwiseServerOptions> = {}) {
     this.#options = { ...DEFAULT_BLOCKWISE_SERVER_OPTIONS, ...options };
     this.#ignored = new Set(this.#options.optionsOutsideOperation);
+    this.#transfers = new TransferTable(this.#options);
   }
 
   /** Bytes of bodies in memory, in both directions. */
   get bufferedBytes(): number {
-    return this.#bufferedBytes;
+    return this.#transfers.bytes;
   }
 
   /**
    * Takes a request of one message. Either it completes a request, which the application is to answer by way of
    * {@link send}; or it is answered here: a block in the middle, a later block of an earlier response, or a fault.
    */
-  receive(peer: P, request: RequestMessage, now: number): BlockwiseInput {
-    this.#forgetOld(peer, now);
+  receive(peer: P, request: RequestMessage, now: number, principal = ""): BlockwiseInput {
+    this.#transfers.sweep(now);
     let block1: Block | undefined;
     let block2: Block | undefined;
     try {
@@ -42,126 +45,102 @@ export class BlockwiseServer<P extends object> {
     } catch {
       return answer(CODE.BadOption);
     }
-    const key = operationKey(request.code, request.options, this.#ignored);
-    if (block1 !== undefined) return this.#receiveBlock1(peer, key, request, block1, now);
-    if (block2 !== undefined && block2.number > 0) {
-      const transfer = this.#peers.get(peer)?.get(key);
-      // A response not kept any more is made anew: GET and FETCH may be, and the slice is cut in `send`.
-      if (transfer?.type === "response") return { type: "answer", response: slice(transfer.response, block2) };
-      if (request.code !== CODE.GET && request.code !== CODE.FETCH) return answer(CODE.RequestEntityIncomplete);
+    if (block1 !== undefined) {
+      return this.#receiveBlock1(peer, this.#key(request, principal), request, block1, now);
     }
+    if (block2 !== undefined && block2.number > 0)
+      return this.#receiveBlock2(peer, this.#key(request, principal), request, block2);
     return { type: "whole", request };
   }
 
-  /** The message to send for a whole response: all of it, or the block that the request asks for. */
-  send(peer: P, request: RequestMessage, response: ResponseMessage, now: number): ResponseMessage {
-    const block1 = request.options.block1;
-    const block2 = request.options.block2;
-    if (block1 === undefined && block2 === undefined && response.payload.length <= this.#options.blockBytes)
-      return response;
-    // RFC 7959 §2.2: the response to the last block of a request echoes its Block1.
-    const options =
-      block1 === undefined ? response.options : response.options.withBlock1({ ...block1, hasMore: false });
-    const whole: ResponseMessage = { ...response, options };
+  /**
+   * The message to send for a whole response: all of it, or the block that the request asks for. The body must be left
+   * unchanged while it is kept for later blocks. A cut 2.05 without ETag gets one, so that no client mixes two states.
+   */
+  send(peer: P, request: RequestMessage, response: ResponseMessage, now: number, principal = ""): ResponseMessage {
+    const { block1, block2 } = request.options;
     const sizeBytes = Math.min(block2?.sizeBytes ?? this.#options.blockBytes, this.#options.blockBytes);
-    if (response.payload.length <= sizeBytes && (block2 === undefined || block2.number === 0)) {
-      return block2 === undefined
-        ? whole
-        : { ...whole, options: options.withBlock2({ number: 0, hasMore: false, sizeBytes }) };
+    const isCut = response.payload.length > sizeBytes || (block2 !== undefined && block2.number > 0);
+    let whole = isCut && response.code === CODE.Content ? withEntityTag(response) : response;
+    if (isCut && response.payload.length > sizeBytes) {
+      const key = this.#key(request, principal);
+      this.#transfers.keep({ type: "response", peer, key, response: whole, bytes: whole.payload.length }, now);
     }
-    const first = slice(whole, { number: block2?.number ?? 0, hasMore: false, sizeBytes });
-    if (isSuccessCode(response.code) && first.options.block2?.hasMore === true) {
-      const key = operationKey(request.code, request.options, this.#ignored);
-      this.#keep(peer, key, {
-        type: "response",
-        response,
-        bytes: response.payload.length,
-        expiresAt: now + this.#options.lifetimeMs,
-      });
-    }
-    return first;
+    // RFC 7959 §2.2: the response to the last block of a request echoes its Block1.
+    if (block1 !== undefined) whole = { ...whole, options: whole.options.withBlock1({ ...block1, hasMore: false }) };
+    if (isCut) return slice(whole, block2 === undefined ? 0 : block2.number * block2.sizeBytes, sizeBytes);
+    return block2 === undefined
+      ? whole
+      : { ...whole, options: whole.options.withBlock2({ number: 0, hasMore: false, sizeBytes }) };
   }
 
   /** Frees what a peer that is gone had begun. */
   closePeer(peer: P): void {
-    for (const key of this.#peers.get(peer)?.keys() ?? []) this.#forget(peer, key);
+    this.#transfers.closePeer(peer);
   }
 
-  /** Frees what has expired at `now`; call it now and then. */
+  /** When {@link sweep} has something to free, absolute ms; undefined when nothing is kept. */
+  nextTimeout(): number | undefined {
+    return this.#transfers.nextTimeout();
+  }
+
+  /** Frees what has expired at `now`. */
   sweep(now: number): void {
-    for (const peer of this.#peers.keys()) this.#forgetOld(peer, now);
+    this.#transfers.sweep(now);
+  }
+
+  #key(request: RequestMessage, principal: string): string {
+    return `${principal}\n${operationKey(request.code, request.options, this.#ignored)}`;
   }
 
   #receiveBlock1(peer: P, key: string, request: RequestMessage, block: Block, now: number): BlockwiseInput {
-    const { maxBodyBytes } = this.#options;
+    const { maxBodyBytes, lifetimeMs } = this.#options;
+    const { payload, options } = request;
     const offset = block.number * block.sizeBytes;
-    const declared = request.options.uint(OPTION.Size1);
-    if (offset + request.payload.length > maxBodyBytes || (declared !== undefined && declared > maxBodyBytes)) {
-      this.#forget(peer, key);
+    if (offset + payload.length > maxBodyBytes || (options.size1 ?? 0) > maxBodyBytes) {
+      this.#transfers.forget(peer, key);
       // RFC 7959 §2.9.3: 4.13 tells the limit in Size1.
       return answer(CODE.RequestEntityTooLarge, Options.none.with(OPTION.Size1, maxBodyBytes));
     }
-    if (block.hasMore && request.payload.length !== block.sizeBytes) return answer(CODE.BadRequest);
-    const kept = this.#peers.get(peer)?.get(key);
-    let blocks: readonly Uint8Array[] = [];
-    let received = 0;
-    if (block.number > 0) {
-      if (kept?.type !== "request" || kept.bytes !== offset || kept.contentFormat !== request.options.contentFormat) {
-        // RFC 7959 §2.9.2: blocks are missing, or of another body.
-        this.#forget(peer, key);
-        return answer(CODE.RequestEntityIncomplete);
-      }
-      blocks = kept.blocks;
-      received = kept.bytes;
+    // RFC 7959 §2.2: only the last block may be short, and none is longer than its size.
+    if (block.hasMore ? payload.length !== block.sizeBytes : payload.length > block.sizeBytes)
+      return answer(CODE.BadRequest);
+    const kept = this.#transfers.find(peer, key);
+    const isContinued = kept?.type === "request" && kept.body.length === offset && block.number > 0;
+    if (block.number > 0 && !isContinued) {
+      // RFC 7959 §2.9.2: blocks are missing, or of another body.
+      this.#transfers.forget(peer, key);
+      return answer(CODE.RequestEntityIncomplete);
     }
+    const body = isContinued ? kept.body : new BodyBuffer(payload.length);
     if (!block.hasMore) {
-      this.#forget(peer, key);
-      return { type: "whole", request: { ...request, payload: joined([...blocks, request.payload]) } };
+      this.#transfers.forget(peer, key);
+      body.append(payload);
+      return { type: "whole", request: { ...request, payload: body.body() } };
     }
-    const transfer: Transfer = {
-      type: "request",
-      blocks: [...blocks, request.payload.slice()],
-      contentFormat: request.options.contentFormat,
-      bytes: received + request.payload.length,
-      expiresAt: now + this.#options.lifetimeMs,
-    };
-    if (!this.#keep(peer, key, transfer)) {
-      this.#forget(peer, key);
-      return answer(
-        CODE.ServiceUnavailable,
-        Options.none.with(OPTION.MaxAge, Math.ceil(this.#options.lifetimeMs / 1000)),
-      );
+    const transfer: Transfer<P> = { type: "request", peer, key, body, bytes: body.capacityWith(payload.length) };
+    if (!this.#transfers.keep(transfer, now)) {
+      const maxAge = Math.ceil(lifetimeMs / 1000);
+      return answer(CODE.ServiceUnavailable, Options.none.with(OPTION.MaxAge, maxAge));
     }
+    body.append(payload);
+    // RFC 7959 §2.3: a smaller size in the answer asks for smaller blocks.
     const sizeBytes = Math.min(block.sizeBytes, this.#options.blockBytes);
     return answer(CODE.Continue, Options.none.withBlock1({ number: block.number, hasMore: true, sizeBytes }));
   }
 
-  /** Returns whether there is room; a peer's oldest transfers make way for its newer ones, never another peer's. */
-  #keep(peer: P, key: string, transfer: Transfer): boolean {
-    this.#forget(peer, key);
-    const transfers = this.#peers.get(peer) ?? new Map<string, Transfer>();
-    for (const oldest of transfers.keys()) {
-      if (transfers.size < this.#options.maxTransfersPerPeer) break;
-      this.#forget(peer, oldest);
+  #receiveBlock2(peer: P, key: string, request: RequestMessage, block: Block): BlockwiseInput {
+    const kept = this.#transfers.find(peer, key);
+    if (kept?.type === "response") {
+      const sizeBytes = Math.min(block.sizeBytes, this.#options.blockBytes);
+      const response = slice(kept.response, block.number * block.sizeBytes, sizeBytes);
+      // Whoever has the last block has all; a lost answer is repeated by the message layer.
+      if (response.options.block2?.hasMore !== true) this.#transfers.forget(peer, key);
+      return { type: "answer", response };
     }
-    if (this.#bufferedBytes + transfer.bytes > this.#options.maxBufferedBytes) return false;
-    transfers.set(key, transfer);
-    this.#peers.set(peer, transfers);
-    this.#bufferedBytes += transfer.bytes;
-    return true;
-  }
-
-  #forgetOld(peer: P, now: number): void {
-    for (const [key, transfer] of this.#peers.get(peer) ?? []) if (transfer.expiresAt <= now) this.#forget(peer, key);
-  }
-
-  #forget(peer: P, key: string): void {
-    const transfers = this.#peers.get(peer);
-    const transfer = transfers?.get(key);
-    if (transfers === undefined || transfer === undefined) return;
-    this.#bufferedBytes -= transfer.bytes;
-    transfers.delete(key);
-    if (transfers.size === 0) this.#peers.delete(peer);
+    // What is not kept any more is made anew where that does no harm; `send` cuts it where this block begins.
+    if (request.code === CODE.GET || request.code === CODE.FETCH) return { type: "whole", request };
+    return answer(CODE.RequestEntityIncomplete);
   }
 }
 
@@ -176,11 +155,17 @@ export interface BlockwiseServerOptions {
   readonly maxBodyBytes: number;
   /** Default 4 transfers under way per peer; the oldest is dropped for a newer one. */
   readonly maxTransfersPerPeer: number;
-  /** Default 16 MiB of bodies under way in all; beyond it a transfer is refused with 5.03. */
+  /**
+   * Default 16 MiB of bodies under way in all. Beyond it kept responses make way for request bodies, then a transfer is
+   * refused with 5.03.
+   */
   readonly maxBufferedBytes: number;
   /** Default 247 s (EXCHANGE_LIFETIME, RFC 7959 §2.5) since a transfer's last block. */
   readonly lifetimeMs: number;
-  /** Options that differ between the blocks of one operation, such as credentials. Default none. */
+  /**
+   * Options that differ between the blocks of one operation, such as credentials. Default none. Where they tell users
+   * apart, the calls must name the principal.
+   */
   readonly optionsOutsideOperation: readonly number[];
 }
 
@@ -193,56 +178,27 @@ export const DEFAULT_BLOCKWISE_SERVER_OPTIONS: BlockwiseServerOptions = {
   optionsOutsideOperation: [],
 };
 
-/** A body under way. */
-type Transfer =
-  | {
-      readonly type: "request";
-      readonly blocks: readonly Uint8Array[];
-      readonly contentFormat: number | undefined;
-      readonly bytes: number;
-      readonly expiresAt: number;
-    }
-  | {
-      readonly type: "response";
-      readonly response: ResponseMessage;
-      readonly bytes: number;
-      readonly expiresAt: number;
-    };
-
-/** The block of a whole response; 4.02 past its end. The first tells the whole size (RFC 7959 §4). */
-function slice(response: ResponseMessage, block: Block): ResponseMessage {
+/** The block that begins at `offset`; 4.02 past the end. The first tells the whole size (RFC 7959 §4). */
+function slice(response: ResponseMessage, offset: number, sizeBytes: number): ResponseMessage {
   const { payload } = response;
-  const offset = block.number * block.sizeBytes;
-  if (offset >= payload.length && block.number > 0)
+  if (offset >= payload.length && offset > 0)
     return { code: CODE.BadOption, options: Options.none, payload: new Uint8Array(0) };
-  const end = Math.min(offset + block.sizeBytes, payload.length);
-  let options = response.options.withBlock2({ ...block, hasMore: end < payload.length });
-  if (block.number === 0) options = options.with(OPTION.Size2, payload.length);
-  return { code: response.code, options, payload: payload.subarray(offset, end) };
+  const end = Math.min(offset + sizeBytes, payload.length);
+  const block = { number: offset / sizeBytes, hasMore: end < payload.length, sizeBytes };
+  const options = response.options.withBlock2(block);
+  return {
+    code: response.code,
+    options: offset === 0 ? options.with(OPTION.Size2, payload.length) : options,
+    payload: payload.subarray(offset, end),
+  };
+}
+
+function withEntityTag(response: ResponseMessage): ResponseMessage {
+  const { options, payload } = response;
+  if (options.etag !== undefined) return response;
+  return { ...response, options: options.with(OPTION.ETag, entityTag(payload, options.contentFormat)) };
 }
 
 function answer(code: number, options: Options = Options.none): BlockwiseInput {
   return { type: "answer", response: { code, options, payload: new Uint8Array(0) } };
-}
-
-/** The blocks as one body, a copy. */
-export function joined(blocks: readonly Uint8Array[]): Uint8Array {
-  const [only] = blocks;
-  if (blocks.length === 1 && only !== undefined) return only;
-  const body = new Uint8Array(blocks.reduce((sum, block) => sum + block.length, 0));
-  let offset = 0;
-  for (const block of blocks) {
-    body.set(block, offset);
-    offset += block.length;
-  }
-  return body;
-}
-
-/** @throws CoapError COAP_INVALID_MESSAGE for a size that is none, or a body of more blocks than can be numbered. */
-export function checkBlockable(bodyBytes: number, blockBytes: number): void {
-  if (!BLOCK_SIZES_BYTES.includes(blockBytes))
-    throw new CoapError("COAP_INVALID_MESSAGE", `${blockBytes} is no block size`);
-  if (bodyBytes > (MAX_BLOCK_NUMBER + 1) * blockBytes) {
-    throw new CoapError("COAP_BODY_TOO_LARGE", `${bodyBytes} bytes do not fit in blocks of ${blockBytes}`);
-  }
 }

@@ -1,9 +1,10 @@
 import { CoapError } from "../errors.js";
 import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "../exchange/messages.js";
-import { BLOCK_SIZES_BYTES } from "../wire/block.js";
+import { BLOCK_SIZES_BYTES, MAX_BLOCK_NUMBER } from "../wire/block.js";
 import { CODE, isSuccessCode } from "../wire/code.js";
 import { OPTION } from "../wire/option-registry.js";
-import { checkBlockable, joined } from "./blockwise-server.js";
+import type { Options } from "../wire/options.js";
+import { BodyBuffer } from "./body-buffer.js";
 
 /**
  * The client half of one block-wise operation (RFC 7959): a whole request in, messages out one after the other, and the
@@ -11,8 +12,9 @@ import { checkBlockable, joined } from "./blockwise-server.js";
  *
  * | state | on | to |
  * |---|---|---|
- * | sending | 2.31 for its block | sending the next block |
+ * | sending | 2.31 for its block, or 2.xx with its Block1 before the last (§2.3: a server without reassembly) | sending the next block |
  * | sending | 4.13 with a smaller Block1, at the first block | sending from the start in smaller blocks |
+ * | sending | 4.08, past the first block | sending from the start, three times at most |
  * | sending | another response without more blocks | done |
  * | sending | response with more blocks | receiving |
  * | receiving | the next block | receiving, or done |
@@ -28,7 +30,13 @@ export class BlockwiseTransfer {
   constructor(request: RequestMessage, options: Partial<BlockwiseTransferOptions> = {}) {
     this.#options = { ...DEFAULT_BLOCKWISE_TRANSFER_OPTIONS, ...options };
     checkBlockable(request.payload.length, this.#options.blockBytes);
-    this.#request = request;
+    const { responseBlockBytes } = this.#options;
+    // RFC 7959 §2.4: early negotiation, for the first response too.
+    const early = { number: 0, hasMore: false, sizeBytes: responseBlockBytes ?? MAX_BLOCK_BYTES };
+    this.#request =
+      responseBlockBytes === undefined || request.options.block2 !== undefined
+        ? request
+        : { ...request, options: request.options.withBlock2(early) };
     this.#state = { type: "sending", offset: 0, blockBytes: this.#options.blockBytes };
   }
 
@@ -39,12 +47,12 @@ export class BlockwiseTransfer {
       case "sending":
         return this.#nextSent(state);
       case "receiving": {
-        const { received, blockBytes } = state;
+        const { body, blockBytes } = state;
         // RFC 7959 §3.3 and RFC 7641 §2.6: later blocks are asked for without Observe and without the body.
-        const options = this.#request.options
+        const options = this.#tagged(this.#request.options)
           .without(OPTION.Observe, OPTION.Block1, OPTION.Size1)
-          .withBlock2({ number: received / blockBytes, hasMore: false, sizeBytes: blockBytes });
-        const needsBody = this.#request.code === CODE.FETCH && this.#request.payload.length <= this.#options.blockBytes;
+          .withBlock2({ number: body.length / blockBytes, hasMore: false, sizeBytes: blockBytes });
+        const needsBody = this.#request.code === CODE.FETCH && !this.#isCut;
         return { ...this.#request, options, payload: needsBody ? this.#request.payload : NO_PAYLOAD };
       }
     }
@@ -60,6 +68,17 @@ export class BlockwiseTransfer {
     return state.type === "sending" ? this.#whileSending(state, response) : this.#whileReceiving(state, response);
   }
 
+  /** Whether the request's body needs more than one message. */
+  get #isCut(): boolean {
+    return this.#request.payload.length > this.#options.blockBytes;
+  }
+
+  /** RFC 9175 §3.3: all messages of a body that is cut carry its tag. */
+  #tagged(options: Options): Options {
+    const { requestTag } = this.#options;
+    return requestTag === undefined || !this.#isCut ? options : options.with(OPTION.RequestTag, requestTag);
+  }
+
   #nextSent(state: SendingState): RequestMessage {
     const { payload, options } = this.#request;
     if (payload.length <= state.blockBytes && state.offset === 0) return this.#request;
@@ -69,7 +88,7 @@ export class BlockwiseTransfer {
       hasMore: end < payload.length,
       sizeBytes: state.blockBytes,
     };
-    const withBlock = options.withBlock1(block);
+    const withBlock = this.#tagged(options).withBlock1(block);
     return {
       ...this.#request,
       options: state.offset === 0 ? withBlock.with(OPTION.Size1, payload.length) : withBlock,
@@ -79,65 +98,71 @@ export class BlockwiseTransfer {
 
   #whileSending(state: SendingState, response: ResponseMessage): ResponseMessage | undefined {
     const { length } = this.#request.payload;
+    const { code, options } = response;
+    const { block1, block2 } = options;
     const end = Math.min(state.offset + state.blockBytes, length);
-    const block1 = response.options.block1;
-    if (response.code === CODE.Continue) {
-      if (block1 === undefined || end >= length) throw mismatch("2.31 Continue where no more blocks are to come");
+    if (code === CODE.Continue && end >= length) throw mismatch("2.31 Continue where no more blocks are to come");
+    // libcoap 4.3.1 leaves Block1 out of some 2.31 responses: the size stays then.
+    if (end < length && (code === CODE.Continue || (isSuccessCode(code) && block1 !== undefined))) {
       // RFC 7959 §2.3: the server may ask for smaller blocks from here on; what was taken counts in bytes.
-      const blockBytes = Math.min(state.blockBytes, block1.sizeBytes);
+      const blockBytes = Math.min(state.blockBytes, block1?.sizeBytes ?? Infinity);
       this.#state = { type: "sending", offset: end, blockBytes };
       return undefined;
     }
-    if (response.code === CODE.RequestEntityTooLarge && state.offset === 0) {
+    if (code === CODE.RequestEntityTooLarge && state.offset === 0) {
       // RFC 7959 §2.9.3: a smaller size in the answer is a hint to try again with it.
       const smaller = block1?.sizeBytes ?? Infinity;
-      const isPlain = length <= state.blockBytes;
-      if (smaller < state.blockBytes && (!isPlain || length > smaller)) {
+      if (smaller < state.blockBytes && length > smaller) {
         this.#state = { type: "sending", offset: 0, blockBytes: smaller };
         return undefined;
       }
     }
-    const block2 = response.options.block2;
+    if (code === CODE.RequestEntityIncomplete && state.offset > 0 && ++this.#restarts <= MAX_RESTARTS) {
+      // RFC 7959 §2.9.2: the server has lost the blocks before; nothing has been carried out yet.
+      this.#state = { type: "sending", offset: 0, blockBytes: state.blockBytes };
+      return undefined;
+    }
     if (block2 === undefined) return block1 === undefined ? response : withoutBlocks(response, response.payload);
-    if (!isSuccessCode(response.code)) return response;
+    if (!isSuccessCode(code)) return response;
     if (!block2.hasMore && block2.number === 0) return withoutBlocks(response, response.payload);
-    if (block2.number !== 0 && this.#request.options.block2 === undefined)
+    if (block2.number !== 0) {
+      // A later block that was asked for by the caller is the caller's.
+      if ((this.#request.options.block2?.number ?? 0) > 0) return response;
       throw mismatch("the first block is not number 0");
-    if (this.#request.options.block2 !== undefined && block2.number > 0) return response;
-    return this.#receive(
-      { type: "receiving", first: response, blocks: [], received: 0, blockBytes: block2.sizeBytes },
-      response,
-    );
+    }
+    const blockBytes = this.#options.responseBlockBytes ?? MAX_BLOCK_BYTES;
+    return this.#receive({ type: "receiving", first: response, body: new BodyBuffer(0), blockBytes }, response);
   }
 
   #whileReceiving(state: ReceivingState, response: ResponseMessage): ResponseMessage | undefined {
-    const block2 = response.options.block2;
+    const { block2 } = response.options;
     if (!isSuccessCode(response.code)) return response;
     if (block2 === undefined) throw mismatch("a block was asked for and a response without Block2 came");
-    if (!isSameEtag(state.first.options.etag, response.options.etag)) {
-      // RFC 7959 §2.4: another ETag is another representation; its blocks must not be mixed with the first one's.
-      if (++this.#restarts > MAX_RESTARTS) throw mismatch("the representation changes faster than it can be read");
-      this.#state = { type: "receiving", first: response, blocks: [], received: 0, blockBytes: state.blockBytes };
-      if (block2.number !== 0) return undefined;
-      return this.#receive({ ...state, first: response, blocks: [], received: 0 }, response);
-    }
-    return this.#receive(state, response);
+    if (isSameEtag(state.first.options.etag, response.options.etag)) return this.#receive(state, response);
+    // RFC 7959 §2.4: another ETag is another representation; its blocks must not be mixed with the first one's.
+    if (++this.#restarts > MAX_RESTARTS) throw mismatch("the representation changes faster than it can be read");
+    const restarted: ReceivingState = { ...state, first: response, body: new BodyBuffer(0) };
+    this.#state = restarted;
+    return block2.number === 0 ? this.#receive(restarted, response) : undefined;
   }
 
   #receive(state: ReceivingState, response: ResponseMessage): ResponseMessage | undefined {
     const { maxBodyBytes } = this.#options;
-    const block2 = response.options.block2;
-    if (block2 === undefined || block2.number * block2.sizeBytes !== state.received)
+    const { body } = state;
+    const { payload, options } = response;
+    const { block2 } = options;
+    if (block2 === undefined || block2.number * block2.sizeBytes !== body.length)
       throw mismatch("a block came out of order");
-    if (block2.hasMore && response.payload.length !== block2.sizeBytes)
-      throw mismatch("a block in the middle is not full");
-    const received = state.received + response.payload.length;
-    if (received > maxBodyBytes || (response.options.uint(OPTION.Size2) ?? 0) > maxBodyBytes) {
+    if (block2.hasMore ? payload.length !== block2.sizeBytes : payload.length > block2.sizeBytes)
+      throw mismatch("a block is not of its size");
+    if (body.length + payload.length > maxBodyBytes || (options.size2 ?? 0) > maxBodyBytes) {
       throw new CoapError("COAP_BODY_TOO_LARGE", `the response body is longer than ${maxBodyBytes} bytes`);
     }
-    const blocks = [...state.blocks, response.payload];
-    if (!block2.hasMore) return withoutBlocks(state.first, joined(blocks));
-    this.#state = { ...state, blocks, received, blockBytes: block2.sizeBytes };
+    const first = body.length === 0 ? response : state.first;
+    body.append(payload);
+    if (!block2.hasMore) return withoutBlocks(first, body.body());
+    // Late negotiation: the smaller of what the server chose and what we want (RFC 7959 §2.4).
+    this.#state = { ...state, first, blockBytes: Math.min(state.blockBytes, block2.sizeBytes) };
     return undefined;
   }
 }
@@ -145,13 +170,24 @@ export class BlockwiseTransfer {
 export interface BlockwiseTransferOptions {
   /** Default 1024: the largest block sent; a power of two from 16. */
   readonly blockBytes: number;
+  /** Default undefined: the server chooses the size of response blocks. Else the largest one wanted; a power of two from 16. */
+  readonly responseBlockBytes: number | undefined;
   /** Default 1 MiB: a longer response body fails with COAP_BODY_TOO_LARGE. */
   readonly maxBodyBytes: number;
+  /**
+   * Default undefined. Up to 8 bytes, sent as Request-Tag with a body that is cut: needed where transfers of the same
+   * operation run at the same time toward one peer (RFC 9175 §3.5), each with its own.
+   */
+  readonly requestTag: Uint8Array | undefined;
 }
 
+const MAX_BLOCK_BYTES = 1024;
+
 export const DEFAULT_BLOCKWISE_TRANSFER_OPTIONS: BlockwiseTransferOptions = {
-  blockBytes: BLOCK_SIZES_BYTES.at(-1) ?? 1024,
+  blockBytes: MAX_BLOCK_BYTES,
+  responseBlockBytes: undefined,
   maxBodyBytes: 1024 * 1024,
+  requestTag: undefined,
 };
 
 interface SendingState {
@@ -164,12 +200,20 @@ interface ReceivingState {
   readonly type: "receiving";
   /** The response with the first block: its code and options are the whole response's. */
   readonly first: ResponseMessage;
-  readonly blocks: readonly Uint8Array[];
-  readonly received: number;
+  readonly body: BodyBuffer;
   readonly blockBytes: number;
 }
 
 type TransferState = SendingState | ReceivingState;
+
+/** @throws CoapError COAP_INVALID_MESSAGE for a size that is none, COAP_BODY_TOO_LARGE for more blocks than can be numbered. */
+function checkBlockable(bodyBytes: number, blockBytes: number): void {
+  if (!BLOCK_SIZES_BYTES.includes(blockBytes))
+    throw new CoapError("COAP_INVALID_MESSAGE", `${blockBytes} is no block size`);
+  if (bodyBytes > (MAX_BLOCK_NUMBER + 1) * blockBytes) {
+    throw new CoapError("COAP_BODY_TOO_LARGE", `${bodyBytes} bytes do not fit in blocks of ${blockBytes}`);
+  }
+}
 
 function withoutBlocks(response: ResponseMessage, payload: Uint8Array): ResponseMessage {
   return {
