@@ -1,12 +1,7 @@
+export { decodePack } from "./decode-pack.js";
+export { encodePack } from "./encode-pack.js";
 export { SenmlError, type SenmlErrorCode } from "./errors.js";
-export {
-  checkName,
-  decodePack,
-  DEFAULT_PACK_LIMITS,
-  encodePack,
-  FIRST_ABSOLUTE_TIME_SECONDS,
-  type PackLimits,
-  type SenmlRecord,
-  type SenmlValue,
-} from "./pack.js";
+export { decodeFetchPack, encodeFetchPack, type FetchRecord, selectRecords } from "./fetch-pack.js";
+export { DEFAULT_PACK_LIMITS, type PackLimits } from "./pack-limits.js";
+export { checkName, FIRST_ABSOLUTE_TIME_SECONDS, type SenmlRecord, type SenmlValue } from "./senml-record.js";
 export type { SenmlFormat } from "./wire.js";

@@ -1,91 +1,120 @@
-import { decodeCbor, encodeCbor } from "#cbor/index.js";
+import { decodeBase64url, encodeBase64url } from "./base64url.js";
+import { CborReader } from "./cbor-reader.js";
+import { CborWriter } from "./cbor-writer.js";
 import { SenmlError } from "./errors.js";
 import { type FieldName, FIELDS, fieldOfLabel, isFieldName, type WireRecord } from "./fields.js";
+import type { PackLimits } from "./pack-limits.js";
 
-/** Reads the records of a pack, field by field. Unknown fields are left out, but those that must be understood. */
-export function readRecords(payload: Uint8Array, format: SenmlFormat, maxRecords: number): WireRecord[] {
-  const pack = format === "cbor" ? parseCbor(payload, maxRecords) : parseJson(payload);
-  if (!Array.isArray(pack)) throw new SenmlError("SENML_MALFORMED", "a pack is an array of records");
-  if (pack.length > maxRecords) throw new SenmlError("SENML_TOO_LARGE", `a pack has ${maxRecords} records at most`);
-  return pack.map((record: unknown, index) => readRecord(record, index, format));
-}
-
-export function writeRecords(records: readonly WireRecord[], format: SenmlFormat): Uint8Array {
-  if (format === "cbor") {
-    const maps = records.map(
-      (record) => new Map(entriesOf(record).map(([name, value]) => [FIELDS[name].label, value])),
-    );
-    return encodeCbor(maps);
-  }
-  const objects = records.map((record) =>
-    Object.fromEntries(
-      entriesOf(record).map(([name, value]) => [
-        name,
-        value instanceof Uint8Array ? Buffer.from(value).toString("base64url") : value,
-      ]),
-    ),
-  );
-  return new TextEncoder().encode(JSON.stringify(objects));
-}
-
+/** Content-formats 112 and 322 (`cbor`), 110 and 320 (`json`): RFC 8428 §12, RFC 8790 §6.1. */
 export type SenmlFormat = "cbor" | "json";
 
-function entriesOf(record: WireRecord): [FieldName, number | string | boolean | Uint8Array][] {
-  return (Object.keys(FIELDS) as FieldName[]).flatMap((name) => {
-    const value = record[name];
-    return value === undefined ? [] : [[name, value]];
-  });
+/**
+ * Reads the records of a pack, with those of the fields that are wanted. Unrecognized fields are left out, but one whose
+ * name ends in "_" must be understood (RFC 8428 §4.4).
+ *
+ * @throws SenmlError SENML_TOO_LARGE, SENML_MALFORMED, SENML_BAD_FIELD, SENML_UNSUPPORTED_FIELD.
+ */
+export function readRecords(
+  payload: Uint8Array,
+  format: SenmlFormat,
+  limits: PackLimits,
+  wants: (name: FieldName) => boolean,
+): WireRecord[] {
+  const { maxBytes, maxRecords } = limits;
+  if (payload.length > maxBytes) throw new SenmlError("SENML_TOO_LARGE", `a pack has ${maxBytes} bytes at most`);
+  return format === "cbor" ? readCbor(payload, maxRecords, wants) : readJson(payload, maxRecords, wants);
 }
 
-function parseCbor(payload: Uint8Array, maxRecords: number): unknown {
-  try {
-    return decodeCbor(payload, { maxDepth: 2, maxItems: 1 + maxRecords * MAX_ITEMS_PER_RECORD });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new SenmlError("SENML_MALFORMED", `the payload is no plain CBOR: ${reason}`, { cause: error });
+/** Writes records as they are. The caller has checked them. */
+export function writeRecords(records: readonly WireRecord[], format: SenmlFormat): Uint8Array {
+  return format === "cbor" ? writeCbor(records) : writeJson(records);
+}
+
+function readCbor(payload: Uint8Array, maxRecords: number, wants: (name: FieldName) => boolean): WireRecord[] {
+  const reader = new CborReader(payload);
+  const records: WireRecord[] = [];
+  reader.skipSelfDescription();
+  const length = reader.openArray();
+  for (let index = 0; reader.hasNext(length, index); index += 1) {
+    checkCount(index + 1, maxRecords);
+    records.push(atRecord(index, () => readCborRecord(reader, wants)));
   }
+  if (!reader.isAtEnd) throw new SenmlError("SENML_MALFORMED", "bytes after the pack");
+  return records;
 }
 
-function parseJson(payload: Uint8Array): unknown {
+function readCborRecord(reader: CborReader, wants: (name: FieldName) => boolean): WireRecord {
+  const record: WireRecord = {};
+  const seen = new Set<number | string>();
+  const length = reader.openMap();
+  while (reader.hasNext(length, seen.size)) {
+    const label = reader.label();
+    if (seen.has(label)) throw new SenmlError("SENML_MALFORMED", `a label twice: ${String(label).slice(0, 32)}`);
+    seen.add(label);
+    const name = typeof label === "number" ? fieldOfLabel(label) : undefined;
+    if (name !== undefined && wants(name)) setField(record, name, reader.scalar());
+    else {
+      if (typeof label === "string") checkIgnorable(label);
+      reader.skip();
+    }
+  }
+  checkNotEmpty(seen.size);
+  return record;
+}
+
+function readJson(payload: Uint8Array, maxRecords: number, wants: (name: FieldName) => boolean): WireRecord[] {
+  let pack: unknown;
   try {
-    return JSON.parse(STRICT_TEXT.decode(payload));
+    pack = JSON.parse(STRICT_TEXT.decode(payload));
   } catch (error) {
     throw new SenmlError("SENML_MALFORMED", "the payload is no well-formed JSON", { cause: error });
   }
+  if (!Array.isArray(pack)) throw new SenmlError("SENML_MALFORMED", "a pack is an array of records");
+  checkCount(pack.length, maxRecords);
+  return pack.map((record: unknown, index) => atRecord(index, () => readJsonRecord(record, wants)));
 }
 
-function readRecord(record: unknown, index: number, format: SenmlFormat): WireRecord {
-  const fields: Map<unknown, unknown> =
-    record instanceof Map
-      ? record
-      : new Map(typeof record === "object" && record !== null && !Array.isArray(record) ? Object.entries(record) : []);
-  if (fields.size === 0)
-    throw new SenmlError("SENML_MALFORMED", "a record is a map with at least one field", { record: index });
-  const read: WireRecord = {};
-  for (const [key, value] of fields) {
-    const name = nameOf(key);
-    if (name === undefined) {
-      // RFC 8428 §4.4: a name that ends in "_" must be understood.
-      if (typeof key === "string" && key.endsWith("_")) {
-        throw new SenmlError("SENML_UNSUPPORTED_FIELD", `the field ${key.slice(0, 32)} must be understood and is not`, {
-          record: index,
-        });
-      }
-      continue;
-    }
-    setField(read, name, value, index, format);
+/** Of a member that is there twice the last one counts, as JSON.parse has it (RFC 8259 §4 leaves it open). */
+function readJsonRecord(json: unknown, wants: (name: FieldName) => boolean): WireRecord {
+  if (typeof json !== "object" || json === null || Array.isArray(json))
+    throw new SenmlError("SENML_MALFORMED", "a record is an object");
+  const record: WireRecord = {};
+  const members: [string, unknown][] = Object.entries(json);
+  checkNotEmpty(members.length);
+  for (const [member, value] of members) {
+    if (!isFieldName(member)) checkIgnorable(member);
+    else if (wants(member))
+      setField(record, member, member === "vd" && typeof value === "string" ? decodeBase64url(value) : value);
   }
-  return read;
+  return record;
 }
 
-function nameOf(key: unknown): FieldName | undefined {
-  if (typeof key === "number") return fieldOfLabel(key);
-  return typeof key === "string" && isFieldName(key) ? key : undefined;
+function checkCount(count: number, maxRecords: number): void {
+  if (count > maxRecords) throw new SenmlError("SENML_TOO_LARGE", `a pack has ${maxRecords} records at most`);
 }
 
-function setField(record: WireRecord, name: FieldName, value: unknown, index: number, format: SenmlFormat): void {
+function checkNotEmpty(fields: number): void {
+  if (fields === 0) throw new SenmlError("SENML_MALFORMED", "a record has at least one field");
+}
+
+function checkIgnorable(name: string): void {
+  if (name.endsWith("_"))
+    throw new SenmlError("SENML_UNSUPPORTED_FIELD", `must be understood, and is not: ${name.slice(0, 32)}`);
+}
+
+/** Names the record in what its reading throws. */
+function atRecord<T>(index: number, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof SenmlError)) throw error;
+    throw new SenmlError(error.code, error.message, { record: index, cause: error.cause });
+  }
+}
+
+function setField(record: WireRecord, name: FieldName, value: unknown): void {
   const fail = (): never => {
-    throw new SenmlError("SENML_BAD_FIELD", `${name} is to be a ${FIELDS[name].type}`, { record: index });
+    throw new SenmlError("SENML_BAD_FIELD", `${name} is to be a ${FIELDS[name].type}`);
   };
   switch (name) {
     case "bver":
@@ -96,39 +125,61 @@ function setField(record: WireRecord, name: FieldName, value: unknown, index: nu
     case "s":
     case "t":
     case "ut":
-      record[name] = numberOf(value) ?? fail();
+      record[name] = typeof value === "number" && Number.isFinite(value) ? value : fail();
       return;
     case "bn":
     case "bu":
     case "n":
     case "u":
     case "vs":
-      record[name] = typeof value === "string" ? value : fail();
+      record[name] = typeof value === "string" && isWellFormed(value) ? value : fail();
       return;
     case "vb":
       record[name] = typeof value === "boolean" ? value : fail();
       return;
     case "vd":
-      record[name] = (format === "cbor" ? bytesOf(value) : base64Of(value)) ?? fail();
+      record[name] = value instanceof Uint8Array ? value : fail();
       return;
   }
 }
 
-/** RFC 8428 §6 also allows 64-bit integers, which cbor-x gives as bigint where they need it. */
-function numberOf(value: unknown): number | undefined {
-  const number = typeof value === "bigint" ? Number(value) : value;
-  return typeof number === "number" && Number.isFinite(number) ? number : undefined;
+/** Whether a text can be written in UTF-8: JSON's escapes can make half of a surrogate pair. */
+export function isWellFormed(text: string): boolean {
+  return !/\p{Surrogate}/u.test(text);
 }
 
-function bytesOf(value: unknown): Uint8Array | undefined {
-  return value instanceof Uint8Array ? Uint8Array.from(value) : undefined;
+function writeCbor(records: readonly WireRecord[]): Uint8Array {
+  const writer = new CborWriter();
+  writer.array(records.length);
+  for (const record of records) {
+    const fields = entriesOf(record);
+    writer.map(fields.length);
+    for (const [name, value] of fields) {
+      writer.number(FIELDS[name].label);
+      if (typeof value === "number") writer.number(value);
+      else if (typeof value === "string") writer.text(value);
+      else if (typeof value === "boolean") writer.boolean(value);
+      else writer.byteString(value);
+    }
+  }
+  return writer.finish();
 }
 
-function base64Of(value: unknown): Uint8Array | undefined {
-  if (typeof value !== "string" || !/^[A-Za-z0-9_-]*$/.test(value)) return undefined;
-  return Uint8Array.from(Buffer.from(value, "base64url"));
+function writeJson(records: readonly WireRecord[]): Uint8Array {
+  const objects = records.map((record) =>
+    Object.fromEntries(
+      entriesOf(record).map(([name, value]) => [name, value instanceof Uint8Array ? encodeBase64url(value) : value]),
+    ),
+  );
+  return new TextEncoder().encode(JSON.stringify(objects));
 }
 
+function entriesOf(record: WireRecord): [FieldName, number | string | boolean | Uint8Array][] {
+  return FIELD_NAMES.flatMap((name) => {
+    const value = record[name];
+    return value === undefined ? [] : [[name, value]];
+  });
+}
+
+const FIELD_NAMES = Object.keys(FIELDS) as FieldName[];
 const STRICT_TEXT = new TextDecoder("utf-8", { fatal: true });
-/** Each field of RFC 8428 once, with its key, and room for unknown ones. */
-const MAX_ITEMS_PER_RECORD = 41;
