@@ -1,197 +1,428 @@
 /*
- * A CoAP load generator on OpenSSL, made to be no bottleneck: one thread, epoll, N sessions with M outstanding
- * Confirmable GETs each.
+ * A CoAP load generator on OpenSSL, made to be no bottleneck: one thread, epoll, and datagrams received and sent in
+ * batches. It speaks to 127.0.0.1 only. What it measures it checks: every answer must be the Acknowledgement with 2.05 of
+ * a request in flight, and carry the payload that is expected.
  *
- *   coap-load get       PORT PATH SESSIONS OUTSTANDING SECONDS          plain UDP
- *   coap-load gets      PORT PATH SESSIONS OUTSTANDING SECONDS ID KEY   DTLS, PSK-AES128-CCM8
- *   coap-load handshake PORT SECONDS ID KEY                             full handshakes, one after the other
- *   coap-load idle      PORT SESSIONS ID KEY                            opens sessions, prints READY, holds until stdin ends
+ *   coap-load get -p PORT [-r PATH] [-e PAYLOAD]   Confirmable GETs; counts answers
+ *   coap-load handshake -p PORT                    full handshakes, each from a new port; counts those completed
+ *   coap-load idle -p PORT                         opens sessions, prints READY, holds them until standard input ends
  *
- * Prints the number of answers, or handshakes, per second. 127.0.0.1 only.
+ *   -n SESSIONS (8)     in `handshake`, how many at a time
+ *   -o OUTSTANDING (4)  requests in flight in each session
+ *   -w SECONDS (0)      runs for so long before it counts
+ *   -t SECONDS (3)      counts for so long
+ *   -P PID              the server: its processor time within the measured time is reported too
+ *   -s none|psk|ecdsa   plain UDP, TLS_PSK_WITH_AES_128_CCM_8 or TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 on P-256
+ *   -u IDENTITY -k KEY  of the PSK
+ *
+ * Prints one line: {"count", "seconds", "retransmissions", "loaderCpuSeconds", "serverCpuSeconds"}.
+ * Ends with status 1, and a sentence, when nothing arrives for 10 s, a handshake fails or an answer is wrong.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_SESSIONS = 20000, MAX_MESSAGE = 1500 };
+enum {
+    MAX_SESSIONS = 19000,
+    MAX_OUTSTANDING = 32,
+    BATCH = 32,
+    DATAGRAM_BYTES = 1500,
+    MTU = 1400,
+    PATH_BYTES = 12, /* a length that fits the first byte of an option */
+    OPENING_AT_ONCE = 16
+};
+static const double RETRANSMIT_SECONDS = 2, SILENCE_SECONDS = 10;
 
 struct session {
     int fd;
     SSL *ssl;
-    unsigned short message_id;
+    int is_open;
+    unsigned short next_id;
+    unsigned short ids[MAX_OUTSTANDING]; /* the message ID in flight, by slot; the slot is the token */
+    double sent_at[MAX_OUTSTANDING];
+    const unsigned char *datagram; /* received, not read yet */
+    int datagram_bytes;
 };
 
-static const char *psk_identity;
-static const char *psk_key;
-static const char *path;
+static struct {
+    int port, count, outstanding, server_pid;
+    double warmup, seconds;
+    const char *path, *payload, *security, *identity, *key;
+} option = {0, 8, 4, 0, 0, 3, "b", "hello", "none", "", ""};
+
 static struct session sessions[MAX_SESSIONS];
+static SSL_CTX *context;
+static BIO_METHOD *method;
+static int queue;
+static double now;
+static long answers, opened, retransmissions;
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
+/* Datagrams that wait to be sent on one socket. */
+static unsigned char out_bytes[BATCH][DATAGRAM_BYTES];
+static struct iovec out_parts[BATCH];
+static struct mmsghdr out[BATCH];
+static int out_count;
 
-static void fail(const char *what) {
-    fprintf(stderr, "coap-load: %s\n", what);
+static void fail(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("coap-load: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    ERR_print_errors_fp(stderr);
     exit(1);
 }
 
-static unsigned int psk_client(SSL *ssl, const char *hint, char *identity, unsigned int identity_size, unsigned char *psk,
-                               unsigned int psk_size) {
-    (void)ssl;
-    (void)hint;
-    size_t length = strlen(psk_key);
-    if (strlen(psk_identity) >= identity_size || length > psk_size) return 0;
-    strcpy(identity, psk_identity);
-    memcpy(psk, psk_key, length);
+static void read_clock(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    now = (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* ---- datagrams ---- */
+
+static void flush(struct session *session) {
+    for (int sent = 0; sent < out_count;) {
+        int done = sendmmsg(session->fd, out + sent, (unsigned int)(out_count - sent), 0);
+        if (done < 0 && errno != EAGAIN && errno != EINTR) fail("sending: %s", strerror(errno));
+        if (done > 0) sent += done;
+    }
+    out_count = 0;
+}
+
+static void queue_datagram(struct session *session, const void *bytes, size_t size) {
+    if (size > DATAGRAM_BYTES) fail("a datagram of %zu bytes", size);
+    if (out_count == BATCH) flush(session);
+    memcpy(out_bytes[out_count], bytes, size);
+    out_parts[out_count] = (struct iovec){out_bytes[out_count], size};
+    out[out_count].msg_hdr = (struct msghdr){.msg_iov = &out_parts[out_count], .msg_iovlen = 1};
+    out_count++;
+}
+
+/* ---- OpenSSL on those datagrams ---- */
+
+static int bio_write(BIO *bio, const char *bytes, int size) {
+    queue_datagram(BIO_get_data(bio), bytes, (size_t)size);
+    return size;
+}
+
+static int bio_read(BIO *bio, char *bytes, int size) {
+    struct session *session = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (session->datagram == NULL) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    int taken = session->datagram_bytes < size ? session->datagram_bytes : size;
+    memcpy(bytes, session->datagram, (size_t)taken);
+    session->datagram = NULL;
+    return taken;
+}
+
+static long bio_control(BIO *bio, int command, long number, void *pointer) {
+    (void)bio, (void)number, (void)pointer;
+    switch (command) {
+    case BIO_CTRL_FLUSH: return 1;
+    case BIO_CTRL_DGRAM_QUERY_MTU:
+    case BIO_CTRL_DGRAM_GET_FALLBACK_MTU: return MTU;
+    default: return 0;
+    }
+}
+
+static unsigned int tell_psk(SSL *ssl, const char *hint, char *identity, unsigned int identity_size, unsigned char *key,
+                             unsigned int key_size) {
+    (void)ssl, (void)hint;
+    size_t length = strlen(option.key);
+    if (strlen(option.identity) >= identity_size || length > key_size) return 0;
+    strcpy(identity, option.identity);
+    memcpy(key, option.key, length);
     return (unsigned int)length;
 }
 
-static SSL_CTX *context(void) {
-    SSL_CTX *made = SSL_CTX_new(DTLS_client_method());
-    if (made == NULL || SSL_CTX_set_cipher_list(made, "PSK-AES128-CCM8:@SECLEVEL=0") != 1) fail("no PSK-AES128-CCM8");
-    SSL_CTX_set_psk_client_callback(made, psk_client);
-    /* Every handshake is to be a full one. */
-    SSL_CTX_set_options(made, SSL_OP_NO_TICKET);
-    SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_OFF);
-    return made;
+static void prepare_dtls(void) {
+    int is_psk = strcmp(option.security, "psk") == 0;
+    if (!is_psk && strcmp(option.security, "ecdsa") != 0) fail("-s none|psk|ecdsa");
+    const char *suite = is_psk ? "PSK-AES128-CCM8:@SECLEVEL=0" : "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0";
+    context = SSL_CTX_new(DTLS_client_method());
+    if (context == NULL || SSL_CTX_set_cipher_list(context, suite) != 1) fail("no cipher suite %s", suite);
+    if (is_psk) SSL_CTX_set_psk_client_callback(context, tell_psk);
+    if (SSL_CTX_set1_groups_list(context, "P-256") != 1) fail("no P-256");
+    /* The server's certificate is not what is measured, and every handshake is to be a full one. */
+    SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL);
+    SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_QUERY_MTU);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "batched datagrams");
+    if (method == NULL) fail("no BIO method");
+    BIO_meth_set_write(method, bio_write);
+    BIO_meth_set_read(method, bio_read);
+    BIO_meth_set_ctrl(method, bio_control);
 }
 
-static int connected_socket(int port) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) != 0) fail("no socket");
-    return fd;
+/* ---- sessions ---- */
+
+static void advance_handshake(struct session *session) {
+    int result = SSL_connect(session->ssl);
+    if (result == 1) {
+        session->is_open = 1;
+        opened++;
+    } else if (SSL_get_error(session->ssl, result) != SSL_ERROR_WANT_READ) {
+        fail("a handshake failed");
+    }
+    flush(session);
 }
 
-static void open_session(struct session *session, SSL_CTX *secure, int port, int number) {
-    session->fd = connected_socket(port);
-    session->ssl = NULL;
-    session->message_id = (unsigned short)(number * 257);
-    if (secure == NULL) return;
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
+static void open_session(struct session *session) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)option.port)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    BIO *bio = BIO_new_dgram(session->fd, BIO_NOCLOSE);
-    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, &to);
-    struct timeval timeout = {5, 0};
-    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_RECV_TIMEOUT, 0, &timeout);
-    session->ssl = SSL_new(secure);
+    memset(session, 0, sizeof *session);
+    session->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    if (session->fd < 0 || connect(session->fd, (struct sockaddr *)&to, sizeof to) != 0)
+        fail("a socket: %s", strerror(errno));
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = session};
+    epoll_ctl(queue, EPOLL_CTL_ADD, session->fd, &event);
+    if (context == NULL) {
+        session->is_open = 1;
+        opened++;
+        return;
+    }
+    BIO *bio = BIO_new(method);
+    session->ssl = SSL_new(context);
+    if (bio == NULL || session->ssl == NULL) fail("no memory");
+    BIO_set_data(bio, session);
+    BIO_set_init(bio, 1);
     SSL_set_bio(session->ssl, bio, bio);
-    if (SSL_connect(session->ssl) != 1) fail("a handshake failed");
+    SSL_set_mtu(session->ssl, MTU);
+    advance_handshake(session);
 }
 
 static void close_session(struct session *session) {
     if (session->ssl != NULL) {
         SSL_shutdown(session->ssl);
+        flush(session);
         SSL_free(session->ssl);
     }
     close(session->fd);
 }
 
-static void send_request(struct session *session) {
-    unsigned char message[64];
-    size_t length = strlen(path);
-    unsigned short id = session->message_id++;
-    size_t size = 0;
-    message[size++] = 0x42;
-    message[size++] = 0x01;
-    message[size++] = (unsigned char)(id >> 8);
-    message[size++] = (unsigned char)id;
-    message[size++] = (unsigned char)(id >> 8);
-    message[size++] = (unsigned char)id;
-    message[size++] = (unsigned char)(0xb0 | length);
-    memcpy(message + size, path, length);
+/* ---- requests ---- */
+
+static void send_request(struct session *session, int slot) {
+    unsigned char message[8 + PATH_BYTES];
+    size_t length = strlen(option.path), size = 0;
+    message[size++] = 0x41; /* version 1, Confirmable, a token of one byte */
+    message[size++] = 0x01; /* GET */
+    message[size++] = (unsigned char)(session->ids[slot] >> 8);
+    message[size++] = (unsigned char)session->ids[slot];
+    message[size++] = (unsigned char)slot;
+    message[size++] = (unsigned char)(0xb0 | length); /* Uri-Path */
+    memcpy(message + size, option.path, length);
     size += length;
-    if (session->ssl != NULL) SSL_write(session->ssl, message, (int)size);
-    else if (send(session->fd, message, size, 0) < 0) fail("send failed");
+    session->sent_at[slot] = now;
+    if (session->ssl == NULL) queue_datagram(session, message, size);
+    else if (SSL_write(session->ssl, message, (int)size) != (int)size) fail("a request could not be encrypted");
 }
 
-static long receive_all(struct session *session) {
-    unsigned char message[MAX_MESSAGE];
-    long received = 0;
-    for (;;) {
-        ssize_t size = session->ssl != NULL ? SSL_read(session->ssl, message, sizeof message)
-                                            : recv(session->fd, message, sizeof message, MSG_DONTWAIT);
-        if (size <= 0) return received;
-        if (size < 4 || message[1] != 0x45) fail("an answer that is not 2.05");
-        received++;
-        send_request(session);
+static void send_new_request(struct session *session, int slot) {
+    session->ids[slot] = session->next_id++;
+    send_request(session, slot);
+}
+
+/* An answer that comes twice, to a request that was sent again, is passed over. */
+static void receive_answer(struct session *session, const unsigned char *message, int size) {
+    if (size < 5 || message[0] != 0x61 || message[1] != 0x45) fail("an answer that is not a piggybacked 2.05");
+    int slot = message[4];
+    if (slot >= option.outstanding) fail("an answer with a foreign token");
+    if (session->ids[slot] != (unsigned short)(message[2] << 8 | message[3])) return;
+    size_t expected = strlen(option.payload);
+    if ((size_t)size < 6 + expected || message[(size_t)size - expected - 1] != 0xff ||
+        memcmp(message + (size_t)size - expected, option.payload, expected) != 0)
+        fail("an answer with another payload");
+    answers++;
+    send_new_request(session, slot);
+}
+
+static void handle_datagram(struct session *session, const unsigned char *bytes, int size) {
+    if (session->ssl == NULL) {
+        receive_answer(session, bytes, size);
+        return;
     }
+    session->datagram = bytes;
+    session->datagram_bytes = size;
+    if (!session->is_open) {
+        advance_handshake(session);
+        return;
+    }
+    unsigned char message[DATAGRAM_BYTES];
+    for (int length; (length = SSL_read(session->ssl, message, sizeof message)) > 0;)
+        receive_answer(session, message, length);
 }
 
-static void load(SSL_CTX *secure, int port, int count, int outstanding, double seconds) {
-    int queue = epoll_create1(0);
+static void handle_readable(struct session *session) {
+    static unsigned char in_bytes[BATCH][DATAGRAM_BYTES];
+    static struct iovec in_parts[BATCH];
+    static struct mmsghdr in[BATCH];
+    for (int i = 0; i < BATCH; i++) {
+        in_parts[i] = (struct iovec){in_bytes[i], DATAGRAM_BYTES};
+        in[i].msg_hdr = (struct msghdr){.msg_iov = &in_parts[i], .msg_iovlen = 1};
+    }
+    int count = recvmmsg(session->fd, in, BATCH, MSG_DONTWAIT, NULL);
+    if (count < 0 && errno != EAGAIN && errno != EINTR) fail("receiving: %s", strerror(errno));
+    for (int i = 0; i < count; i++) handle_datagram(session, in_bytes[i], (int)in[i].msg_len);
+    flush(session);
+}
+
+/* What was lost on the way is sent again: requests here, flights by OpenSSL. */
+static void handle_timeouts(int count) {
     for (int i = 0; i < count; i++) {
-        open_session(&sessions[i], secure, port, i);
-        fcntl(sessions[i].fd, F_SETFL, O_NONBLOCK);
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &sessions[i]};
-        epoll_ctl(queue, EPOLL_CTL_ADD, sessions[i].fd, &event);
+        struct session *session = &sessions[i];
+        if (!session->is_open) {
+            if (DTLSv1_handle_timeout(session->ssl) > 0) retransmissions++;
+        } else {
+            for (int slot = 0; slot < option.outstanding; slot++) {
+                if (session->sent_at[slot] == 0 || now - session->sent_at[slot] < RETRANSMIT_SECONDS) continue;
+                retransmissions++;
+                send_request(session, slot);
+            }
+        }
+        flush(session);
     }
-    for (int i = 0; i < count * outstanding; i++) send_request(&sessions[i % count]);
+}
+
+/* Handles what has arrived; `each` is called for every session that something arrived for. */
+static void run_once(int count, void (*each)(struct session *)) {
+    static double heard_at, checked_at;
     struct epoll_event events[64];
-    double start = now();
-    long answers = 0;
-    while (now() - start < seconds) {
-        int ready = epoll_wait(queue, events, 64, 2000);
-        if (ready == 0) fail("no answer within 2 s");
-        for (int i = 0; i < ready; i++) answers += receive_all(events[i].data.ptr);
+    int ready = epoll_wait(queue, events, 64, 100);
+    read_clock();
+    if (heard_at == 0 || ready > 0) heard_at = now;
+    if (now - heard_at > SILENCE_SECONDS) fail("nothing arrived for %.0f s", SILENCE_SECONDS);
+    for (int i = 0; i < ready; i++) {
+        handle_readable(events[i].data.ptr);
+        if (each != NULL) each(events[i].data.ptr);
     }
-    printf("%.0f\n", (double)answers / (now() - start));
-    for (int i = 0; i < count; i++) close_session(&sessions[i]);
+    if (now - checked_at > 0.25) {
+        checked_at = now;
+        handle_timeouts(count);
+    }
 }
 
-static void handshakes(SSL_CTX *secure, int port, double seconds) {
-    double start = now();
-    long count = 0;
-    while (now() - start < seconds) {
-        open_session(&sessions[0], secure, port, 0);
-        close_session(&sessions[0]);
-        count++;
+/* ---- modes ---- */
+
+static void open_all(void) {
+    for (int begun = 0; opened < option.count;) {
+        while (begun < option.count && begun - opened < OPENING_AT_ONCE) open_session(&sessions[begun++]);
+        if (opened < option.count) run_once(begun, NULL);
     }
-    printf("%.1f\n", (double)count / (now() - start));
 }
 
-static void idle(SSL_CTX *secure, int port, int count) {
-    for (int i = 0; i < count; i++) open_session(&sessions[i], secure, port, i);
-    printf("READY\n");
+static void open_another(struct session *session) {
+    if (!session->is_open) return;
+    close_session(session);
+    open_session(session);
+}
+
+static double own_cpu_seconds(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static double server_cpu_seconds(void) {
+    char name[64], line[1024];
+    unsigned long user, system;
+    if (option.server_pid == 0) return 0;
+    snprintf(name, sizeof name, "/proc/%d/stat", option.server_pid);
+    FILE *file = fopen(name, "r");
+    size_t size = file == NULL ? 0 : fread(line, 1, sizeof line - 1, file);
+    if (file != NULL) fclose(file);
+    line[size] = 0;
+    char *rest = strrchr(line, ')'); /* fields 14 and 15 of proc(5), counted from the name, which may hold blanks */
+    if (rest == NULL || sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        fail("%s cannot be read", name);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static void measure(const long *counter, void (*each)(struct session *)) {
+    read_clock();
+    for (double end = now + option.warmup; now < end;) run_once(option.count, each);
+    double start = now, own = own_cpu_seconds(), server = server_cpu_seconds();
+    long before = *counter, lost = retransmissions;
+    while (now < start + option.seconds) run_once(option.count, each);
+    printf("{\"count\":%ld,\"seconds\":%.4f,\"retransmissions\":%ld,\"loaderCpuSeconds\":%.3f,\"serverCpuSeconds\":%.2f}\n",
+           *counter - before, now - start, retransmissions - lost, own_cpu_seconds() - own, server_cpu_seconds() - server);
+}
+
+static void run_get(void) {
+    open_all();
+    read_clock();
+    for (int i = 0; i < option.count; i++) {
+        for (int slot = 0; slot < option.outstanding; slot++) send_new_request(&sessions[i], slot);
+        flush(&sessions[i]);
+    }
+    measure(&answers, NULL);
+}
+
+static void run_handshake(void) {
+    if (context == NULL) fail("handshake needs -s psk or -s ecdsa");
+    for (int i = 0; i < option.count; i++) open_session(&sessions[i]);
+    measure(&opened, open_another);
+}
+
+static void run_idle(void) {
+    option.outstanding = 0;
+    open_all();
+    puts("READY");
     fflush(stdout);
     while (getchar() != EOF) continue;
-    for (int i = 0; i < count; i++) close_session(&sessions[i]);
 }
 
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
-    if (strcmp(mode, "get") == 0 && argc == 7) {
-        path = argv[3];
-        if (strlen(path) > 12) fail("the path has 12 characters at most");
-        load(NULL, atoi(argv[2]), atoi(argv[4]), atoi(argv[5]), atof(argv[6]));
-    } else if (strcmp(mode, "gets") == 0 && argc == 9) {
-        path = argv[3];
-        if (strlen(path) > 12) fail("the path has 12 characters at most");
-        psk_identity = argv[7];
-        psk_key = argv[8];
-        load(context(), atoi(argv[2]), atoi(argv[4]), atoi(argv[5]), atof(argv[6]));
-    } else if (strcmp(mode, "handshake") == 0 && argc == 6) {
-        psk_identity = argv[4];
-        psk_key = argv[5];
-        handshakes(context(), atoi(argv[2]), atof(argv[3]));
-    } else if (strcmp(mode, "idle") == 0 && argc == 6) {
-        psk_identity = argv[4];
-        psk_key = argv[5];
-        if (atoi(argv[3]) > MAX_SESSIONS) fail("too many sessions");
-        idle(context(), atoi(argv[2]), atoi(argv[3]));
-    } else {
-        fail("get PORT PATH SESSIONS OUTSTANDING SECONDS | gets … ID KEY | handshake PORT SECONDS ID KEY | idle PORT SESSIONS ID KEY");
+    for (int letter; (letter = getopt(argc - 1, argv + 1, "p:n:o:w:t:P:r:e:s:u:k:")) != -1;) {
+        switch (letter) {
+        case 'p': option.port = atoi(optarg); break;
+        case 'n': option.count = atoi(optarg); break;
+        case 'o': option.outstanding = atoi(optarg); break;
+        case 'w': option.warmup = atof(optarg); break;
+        case 't': option.seconds = atof(optarg); break;
+        case 'P': option.server_pid = atoi(optarg); break;
+        case 'r': option.path = optarg; break;
+        case 'e': option.payload = optarg; break;
+        case 's': option.security = optarg; break;
+        case 'u': option.identity = optarg; break;
+        case 'k': option.key = optarg; break;
+        default: return 2;
+        }
     }
+    if (option.port < 1 || option.port > 65535) fail("-p PORT is missing");
+    if (option.count < 1 || option.count > MAX_SESSIONS) fail("-n: 1 to %d sessions", MAX_SESSIONS);
+    if (option.outstanding < 1 || option.outstanding > MAX_OUTSTANDING) fail("-o: 1 to %d requests", MAX_OUTSTANDING);
+    if (strlen(option.path) > PATH_BYTES) fail("-r: a path of at most %d bytes", PATH_BYTES);
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    queue = epoll_create1(0);
+    if (strcmp(option.security, "none") != 0) prepare_dtls();
+    if (strcmp(mode, "get") == 0) run_get();
+    else if (strcmp(mode, "handshake") == 0) run_handshake();
+    else if (strcmp(mode, "idle") == 0) run_idle();
+    else fail("get | handshake | idle, then options");
+    for (int i = 0; i < option.count; i++) close_session(&sessions[i]);
     return 0;
 }

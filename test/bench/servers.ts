@@ -1,0 +1,107 @@
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
+import { existsSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { IDENTITY, KEY, PATH, PAYLOAD } from "./workload.js";
+
+/** A server under measurement, pinned on a core of its own; the port of a protocol that it does not speak is 0. */
+export interface Server {
+  readonly pid: number;
+  readonly coap: number;
+  readonly coaps: number;
+  end(): Promise<void>;
+}
+
+/** All serve GET of the same tiny resource; those with DTLS take the same PSK, and show the same P-256 certificate. */
+export const START_SERVER: Readonly<Record<ServerName, () => Promise<Server>>> = {
+  ours: () => ownServer("our-server.js", IDENTITY, KEY, CERTIFICATE, CERTIFICATE_KEY),
+  "node-coap": async () => ownServer("node-coap-server.js", String(await freePort())),
+  "libcoap-openssl": () => libcoap("coap-server-openssl", "-k", KEY, "-c", CERTIFICATE, "-j", CERTIFICATE_KEY, "-n"),
+  "libcoap-notls": () => libcoap("coap-server-notls"),
+};
+
+export type ServerName = "ours" | "node-coap" | "libcoap-openssl" | "libcoap-notls";
+
+/** Starts a program on one core, where the machine lets us choose. It ends with this process at the latest. */
+export function spawnPinned(core: "0" | "1", program: string, options: readonly string[]): ChildProcess {
+  const [command, rest] = HAS_TASKSET ? ["taskset", ["-c", core, program, ...options]] : [program, options];
+  const child = spawn(command, rest, { stdio: ["pipe", "pipe", "inherit"] });
+  children.add(child);
+  child.once("exit", () => children.delete(child));
+  return child;
+}
+
+/** The first line that a child prints. */
+export function firstLine(child: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    child.stdout?.once("data", (data: Buffer) => resolve(data.toString().trim()));
+    child.once("error", reject);
+    child.once("exit", (code) => reject(new Error(`${child.spawnfile} ended with ${code} before it printed anything`)));
+  });
+}
+
+async function ownServer(script: string, ...options: string[]): Promise<Server> {
+  const child = spawnPinned("0", process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...options]);
+  const [coaps = 0, coap = 0] = (await firstLine(child)).split(" ").map(Number);
+  return { pid: child.pid ?? 0, coap, coaps, end: () => end(child) };
+}
+
+/** libcoap's example server makes a resource of what is PUT to it when told to (-d). DTLS is on the next port. */
+async function libcoap(program: string, ...options: string[]): Promise<Server> {
+  const coap = await freePort();
+  const child = spawnPinned("0", program, ["-v", "0", "-A", "127.0.0.1", "-p", String(coap), "-d", "10", ...options]);
+  child.stdout?.resume();
+  const uri = `coap://127.0.0.1:${coap}/${PATH}`;
+  for (let attempt = 0; attempt < 50; attempt++) {
+    await sleep(50);
+    const said = await coapClient("-m", "put", "-e", PAYLOAD, "-B", "1", uri).then(() => coapClient("-B", "1", uri));
+    if (said.includes(PAYLOAD)) return { pid: child.pid ?? 0, coap, coaps: coap + 1, end: () => end(child) };
+  }
+  throw new Error(`${program} does not serve /${PATH}`);
+}
+
+/** What libcoap's client prints; nothing where it fails, as while the server is starting. */
+function coapClient(...options: string[]): Promise<string> {
+  return new Promise((resolve) => {
+    execFile("coap-client-notls", options, (_error, stdout) => resolve(stdout));
+  });
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGKILL");
+  await exited;
+}
+
+/** A port free for UDP on 127.0.0.1, the next one too. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = await boundPort(0);
+    if (port !== undefined && port < 65_535 && (await boundPort(port + 1)) !== undefined) return port;
+  }
+}
+
+function boundPort(port: number): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    socket.once("error", () => resolve(undefined));
+    socket.bind({ port, address: "127.0.0.1", exclusive: true }, () => {
+      const bound = socket.address().port;
+      socket.close(() => resolve(bound));
+    });
+  });
+}
+
+const HAS_TASKSET = existsSync("/usr/bin/taskset");
+const fixture = (name: string): string =>
+  fileURLToPath(new URL(`../../../test/fixtures/dtls/${name}`, import.meta.url));
+const CERTIFICATE = fixture("p256.pem");
+const CERTIFICATE_KEY = fixture("p256-key.pem");
+
+const children = new Set<ChildProcess>();
+process.once("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
