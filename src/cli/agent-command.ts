@@ -1,13 +1,19 @@
 import { pino } from "pino";
 import { AGENT_SCHEMA, type AgentEvent, DpeAgent, hostSource } from "#agent/index.js";
 import { loadConfig } from "#config/index.js";
-import type { CommandOptions } from "./dpe.js";
-import { describe, UsageError } from "./exit.js";
+import { type Command, configFile } from "./command.js";
+import { describe } from "./exit.js";
 import { untilSignal } from "./signals.js";
 
 /** `dpe agent`: runs until SIGINT or SIGTERM, or an authentication error. */
-export async function runAgent({ config: file }: CommandOptions): Promise<void> {
-  if (file === undefined) throw new UsageError("dpe agent needs --config FILE");
+export const agentCommand: Command = {
+  name: "agent",
+  synopsis: "--config FILE",
+  summary: "run a DPE Client on this machine",
+  run: (words) => runAgent(configFile(agentCommand, words)),
+};
+
+async function runAgent(file: string): Promise<void> {
   const config = loadConfig(file, AGENT_SCHEMA);
   const log = pino();
   const sources = config.sources.map(({ every }) => hostSource(every));

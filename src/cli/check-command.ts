@@ -3,12 +3,17 @@ import { loadConfig, renderConfig } from "#config/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
-import type { CommandOptions } from "./dpe.js";
-import { UsageError } from "./exit.js";
+import { type Command, configFile } from "./command.js";
 
 /** `dpe check`: an agent's file names an `endpoint`, a server's does not. */
-export function runCheck({ config }: CommandOptions): Promise<void> {
-  if (config === undefined) throw new UsageError("dpe check needs --config FILE");
+export const checkCommand: Command = {
+  name: "check",
+  synopsis: "--config FILE",
+  summary: "check a configuration and print what it comes to, secrets masked",
+  run: (words) => runCheck(configFile(checkCommand, words)),
+};
+
+function runCheck(config: string): Promise<void> {
   const text = isAgentFile(config)
     ? renderConfig(AGENT_SCHEMA, loadConfig(config, AGENT_SCHEMA))
     : renderConfig(SERVER_SCHEMA, loadConfig(config, SERVER_SCHEMA));

@@ -4,7 +4,7 @@ import { parseConfig } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import { DpeServer, recordsOf, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
-import type { CommandOptions } from "./dpe.js";
+import { type Command, parseWords } from "./command.js";
 import { describe } from "./exit.js";
 import { untilSignal } from "./signals.js";
 
@@ -12,7 +12,14 @@ import { untilSignal } from "./signals.js";
  * `dpe demo`: a server and an agent on this machine, paired over DTLS with Digest, three simulated devices and one with a
  * wrong password. Fails unless each of them was seen to do what it should.
  */
-export async function runDemo({ keep }: CommandOptions): Promise<void> {
+export const demoCommand: Command = {
+  name: "demo",
+  synopsis: "[--keep]",
+  summary: "a server, this machine as agent and three simulated devices, paired over DTLS",
+  run: (words) => runDemo(parseWords(demoCommand, words, { keep: { type: "boolean", default: false } }).values.keep),
+};
+
+async function runDemo(keep: boolean): Promise<void> {
   const key = randomBytes(16).toString("hex");
   const seen = new Seen();
   const server = await DpeServer.start(parseConfig(serverConfig(key), "demo-server.yaml", SERVER_SCHEMA), (event) =>

@@ -2,13 +2,19 @@ import { pino } from "pino";
 import { loadConfig } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
-import type { CommandOptions } from "./dpe.js";
-import { describe, UsageError } from "./exit.js";
+import { type Command, configFile } from "./command.js";
+import { describe } from "./exit.js";
 import { untilSignal } from "./signals.js";
 
 /** `dpe server`: runs until SIGINT or SIGTERM, then closes its associations. */
-export async function runServer({ config: file }: CommandOptions): Promise<void> {
-  if (file === undefined) throw new UsageError("dpe server needs --config FILE");
+export const serverCommand: Command = {
+  name: "server",
+  synopsis: "--config FILE",
+  summary: "run a DPE Server",
+  run: (words) => runServer(configFile(serverCommand, words)),
+};
+
+async function runServer(file: string): Promise<void> {
   const config = loadConfig(file, SERVER_SCHEMA);
   const log = pino();
   const server = await DpeServer.start(config, (event) => log.info(logged(event), event.type));

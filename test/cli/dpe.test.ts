@@ -64,7 +64,7 @@ test("what is wrong with the command line is said with the usage, exit code 2", 
     [["server"], /dpe server needs --config FILE/],
     [["server", "--confg", "x"], /--confg/],
     [["check", "--config", "/nonexistent.yaml"], /\/nonexistent\.yaml: no such file/],
-    [["demo", "--config", "x"], /brings its own configuration/],
+    [["demo", "--config", "x"], /dpe demo: Unknown option '--config'\nusage: dpe demo \[--keep\]/],
   ] as const) {
     const { code, stdout, stderr } = await dpe(...args);
     t.is(code, 2, stderr);
