@@ -19,16 +19,15 @@ export class Properties {
     return records;
   }
 
-  /** All, or the one with that name, or those below it. */
-  select(name?: string): readonly SenmlRecord[] {
-    const all = [...this.#values.values()];
-    return name === undefined ? all : all.filter((record) => isWithin(record.name, name));
+  /** All, or those whose name is wanted. */
+  select(isWanted: (name: string) => boolean = () => true): readonly SenmlRecord[] {
+    return [...this.#values.values()].filter((record) => isWanted(record.name));
   }
 
-  /** Calls `onChange` with the selected properties whenever one of them changes; returns what ends that. */
-  watch(name: string | undefined, onChange: (records: readonly SenmlRecord[]) => void): () => void {
+  /** Calls `onChange` with the wanted properties whenever one of them changes; returns what ends that. */
+  watch(isWanted: (name: string) => boolean, onChange: (records: readonly SenmlRecord[]) => void): () => void {
     const listener = (changed: readonly SenmlRecord[]): void => {
-      if (name === undefined || changed.some((record) => isWithin(record.name, name))) onChange(this.select(name));
+      if (changed.some((record) => isWanted(record.name))) onChange(this.select(isWanted));
     };
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -40,8 +39,4 @@ export interface Reading {
   readonly name: string;
   readonly unit?: string;
   readonly value: SenmlValue;
-}
-
-function isWithin(name: string, prefix: string): boolean {
-  return name === prefix || name.startsWith(`${prefix}/`);
 }

@@ -1,6 +1,5 @@
+import { CborError, decodeCbor, encodeCbor } from "#cbor/index.js";
 import { decodeBase64url, encodeBase64url } from "./base64url.js";
-import { CborReader } from "./cbor-reader.js";
-import { CborWriter } from "./cbor-writer.js";
 import { SenmlError } from "./errors.js";
 import { type FieldName, FIELDS, fieldOfLabel, isFieldName, type WireRecord } from "./fields.js";
 import type { PackLimits } from "./pack-limits.js";
@@ -31,34 +30,28 @@ export function writeRecords(records: readonly WireRecord[], format: SenmlFormat
 }
 
 function readCbor(payload: Uint8Array, maxRecords: number, wants: (name: FieldName) => boolean): WireRecord[] {
-  const reader = new CborReader(payload);
-  const records: WireRecord[] = [];
-  reader.skipSelfDescription();
-  const length = reader.openArray();
-  for (let index = 0; reader.hasNext(length, index); index += 1) {
-    checkCount(index + 1, maxRecords);
-    records.push(atRecord(index, () => readCborRecord(reader, wants)));
+  let pack: unknown;
+  try {
+    // The payload's size bounds the items too.
+    pack = decodeCbor(payload, { maxDepth: MAX_DEPTH, maxItems: payload.length, tags: "drop" });
+  } catch (error) {
+    if (!(error instanceof CborError)) throw error;
+    throw new SenmlError("SENML_MALFORMED", `the payload is no well-formed CBOR: ${error.message}`, { cause: error });
   }
-  if (!reader.isAtEnd) throw new SenmlError("SENML_MALFORMED", "bytes after the pack");
-  return records;
+  return recordsOf(pack, maxRecords).map((record, index) => atRecord(index, () => readCborRecord(record, wants)));
 }
 
-function readCborRecord(reader: CborReader, wants: (name: FieldName) => boolean): WireRecord {
+function readCborRecord(pairs: unknown, wants: (name: FieldName) => boolean): WireRecord {
+  if (!(pairs instanceof Map)) throw new SenmlError("SENML_MALFORMED", "a record is a map");
   const record: WireRecord = {};
-  const seen = new Set<number | string>();
-  const length = reader.openMap();
-  while (reader.hasNext(length, seen.size)) {
-    const label = reader.label();
-    if (seen.has(label)) throw new SenmlError("SENML_MALFORMED", `a label twice: ${String(label).slice(0, 32)}`);
-    seen.add(label);
+  checkNotEmpty(pairs.size);
+  for (const [label, value] of pairs as Map<unknown, unknown>) {
+    if (typeof label !== "number" && typeof label !== "string")
+      throw new SenmlError("SENML_MALFORMED", "a label is an integer or a text");
     const name = typeof label === "number" ? fieldOfLabel(label) : undefined;
-    if (name !== undefined && wants(name)) setField(record, name, reader.scalar());
-    else {
-      if (typeof label === "string") checkIgnorable(label);
-      reader.skip();
-    }
+    if (name !== undefined && wants(name)) setField(record, name, value);
+    else if (typeof label === "string") checkIgnorable(label);
   }
-  checkNotEmpty(seen.size);
   return record;
 }
 
@@ -69,9 +62,7 @@ function readJson(payload: Uint8Array, maxRecords: number, wants: (name: FieldNa
   } catch (error) {
     throw new SenmlError("SENML_MALFORMED", "the payload is no well-formed JSON", { cause: error });
   }
-  if (!Array.isArray(pack)) throw new SenmlError("SENML_MALFORMED", "a pack is an array of records");
-  checkCount(pack.length, maxRecords);
-  return pack.map((record: unknown, index) => atRecord(index, () => readJsonRecord(record, wants)));
+  return recordsOf(pack, maxRecords).map((record, index) => atRecord(index, () => readJsonRecord(record, wants)));
 }
 
 /** Of a member that is there twice the last one counts, as JSON.parse has it (RFC 8259 §4 leaves it open). */
@@ -89,8 +80,10 @@ function readJsonRecord(json: unknown, wants: (name: FieldName) => boolean): Wir
   return record;
 }
 
-function checkCount(count: number, maxRecords: number): void {
-  if (count > maxRecords) throw new SenmlError("SENML_TOO_LARGE", `a pack has ${maxRecords} records at most`);
+function recordsOf(pack: unknown, maxRecords: number): readonly unknown[] {
+  if (!Array.isArray(pack)) throw new SenmlError("SENML_MALFORMED", "a pack is an array of records");
+  if (pack.length > maxRecords) throw new SenmlError("SENML_TOO_LARGE", `a pack has ${maxRecords} records at most`);
+  return pack;
 }
 
 function checkNotEmpty(fields: number): void {
@@ -149,20 +142,9 @@ export function isWellFormed(text: string): boolean {
 }
 
 function writeCbor(records: readonly WireRecord[]): Uint8Array {
-  const writer = new CborWriter();
-  writer.array(records.length);
-  for (const record of records) {
-    const fields = entriesOf(record);
-    writer.map(fields.length);
-    for (const [name, value] of fields) {
-      writer.number(FIELDS[name].label);
-      if (typeof value === "number") writer.number(value);
-      else if (typeof value === "string") writer.text(value);
-      else if (typeof value === "boolean") writer.boolean(value);
-      else writer.byteString(value);
-    }
-  }
-  return writer.finish();
+  return encodeCbor(
+    records.map((record) => new Map(entriesOf(record).map(([name, value]) => [FIELDS[name].label, value]))),
+  );
 }
 
 function writeJson(records: readonly WireRecord[]): Uint8Array {
@@ -181,5 +163,7 @@ function entriesOf(record: WireRecord): [FieldName, number | string | boolean | 
   });
 }
 
+/** The pack, its records, and 16 levels below a field's value. */
+const MAX_DEPTH = 18;
 const FIELD_NAMES = Object.keys(FIELDS) as FieldName[];
 const STRICT_TEXT = new TextDecoder("utf-8", { fatal: true });

@@ -53,6 +53,27 @@ test("everything else is refused with a CborError before a general decoder sees 
   t.throws(() => decodeCbor(hex("83010203"), { maxItems: 3 }), { instanceOf: CborError });
 });
 
+test("where tags may be dropped, strings in pieces are joined, decimal fractions are numbers, and the rest is undefined", (t) => {
+  for (const [bytes, value] of [
+    ["d9d9f7 01", 1],
+    ["c4 82 21 19 6ab3", 273.15],
+    ["7f 61 61 61 62 ff", "ab"],
+    ["82 7f 61 61 ff 01", ["a", 1]],
+    ["83 c0 61 61 c2 5f 41 01 ff 02", [undefined, undefined, 2]],
+    ["83 f0 f8 20 f6", [undefined, undefined, null]],
+    ["82 d9dfff8319400081616101 01", [undefined, 1]],
+    ["a1 7f 61 61 ff c4 82 20 05", new Map([["a", 0.5]])],
+  ] as const)
+    t.deepEqual(decodeCbor(hex(bytes), { tags: "drop" }), value, bytes);
+  for (const [what, bytes] of [
+    ["a key twice, once in pieces", "a2 6161 01 7f 61 61 ff 02"],
+    ["a key twice in two forms", "a2 01 01 1801 02"],
+    ["a self-description that is not the outermost", "81 d9d9f7"],
+    ["tags five deep", "c6c6c6c6c6 00"],
+  ] as const)
+    t.throws(() => decodeCbor(hex(bytes), { tags: "drop" }), { instanceOf: CborError }, what);
+});
+
 test("what is encoded decodes to the same, and random bytes never do worse than a CborError", (t) => {
   const leaf = fc.oneof(fc.integer(), fc.string(), fc.boolean(), fc.uint8Array({ maxLength: 20 }));
   fc.assert(
