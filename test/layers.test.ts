@@ -17,7 +17,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
     packages: ["node:dgram", "node:dns", "node:net", "node:crypto", "node:events"],
   },
   dpe: { layers: ["coap", "senml"], packages: [] },
-  security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto"] },
+  security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto", "node:net"] },
   store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs"] },
   server: {
     layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],

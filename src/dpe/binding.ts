@@ -31,7 +31,7 @@ export const BINDING_OPTION_FORMATS: readonly BindingOptionFormat[] = [
     name: "Subscriber-Identity",
     format: "opaque",
     minLength: 1,
-    maxLength: 256,
+    maxLength: 272,
   },
   { number: BINDING_OPTION.DigestInfo, name: "Digest-Info", format: "opaque", minLength: 1, maxLength: 512 },
   { number: BINDING_OPTION.AuthError, name: "Auth-Error", format: "uint", minLength: 0, maxLength: 1 },
@@ -69,6 +69,10 @@ export const DIGEST_ALGORITHM_NUMBER = {
 
 export const DIGEST_QOP_NUMBER = { auth: 1, "auth-int": 2 } as const;
 export const DIGEST_SCOPE_NUMBER = { request: 1, association: 2 } as const;
+
+/** Forms of a subscriber's identity in the Subscriber-Identity option. */
+export const IDENTITY_FORM_NUMBER = { msisdn: 1, imsi: 2, nai: 3, ip: 4, opaque: 5 } as const;
+export type IdentityForm = keyof typeof IDENTITY_FORM_NUMBER;
 
 /** Values of the Auth-Error option. */
 export const AUTH_ERROR = {

@@ -13,6 +13,8 @@ export {
   DIGEST_QOP_NUMBER,
   DIGEST_SCOPE_NUMBER,
   DPE2_OVER_ASSOCIATION,
+  IDENTITY_FORM_NUMBER,
+  type IdentityForm,
   INTERFACES,
   type InterfaceName,
   PATH,

@@ -5,11 +5,11 @@ import { mayUse, type Subscriber } from "./subscribers.js";
 export interface InterfacePolicy {
   /** The least connection security accepted. */
   readonly connection: ConnectionLevel;
-  /** In order of preference; never empty. `none` accepts who offers nothing. */
+  /** In order of preference; never empty. `none`, wherever it stands, accepts who offers nothing else that is listed. */
   readonly clientAuthentication: readonly ClientAuthentication[];
 }
 
-export const CLIENT_AUTHENTICATIONS = ["certificate", "psk", "digest", "none"] as const;
+export const CLIENT_AUTHENTICATIONS = ["certificate", "rawPublicKey", "psk", "external", "digest", "none"] as const;
 export type ClientAuthentication = (typeof CLIENT_AUTHENTICATIONS)[number];
 
 /** What one request offers, each part verified before by the layer that it belongs to. */
@@ -18,11 +18,19 @@ export interface Offer {
   /** The least connection security that the client asks for (R17). */
   readonly requestedConnection?: ConnectionLevel;
   readonly certificate?: Subscriber | "unknown";
+  readonly rawPublicKey?: Subscriber | "unknown";
   readonly psk?: Subscriber | "unknown";
+  /** From outside of DPE (R14). `untrusted`: inserted by a peer that may not insert. */
+  readonly external?: Subscriber | "unknown" | "untrusted";
   readonly digest?: Subscriber | DigestFault;
 }
 
-export type DigestFault = "invalid-credentials" | "stale-nonce" | "replayed" | "unsupported-method";
+export type DigestFault =
+  | "invalid-credentials"
+  | "stale-nonce"
+  | "replayed"
+  | "unsupported-method"
+  | "too-many-failures";
 
 /** The rule that decided; `dpe explain` and the audit trail name it. */
 export type Decision =
@@ -36,8 +44,8 @@ export type Decision =
 
 /**
  * Decides one exchange from policy and offer alone: connection security first, then the first mode of the policy that the
- * request offers, then the subscriber's right to the interface. A Digest answer that is wrong is refused, even where a
- * later mode would accept: whoever offers credentials means them.
+ * request offers, then the subscriber's right to the interface. A Digest answer that is wrong is refused even where `none`
+ * would accept, and an inserted identity that is not trusted is refused always: whoever offers credentials means them.
  */
 export function decide(interfaceName: InterfaceName, policy: InterfacePolicy, offer: Offer): Decision {
   const level = CONNECTION_LEVEL[offer.connection];
@@ -47,28 +55,29 @@ export function decide(interfaceName: InterfaceName, policy: InterfacePolicy, of
   if (offer.requestedConnection !== undefined && level < CONNECTION_LEVEL[offer.requestedConnection]) {
     return refuse("security-required", `${interfaceName}: the client asks for ${offer.requestedConnection}`);
   }
-  for (const mode of policy.clientAuthentication) {
-    const rule = `${interfaceName}.clientAuthentication: ${mode}`;
-    if (mode === "none") {
-      if (typeof offer.digest === "string")
-        return refuse(offer.digest, `${rule}, but a wrong Digest answer was offered`);
-      return { type: "accept", rule, mode, subscriber: undefined };
-    }
+  const modes = policy.clientAuthentication;
+  const list = `${interfaceName}.clientAuthentication`;
+  if (offer.external === "untrusted") {
+    return refuse("untrusted-identity", `${interfaceName}: Subscriber-Identity from a peer that may not insert it`);
+  }
+  for (const mode of modes) {
+    if (mode === "none") continue;
     const offered = offer[mode];
-    if (offered === undefined) continue;
-    if (offered === "unknown") continue;
+    if (offered === undefined || offered === "unknown" || offered === "untrusted") continue;
+    const rule = `${list}: ${mode}`;
     if (typeof offered === "string") return refuse(offered, rule);
     if (!mayUse(offered, interfaceName))
       return refuse("not-authorized", `${rule}: ${offered.name} may not use ${interfaceName}`);
     return { type: "accept", rule, mode, subscriber: offered };
   }
-  const modes = policy.clientAuthentication;
-  // A known way is left to try only where the client can be challenged.
-  const isStranger = modes.some((mode) => (mode === "certificate" || mode === "psk") && offer[mode] === "unknown");
-  if (isStranger && !modes.includes("digest")) {
-    return refuse("not-authorized", `${interfaceName}.clientAuthentication: the credential is no subscriber's`);
+  if (modes.includes("none")) {
+    if (typeof offer.digest === "string") return refuse(offer.digest, `${list}: none, but Digest was answered wrongly`);
+    return { type: "accept", rule: `${list}: none`, mode: "none", subscriber: undefined };
   }
-  return refuse("credentials-required", `${interfaceName}.clientAuthentication: one of ${modes.join(", ")}`);
+  // A known way is left to try only where the client can be challenged.
+  const isStranger = modes.some((mode) => mode !== "none" && offer[mode] === "unknown");
+  if (isStranger && !modes.includes("digest")) return refuse("not-authorized", `${list}: no subscriber's credential`);
+  return refuse("credentials-required", `${list}: one of ${modes.join(", ")}`);
 }
 
 function refuse(error: AuthErrorName, rule: string): Decision {

@@ -21,9 +21,13 @@ export class SecurityError extends Error {
 export type SecurityErrorCode =
   /** The peer refused us; `authError` says why. */
   | "SECURITY_AUTHENTICATION_REFUSED"
-  /** A Digest option of the peer is not what the binding says. */
+  /** A subscriber identity is of no known form, or its value does not have that form. */
+  | "SECURITY_BAD_IDENTITY"
+  /** A security option of the peer is not what the binding says. */
   | "SECURITY_BAD_OPTION"
   /** Our own policy forbids to go on over this connection. */
   | "SECURITY_CONNECTION_BELOW_POLICY"
+  /** The policy lists `external`, and nothing was given that vouches for anybody. */
+  | "SECURITY_NO_EXTERNAL_IDENTITIES"
   /** The server could not prove that it knows our credential. */
   | "SECURITY_SERVER_NOT_ACCEPTED";

@@ -10,12 +10,15 @@ import {
   NonceKeeper,
   verifyAuthorization,
 } from "#digest/index.js";
-import { BINDING_OPTION, CONNECTION_LEVEL, type ConnectionLevel, type InterfaceName } from "#dpe/index.js";
+import { BINDING_OPTION, CONNECTION_LEVEL, type InterfaceName } from "#dpe/index.js";
+import type { AssociationFacts } from "./association-facts.js";
 import { type Decision, decide, type DigestFault, type InterfacePolicy, type Offer } from "./decision.js";
 import { decodeAuthorization, type DigestScope, encodeInfo, type ScopedChallenge } from "./digest-options.js";
 import { digestUri } from "./digest-uri.js";
 import { SecurityError } from "./errors.js";
+import { type ExternalIdentities, NO_EXTERNAL_IDENTITIES } from "./external-identities.js";
 import { problem, refusal } from "./refusal.js";
+import { decodeSubscriberIdentity } from "./subscriber-identity.js";
 import type { Subscriber, Subscribers } from "./subscribers.js";
 
 /**
@@ -26,18 +29,16 @@ export class ServerGuard {
   readonly #interface: InterfaceName;
   readonly #policy: GuardPolicy;
   readonly #subscribers: Subscribers;
+  readonly #external: ExternalIdentities;
   readonly #nonces: NonceKeeper;
   readonly #dummyKey: Uint8Array;
 
-  constructor(
-    interfaceName: InterfaceName,
-    policy: GuardPolicy,
-    subscribers: Subscribers,
-    random: (size: number) => Uint8Array,
-  ) {
+  constructor(interfaceName: InterfaceName, policy: GuardPolicy, surroundings: GuardSurroundings) {
+    const { subscribers, external, random } = surroundings;
     this.#interface = interfaceName;
     this.#policy = policy;
     this.#subscribers = subscribers;
+    this.#external = external ?? NO_EXTERNAL_IDENTITIES;
     this.#nonces = new NonceKeeper({ key: random(KEY_BYTES), random });
     this.#dummyKey = random(KEY_BYTES);
   }
@@ -45,8 +46,10 @@ export class ServerGuard {
   judge(message: RequestMessage, association: AssociationFacts, now: number): Judgement {
     const { digest } = this.#policy;
     let verified: Verified | undefined;
+    let offer: Offer;
     try {
       verified = this.#verifyDigest(message, association, now);
+      offer = this.#offerOf(message, association, verified);
     } catch (error) {
       if (!(error instanceof SecurityError)) throw error;
       return {
@@ -56,18 +59,13 @@ export class ServerGuard {
         response: problem(CODE.BadRequest, error.message),
       };
     }
-    const requested = message.options.uint(BINDING_OPTION.SecurityRequest);
-    const digestOffer = verified?.offer ?? association.digestSubscriber;
-    const offer: Offer = {
-      connection: association.connection,
-      ...(requested === undefined ? {} : { requestedConnection: requested >= CONNECTION_LEVEL.dtls ? "dtls" : "none" }),
-      ...(association.psk === undefined ? {} : { psk: association.psk }),
-      ...(association.certificate === undefined ? {} : { certificate: association.certificate }),
-      ...(digestOffer === undefined ? {} : { digest: digestOffer }),
-    };
     const decision = decide(this.#interface, this.#policy, offer);
     if (decision.type === "accept") {
-      const binds = digest?.scope === "association" && association.connection === "dtls" && decision.mode === "digest";
+      const binds =
+        digest?.scope === "association" &&
+        association.connection === "dtls" &&
+        decision.mode === "digest" &&
+        !this.#external.mayInsert(association);
       if (binds && decision.subscriber !== undefined) association.digestSubscriber = decision.subscriber;
       const info = verified?.info;
       return {
@@ -76,6 +74,31 @@ export class ServerGuard {
       };
     }
     return { ...decision, response: this.#refusal(decision, association, now) };
+  }
+
+  #offerOf(message: RequestMessage, association: AssociationFacts, verified: Verified | undefined): Offer {
+    const { connection, address, certificate, rawPublicKey, psk, digestSubscriber } = association;
+    const requested = message.options.uint(BINDING_OPTION.SecurityRequest);
+    const inserted = message.options.get(BINDING_OPTION.SubscriberIdentity);
+    const isProxy = this.#external.mayInsert(association);
+    const identity =
+      inserted !== undefined
+        ? decodeSubscriberIdentity(inserted)
+        : isProxy
+          ? undefined
+          : this.#external.ofAddress(address);
+    const external = identity === undefined ? undefined : (this.#subscribers.ofIdentity(identity) ?? "unknown");
+    const digest = verified?.offer ?? (isProxy ? undefined : digestSubscriber);
+    return {
+      connection,
+      ...(requested === undefined ? {} : { requestedConnection: requested >= CONNECTION_LEVEL.dtls ? "dtls" : "none" }),
+      // What a proxy proves is the proxy's, not the client's.
+      ...(psk === undefined || isProxy ? {} : { psk }),
+      ...(certificate === undefined || isProxy ? {} : { certificate }),
+      ...(rawPublicKey === undefined || isProxy ? {} : { rawPublicKey }),
+      ...(external === undefined ? {} : { external: inserted !== undefined && !isProxy ? "untrusted" : external }),
+      ...(digest === undefined ? {} : { digest }),
+    };
   }
 
   #verifyDigest(message: RequestMessage, association: AssociationFacts, now: number): Verified | undefined {
@@ -148,15 +171,13 @@ export interface GuardDigest {
   readonly scope: DigestScope;
 }
 
-/** What is known of the association, or of the remote address on plain UDP, that a message came on. */
-export interface AssociationFacts {
-  readonly connection: ConnectionLevel;
-  /** Bytes that tell this association from all others; nonces are bound to them. Absent on plain UDP. */
-  readonly binding?: Uint8Array;
-  readonly psk?: Subscriber | "unknown";
-  readonly certificate?: Subscriber | "unknown";
-  /** Set by the guard: the subscriber that Digest bound to this association (scope association). */
-  digestSubscriber?: Subscriber;
+/** What a guard asks. */
+export interface GuardSurroundings {
+  readonly subscribers: Subscribers;
+  /** Default: nobody is known from outside. */
+  readonly external?: ExternalIdentities | undefined;
+  /** A cryptographic source. */
+  readonly random: (size: number) => Uint8Array;
 }
 
 export type Judgement =

@@ -1,11 +1,14 @@
 import { computeUserhash, type DigestHash, type StoredCredential } from "#digest/index.js";
 import type { InterfaceName } from "#dpe/index.js";
+import { formatSubscriberIdentity, type SubscriberIdentity } from "./subscriber-identity.js";
 
 /** Who may use the service, found by each kind of credential. */
 export class Subscribers {
   readonly #byName: ReadonlyMap<string, Subscriber>;
   readonly #byPskIdentity: ReadonlyMap<string, Subscriber>;
   readonly #byCertificateName: ReadonlyMap<string, Subscriber>;
+  readonly #byKeyFingerprint: ReadonlyMap<string, Subscriber>;
+  readonly #byIdentity: ReadonlyMap<string, Subscriber>;
 
   constructor(subscribers: readonly Subscriber[]) {
     this.#byName = new Map(subscribers.map((subscriber) => [subscriber.name, subscriber]));
@@ -17,6 +20,16 @@ export class Subscribers {
     this.#byCertificateName = new Map(
       subscribers.flatMap((subscriber) =>
         (subscriber.certificateNames ?? []).map((name) => [name, subscriber] as const),
+      ),
+    );
+    this.#byKeyFingerprint = new Map(
+      subscribers.flatMap((subscriber) =>
+        (subscriber.keyFingerprints ?? []).map((fingerprint) => [fingerprint, subscriber] as const),
+      ),
+    );
+    this.#byIdentity = new Map(
+      subscribers.flatMap((subscriber) =>
+        (subscriber.identities ?? []).map((identity) => [formatSubscriberIdentity(identity), subscriber] as const),
       ),
     );
   }
@@ -43,6 +56,16 @@ export class Subscribers {
     return undefined;
   }
 
+  /** By the SHA-256 of a SubjectPublicKeyInfo that the handshake proved, lowercase hex. */
+  ofKeyFingerprint(fingerprint: string): Subscriber | undefined {
+    return this.#byKeyFingerprint.get(fingerprint);
+  }
+
+  /** By an identity, in canonical form, that a function outside of DPE vouches for. */
+  ofIdentity(identity: SubscriberIdentity): Subscriber | undefined {
+    return this.#byIdentity.get(formatSubscriberIdentity(identity));
+  }
+
   /** By the username of an Authorization, or its hash (RFC 7616 §3.4.4). */
   ofUsername(username: string | Uint8Array, realm: string, hash: DigestHash): Subscriber | undefined {
     if (typeof username === "string") return this.#byName.get(username.normalize("NFC"));
@@ -60,6 +83,10 @@ export interface Subscriber {
   readonly psk?: { readonly identity: Uint8Array; readonly key: Uint8Array };
   /** Names in client certificates that stand for this subscriber. */
   readonly certificateNames?: readonly string[];
+  /** SHA-256 of the SubjectPublicKeyInfo of raw public keys, or of certificates, that stand for it; lowercase hex. */
+  readonly keyFingerprints?: readonly string[];
+  /** What it is to functions outside of DPE. */
+  readonly identities?: readonly SubscriberIdentity[];
   /** Patterns of endpoint names, `*` for any run of characters. Default: any. */
   readonly endpoints?: readonly string[];
   /** Default: both. */

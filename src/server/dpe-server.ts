@@ -22,9 +22,10 @@ import {
   type SocketAddress,
   UdpSocket,
 } from "#net/index.js";
-import { type AssociationFacts, decide, type Judgement, ServerGuard, type Subscriber } from "#security/index.js";
+import { decide, type ExternalIdentities, type Judgement, SecurityError, ServerGuard } from "#security/index.js";
 import { decodePack, type SenmlRecord } from "#senml/index.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
+import { PeerFacts } from "./peer-facts.js";
 import type { ServerConfig } from "./server-config.js";
 import { ServerCredentials } from "./server-credentials.js";
 
@@ -39,7 +40,7 @@ export class DpeServer {
   readonly #resources: Dpe1Resources;
   readonly #coap: CoapEndpoint;
   readonly #onEvent: (event: ServerEvent) => void;
-  readonly #facts = new WeakMap<CoapConnection, AssociationFacts>();
+  readonly #facts: PeerFacts;
   /** The connection on which each endpoint was last heard, for DPE-2. */
   readonly #reached = new Map<string, CoapConnection>();
   #current: CoapConnection | undefined;
@@ -47,11 +48,18 @@ export class DpeServer {
   #plain: UdpSocket | undefined;
   #sweeper: NodeJS.Timeout | undefined;
 
-  private constructor(config: ServerConfig, onEvent: (event: ServerEvent) => void) {
+  private constructor(config: ServerConfig, onEvent: (event: ServerEvent) => void, parts: ServerParts) {
     this.#config = config;
     this.#onEvent = onEvent;
     this.#credentials = new ServerCredentials(config);
+    this.#facts = new PeerFacts(this.#credentials);
     const { connection, clientAuthentication, digest, listen: ports } = config.interfaces.dpe1;
+    if (clientAuthentication.includes("external") && parts.external === undefined) {
+      throw new SecurityError(
+        "SECURITY_NO_EXTERNAL_IDENTITIES",
+        "clientAuthentication external, but nothing outside vouches for anybody",
+      );
+    }
     this.#guard = new ServerGuard(
       "dpe1",
       {
@@ -60,8 +68,7 @@ export class DpeServer {
         digest: { realm: config.realm, algorithms: digest.algorithms, qops: digest.qop, scope: digest.scope },
         ...(ports.coaps === undefined ? {} : { securePort: ports.coaps }),
       },
-      this.#credentials.subscribers,
-      randomBytes,
+      { subscribers: this.#credentials.subscribers, external: parts.external, random: randomBytes },
     );
     this.#resources = new Dpe1Resources({
       registrations: this.registrations,
@@ -92,12 +99,13 @@ export class DpeServer {
     });
   }
 
-  /** @throws NetError NET_PORT_IN_USE and those of binding. */
+  /** @throws NetError NET_PORT_IN_USE and those of binding; SecurityError SECURITY_NO_EXTERNAL_IDENTITIES; X509Error. */
   static async start(
     config: ServerConfig,
     onEvent: (event: ServerEvent) => void = () => undefined,
+    parts: ServerParts = {},
   ): Promise<DpeServer> {
-    const server = new DpeServer(config, onEvent);
+    const server = new DpeServer(config, onEvent, parts);
     try {
       await server.#listen();
     } catch (error) {
@@ -176,7 +184,7 @@ export class DpeServer {
     peer: CoapConnection,
     serve: (message: RequestMessage, context?: unknown) => Answer,
   ): Answer {
-    const judgement = this.#guard.judge(message, this.#factsOf(peer), Date.now());
+    const judgement = this.#guard.judge(message, this.#facts.of(peer), Date.now());
     if (judgement.type === "refuse") {
       this.#onEvent({
         type: "authentication-error",
@@ -203,24 +211,6 @@ export class DpeServer {
     }
   }
 
-  #factsOf(peer: CoapConnection): AssociationFacts {
-    let facts = this.#facts.get(peer);
-    if (facts === undefined) {
-      const identity = peer.peerInfo?.pskIdentity;
-      const leaf = peer.peerInfo?.certificates?.[0];
-      const psk: Subscriber | "unknown" | undefined =
-        identity === undefined ? undefined : (this.#credentials.subscribers.ofPskIdentity(identity) ?? "unknown");
-      facts = {
-        connection: peer.isSecure ? "dtls" : "none",
-        ...(peer.isSecure ? { binding: randomBytes(16) } : {}),
-        ...(psk === undefined ? {} : { psk }),
-        ...(leaf === undefined ? {} : { certificate: this.#credentials.subscriberOf(leaf) }),
-      };
-      this.#facts.set(peer, facts);
-    }
-    return facts;
-  }
-
   #reach(endpoint: string): CoapConnection {
     if (this.registrations.ofEndpoint(endpoint, monotonicNow()) === undefined) {
       throw new DpeError("DPE_UNKNOWN_REGISTRATION", `no endpoint ${endpoint} is registered`);
@@ -228,7 +218,7 @@ export class DpeServer {
     const peer = this.#reached.get(endpoint);
     if (peer === undefined || peer.isClosed)
       throw new DpeError("DPE_NOT_REACHABLE", `${endpoint} has no open association`);
-    const { connection, psk } = this.#factsOf(peer);
+    const { connection, psk } = this.#facts.of(peer);
     const decision = decide("dpe2", this.#config.interfaces.dpe2, {
       connection,
       ...(psk === undefined ? {} : { psk }),
@@ -243,6 +233,12 @@ export class DpeServer {
     this.devices.forget(registration.endpoint);
     this.#onEvent({ type: "gone", registration, cause });
   }
+}
+
+/** What a server is given besides its configuration. */
+export interface ServerParts {
+  /** What functions outside of DPE know of subscribers; needed by the client authentication `external`. */
+  readonly external?: ExternalIdentities;
 }
 
 /** What a server tells of its work; none of it holds a secret. */

@@ -1,2 +1,2 @@
-export { DpeServer, recordsOf, type ServerEvent } from "./dpe-server.js";
+export { DpeServer, recordsOf, type ServerEvent, type ServerParts } from "./dpe-server.js";
 export { SERVER_SCHEMA, type ServerConfig } from "./server-config.js";

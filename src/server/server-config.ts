@@ -1,8 +1,27 @@
-import { host, listOf, oneOf, path, port, type Secret, secret, secretFile, section, text } from "#config/index.js";
+import {
+  host,
+  listOf,
+  oneOf,
+  path,
+  port,
+  refuse,
+  type Secret,
+  secret,
+  secretFile,
+  section,
+  text,
+} from "#config/index.js";
 import type { DigestHash, DigestQop } from "#digest/index.js";
 import type { ConnectionLevel, InterfaceName } from "#dpe/index.js";
-import type { ClientAuthentication, DigestScope } from "#security/index.js";
-import type { z } from "zod";
+import {
+  type ClientAuthentication,
+  type DigestScope,
+  formatSubscriberIdentity,
+  parseSubscriberIdentity,
+  SecurityError,
+  type SubscriberIdentity,
+} from "#security/index.js";
+import { z } from "zod";
 
 /** The configuration of `dpe server`, as its file is checked to. */
 export interface ServerConfig {
@@ -49,12 +68,30 @@ export interface SubscriberConfig {
   readonly psk?: PskConfig | undefined;
   /** Names in client certificates: subjectAltNames, or the common name. */
   readonly certificates?: readonly string[] | undefined;
+  /** What it is to functions outside of DPE, such as `imsi:001010123456789`. */
+  readonly identities?: readonly SubscriberIdentity[] | undefined;
   readonly endpoints?: readonly string[] | undefined;
   readonly interfaces?: readonly InterfaceName[] | undefined;
 }
 
 const psk = section({ identity: text(), key: secret() });
 const connection = oneOf("none", "dtls");
+
+/** `FORM:VALUE`, in canonical form once read. */
+function identity(): z.ZodType<SubscriberIdentity, unknown> {
+  return z.codec(text(), z.custom<SubscriberIdentity>(), {
+    decode: (value, context) => {
+      try {
+        return parseSubscriberIdentity(value);
+      } catch (error) {
+        if (!(error instanceof SecurityError)) throw error;
+        refuse(context, { problem: error.message });
+        return z.NEVER;
+      }
+    },
+    encode: formatSubscriberIdentity,
+  });
+}
 
 /** The schema that a file is checked against. */
 export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
@@ -77,7 +114,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
         "needs a port: coap, coaps or both",
       ),
       connection,
-      clientAuthentication: listOf(oneOf("certificate", "psk", "digest", "none"), { minItems: 1 }),
+      clientAuthentication: listOf(oneOf("certificate", "psk", "external", "digest", "none"), { minItems: 1 }),
       digest: section({
         algorithms: listOf(oneOf("SHA-512-256", "SHA-256", "MD5"), { minItems: 1 }).default(["SHA-256"]),
         qop: listOf(oneOf("auth-int", "auth"), { minItems: 1 }).default(["auth-int", "auth"]),
@@ -95,6 +132,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       password: secret().optional(),
       psk: psk.optional(),
       certificates: listOf(text(), { minItems: 1 }).optional(),
+      identities: listOf(identity(), { minItems: 1 }).optional(),
       endpoints: listOf(text(), { minItems: 1 }).optional(),
       interfaces: listOf(oneOf("dpe1", "dpe2")).optional(),
     }),

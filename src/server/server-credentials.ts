@@ -68,9 +68,9 @@ export class ServerCredentials {
     return verdict;
   }
 
-  /** The subscriber that a verified certificate stands for. */
-  subscriberOf(leaf: Uint8Array): Subscriber | "unknown" {
-    return this.subscribers.ofCertificateNames(this.#verifiedNames.get(hashOf(leaf)) ?? []) ?? "unknown";
+  /** The names that a verified certificate proves: its subjectAltNames, then its common name. */
+  namesOf(leaf: Uint8Array): readonly string[] {
+    return this.#verifiedNames.get(hashOf(leaf)) ?? [];
   }
 }
 
@@ -83,7 +83,7 @@ function toSubscriber(
   realm: string,
   algorithms: ServerConfig["interfaces"]["dpe1"]["digest"]["algorithms"],
 ): Subscriber {
-  const { name, password, psk, certificates, endpoints, interfaces } = config;
+  const { name, password, psk, certificates, identities, endpoints, interfaces } = config;
   return {
     name,
     ...(password === undefined
@@ -91,6 +91,7 @@ function toSubscriber(
       : { digest: createStoredCredential({ username: name, realm, password: password.text() }, algorithms) }),
     ...(psk === undefined ? {} : { psk: { identity: TEXT_ENCODER.encode(psk.identity), key: psk.key.reveal() } }),
     ...(certificates === undefined ? {} : { certificateNames: certificates }),
+    ...(identities === undefined ? {} : { identities }),
     ...(endpoints === undefined ? {} : { endpoints }),
     ...(interfaces === undefined ? {} : { interfaces }),
   };

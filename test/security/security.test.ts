@@ -152,8 +152,7 @@ function guard(policy: Partial<GuardPolicy> = {}): ServerGuard {
       digest: { realm: REALM, algorithms: ["SHA-256"], qops: ["auth-int", "auth"], scope: "association" },
       ...policy,
     },
-    new Subscribers([ALICE]),
-    random(1),
+    { subscribers: new Subscribers([ALICE]), random: random(1) },
   );
 }
 
@@ -162,7 +161,7 @@ const request = (payload = "body") => ({
   options: Options.none.withAll(OPTION.UriPath, ["dpe1", "reg"]),
   payload: new TextEncoder().encode(payload),
 });
-const onDtls = (): AssociationFacts => ({ connection: "dtls", binding: Uint8Array.of(1) });
+const onDtls = (): AssociationFacts => ({ connection: "dtls", address: "192.0.2.1", binding: Uint8Array.of(1) });
 
 /** A client that speaks with a guard directly; gives the authentication errors that it met, and the outcome. */
 async function speak(server: ServerGuard, facts: AssociationFacts, password: string, times = 1) {
@@ -187,7 +186,7 @@ async function speak(server: ServerGuard, facts: AssociationFacts, password: str
 }
 
 test("R15 a request is challenged, answered over the nonce, accepted, and the server's proof checked", async (t) => {
-  t.deepEqual(await speak(guard(), { connection: "none" }, "secret", 3), {
+  t.deepEqual(await speak(guard(), { connection: "none", address: "192.0.2.1" }, "secret", 3), {
     errors: ["credentials-required"],
     code: CODE.Changed,
   });
@@ -205,8 +204,7 @@ test("R09 a wrong password and an unknown user are refused with one and the same
       clientAuthentication: ["digest"],
       digest: { realm: REALM, algorithms: ["SHA-256"], qops: ["auth"], scope: "request" },
     },
-    new Subscribers([]),
-    random(1),
+    { subscribers: new Subscribers([]), random: random(1) },
   );
   t.deepEqual((await speak(stranger, onDtls(), "secret")).errors, ["credentials-required", "invalid-credentials"]);
 });
@@ -219,7 +217,7 @@ test("scope association binds the subscriber to the DTLS association; scope requ
   const digest = { realm: REALM, algorithms: ["SHA-256"], qops: ["auth"], scope: "request" } as const;
   await speak(guard({ digest }), perRequest, "secret");
   t.is(perRequest.digestSubscriber, undefined);
-  const plain: AssociationFacts = { connection: "none" };
+  const plain: AssociationFacts = { connection: "none", address: "192.0.2.1" };
   await speak(guard(), plain, "secret");
   t.is(plain.digestSubscriber, undefined, "there is no association to bind to without DTLS");
 });
@@ -243,13 +241,17 @@ test("an authorization is good once, for its own message and association", (t) =
     return judgement.type === "refuse" ? judgement.error : "accepted";
   };
   t.is(errorOf(signed("another body"), facts), "invalid-credentials");
-  t.is(errorOf(signed(), { connection: "dtls", binding: Uint8Array.of(2) }), "stale-nonce");
+  t.is(errorOf(signed(), { ...facts, binding: Uint8Array.of(2) }), "stale-nonce");
   t.is(errorOf(signed(), facts), "accepted");
   t.is(errorOf(signed(), facts), "replayed");
 });
 
 test("below the connection policy a client is told what to do instead, and never challenged", (t) => {
-  const judgement = guard({ connection: "dtls", securePort: 5684 }).judge(request(), { connection: "none" }, 0);
+  const judgement = guard({ connection: "dtls", securePort: 5684 }).judge(
+    request(),
+    { connection: "none", address: "192.0.2.1" },
+    0,
+  );
   t.is(judgement.type === "refuse" ? judgement.error : "", "security-required");
   const options = judgement.type === "refuse" ? judgement.response.options : Options.none;
   t.is(options.uint(BINDING_OPTION.AuthError), AUTH_ERROR["security-required"]);

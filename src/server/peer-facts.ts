@@ -1,0 +1,47 @@
+import { randomBytes } from "node:crypto";
+import type { CoapConnection } from "#net/index.js";
+import { type AssociationFacts, canonicalAddress, type LowerLayerIdentity } from "#security/index.js";
+import type { ServerCredentials } from "./server-credentials.js";
+
+/** What is known of each connection, worked out when it is first heard of. */
+export class PeerFacts {
+  readonly #credentials: ServerCredentials;
+  readonly #facts = new WeakMap<CoapConnection, AssociationFacts>();
+
+  constructor(credentials: ServerCredentials) {
+    this.#credentials = credentials;
+  }
+
+  of(peer: CoapConnection): AssociationFacts {
+    const known = this.#facts.get(peer);
+    if (known !== undefined) return known;
+    const facts = this.#workOut(peer);
+    this.#facts.set(peer, facts);
+    return facts;
+  }
+
+  #workOut(peer: CoapConnection): AssociationFacts {
+    const { address } = peer.remoteAddress;
+    const facts = { address: canonicalAddress(address) ?? address };
+    if (!peer.isSecure) return { ...facts, connection: "none" };
+    const { subscribers } = this.#credentials;
+    const pskIdentity = peer.peerInfo?.pskIdentity;
+    const leaf = peer.peerInfo?.certificates?.[0];
+    const names = leaf === undefined ? undefined : this.#credentials.namesOf(leaf);
+    const identity: LowerLayerIdentity = {
+      ...(pskIdentity === undefined ? {} : { pskIdentity: TEXT_DECODER.decode(pskIdentity) }),
+      ...(names === undefined ? {} : { certificateNames: names }),
+    };
+    return {
+      ...facts,
+      connection: "dtls",
+      binding: randomBytes(BINDING_BYTES),
+      identity,
+      ...(pskIdentity === undefined ? {} : { psk: subscribers.ofPskIdentity(pskIdentity) ?? "unknown" }),
+      ...(names === undefined ? {} : { certificate: subscribers.ofCertificateNames(names) ?? "unknown" }),
+    };
+  }
+}
+
+const BINDING_BYTES = 16;
+const TEXT_DECODER = new TextDecoder();
