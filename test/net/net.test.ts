@@ -257,7 +257,9 @@ test("plain CoAP serves many addresses, within a bound, and both are clients and
   server.addSocket(serverSocket);
   const clients = await Promise.all(
     ["a", "b", "c"].map(async (name) => {
-      const client = new CoapEndpoint({ parameters: { ackTimeoutMs: 20, maxRetransmit: 1 } });
+      // Only the one that is never answered gives up soon: on a busy machine an answer takes its time.
+      const parameters = name === "c" ? { ackTimeoutMs: 20, maxRetransmit: 1 } : {};
+      const client = new CoapEndpoint({ parameters });
       const transport = client.addSocket(await UdpSocket.bind(LOOPBACK));
       return { name, client, connection: transport.connectTo(serverSocket.address) };
     }),
