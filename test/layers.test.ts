@@ -16,6 +16,8 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
     layers: ["dtls", "coap", "x509"],
     packages: ["node:dgram", "node:dns", "node:net", "node:crypto", "node:events"],
   },
+  ip: { layers: [], packages: ["node:net"] },
+  radius: { layers: ["ip", "net"], packages: ["node:crypto"] },
   dpe: { layers: ["coap", "senml"], packages: [] },
   security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto", "node:net"] },
   store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs"] },

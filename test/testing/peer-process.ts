@@ -100,7 +100,7 @@ process.once("exit", () => {
 });
 
 /** The foreign programs, by the words of `scripts/peers --missing`. */
-export type PeerName = "openssl" | "gnutls" | "libcoap-openssl" | "libcoap-gnutls" | "libcoap-notls";
+export type PeerName = "radclient" | "openssl" | "gnutls" | "libcoap-openssl" | "libcoap-gnutls" | "libcoap-notls";
 
 /** A test that is skipped where its peer is not installed, unless DPE_REQUIRE_PEERS asks for every peer. */
 export function testWith(peer: PeerName, title: string, implementation: Implementation<[]>): void {
