@@ -38,6 +38,10 @@ export const CERTIFICATE_FAULT_ALERTS = {
   "wrong-key-usage": "unsupported_certificate",
   /** A critical extension that this implementation does not process (RFC 5280 §4.2). */
   "unknown-critical-extension": "unsupported_certificate",
+  /** Its issuer's revocation list names it. */
+  revoked: "certificate_revoked",
+  /** Revocation lists are required, and its issuer's is missing, or past its nextUpdate. */
+  "revocation-unknown": "certificate_unknown",
   /** No subjectAltName is the name that was dialled. */
   "wrong-name": "bad_certificate",
 } as const;

@@ -24,6 +24,8 @@ export interface Certificate {
   /** For people: the subject, RFC 4514 style. */
   readonly subject: string;
   readonly commonName: string | undefined;
+  /** Lowercase hex of the INTEGER's contents. */
+  readonly serialNumber: string;
   /** DER of the names; issuer and subject are matched byte by byte. */
   readonly subjectName: Uint8Array;
   readonly issuerName: Uint8Array;
@@ -85,7 +87,7 @@ function readCertificate(der: Uint8Array): Certificate {
   // node:crypto takes PEM too, and OpenSSL reads BER: only what encodes back to the same bytes is DER.
   if (!equalBytes(native.raw, der)) throw new RangeError("not a DER certificate");
   const parsed = new PeculiarCertificate(der);
-  const { issuerName, subjectName, extensions } = readTbsCertificate(der);
+  const { serialNumber, issuerName, subjectName, extensions } = readTbsCertificate(der);
   const byType = new Map(extensions.map((extension) => [extension.type, extension]));
   // RFC 5280 §4.2: not more than one instance of an extension.
   if (byType.size !== extensions.length) throw new RangeError("an extension appears twice");
@@ -105,6 +107,7 @@ function readCertificate(der: Uint8Array): Certificate {
     publicKey: native.publicKey,
     subject: parsed.subject,
     commonName: parsed.subjectName.getField("CN")[0],
+    serialNumber,
     subjectName,
     issuerName,
     isSelfIssued: equalBytes(subjectName, issuerName),
@@ -130,10 +133,11 @@ function readCertificate(der: Uint8Array): Certificate {
 }
 
 /**
- * Names and extensions of TBSCertificate (RFC 5280 §4.1). Extensions are split here, not by the library's getter, since
+ * Serial number, names and extensions of TBSCertificate (RFC 5280 §4.1). Extensions are split here, not by the library's getter, since
  * that refuses a certificate for an otherName in its subjectAltName (device certificates of IEEE 802.1AR have one).
  */
 function readTbsCertificate(der: Uint8Array): {
+  readonly serialNumber: string;
   readonly issuerName: Uint8Array;
   readonly subjectName: Uint8Array;
   readonly extensions: readonly Extension[];
@@ -143,11 +147,13 @@ function readTbsCertificate(der: Uint8Array): {
   const fields = decodeDerSequence(tbs.contents);
   // version [0] is absent in version 1; then serialNumber, signature, issuer, validity, subject.
   const first = fields[0]?.tag === DER_TAG.CONTEXT_0 ? 1 : 0;
-  const [issuer, subject] = [fields[first + 2], fields[first + 4]];
+  const [serial, issuer, subject] = [fields[first], fields[first + 2], fields[first + 4]];
+  if (serial?.tag !== DER_TAG.INTEGER) throw new RangeError("no serial number");
   if (issuer?.tag !== DER_TAG.SEQUENCE || subject?.tag !== DER_TAG.SEQUENCE) throw new RangeError("no names");
   const list = fields.find(({ tag }) => tag === DER_TAG.CONTEXT_3);
   const extensions = list === undefined ? [] : decodeDerSequence(decodeDer(list.contents, DER_TAG.SEQUENCE).contents);
   return {
+    serialNumber: Buffer.from(serial.contents).toString("hex"),
     issuerName: issuer.bytes,
     subjectName: subject.bytes,
     extensions: extensions.map(({ bytes }) => new Extension(bytes)),

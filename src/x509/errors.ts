@@ -16,6 +16,12 @@ export const X509_ERROR_CODES = [
   "X509_UNSUPPORTED_PRIVATE_KEY",
   /** The private key is not that of the first certificate. */
   "X509_KEY_MISMATCH",
+  /** The file holds no revocation list. */
+  "X509_NO_CRL",
+  /** A revocation list does not decode, or has no nextUpdate. */
+  "X509_MALFORMED_CRL",
+  /** A delta, indirect or partial revocation list. */
+  "X509_UNSUPPORTED_CRL",
   /** An option of `issueThrowawayCredentials` that cannot be. */
   "X509_BAD_OPTION",
 ] as const;

@@ -1,7 +1,7 @@
 export { CERTIFICATE_FAULT_ALERTS, type CertificateFault, type CertificateFaultAlert } from "./certificate-fault.js";
 export { X509_ERROR_CODES, X509Error, type X509ErrorCode } from "./errors.js";
 export type { SubjectAltName } from "./general-name.js";
-export type { CertificatePurpose } from "./path-validation.js";
+export type { CertificatePurpose, RevocationPolicy } from "./path-validation.js";
 export type { PeerName } from "./peer-name.js";
 export {
   decodePemCertificates,
@@ -11,6 +11,7 @@ export {
   loadTrustAnchors,
   type Credentials,
 } from "./pem.js";
+export { loadRevocationLists, type RevocationList } from "./revocation-list.js";
 export {
   issueThrowawayCredentials,
   type ThrowawayAuthority,

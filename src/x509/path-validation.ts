@@ -4,6 +4,14 @@ import type { CertificatePath } from "./certificate-path.js";
 import { emailAddressesOf } from "./directory-name.js";
 import type { GeneralName } from "./general-name.js";
 import { obeysNameConstraints, type NameConstraints } from "./name-constraints.js";
+import { isListOf, type RevocationList } from "./revocation-list.js";
+
+/** The revocation lists that an operator gave, and what their lack means. */
+export interface RevocationPolicy {
+  readonly lists: readonly RevocationList[];
+  /** Whether every certificate below an anchor needs a list of its issuer that is not past its nextUpdate: fail closed. */
+  readonly isRequired: boolean;
+}
 
 /** What the peer's certificate is for: that of a server, which a client verifies, or the other way round. */
 export type CertificatePurpose = "serverAuth" | "clientAuth";
@@ -16,6 +24,7 @@ export type CertificatePurpose = "serverAuth" | "clientAuth";
  * | `refuseKey`                        | –                | RSA ≥ 2048 bits, or a listed curve                     |
  * | `refuseSignature`                  | §6.1.3 (a)(1)    | SHA-256 or better; verified by OpenSSL                 |
  * | `refuseTime`                       | §6.1.3 (a)(2)    | both ends are inside                                   |
+ * | `refuseRevoked` (all but the last) | §6.1.3 (a)(3)    | by the lists that the operator gave                    |
  * | unknown critical extension         | §6.1.4 (o), §6.1.5 (f) |                                                  |
  * | name constraints of all above      | §6.1.3 (b), (c)  | a self-issued intermediate is exempt                   |
  * | `refuseIssuer` (all but the last)  | §6.1.4 (k) to (n)| cA, pathLenConstraint, keyCertSign                     |
@@ -24,7 +33,12 @@ export type CertificatePurpose = "serverAuth" | "clientAuth";
  * Differs from RFC 5280 §6.1: an anchor is a certificate here, and obeys its own validity, key size, basicConstraints,
  * pathLenConstraint, name constraints and usages (RFC 5937); only its signature is not looked at.
  */
-export function validatePath(path: CertificatePath, purpose: CertificatePurpose, atMs: number): Refusal | undefined {
+export function validatePath(
+  path: CertificatePath,
+  purpose: CertificatePurpose,
+  atMs: number,
+  revocation?: RevocationPolicy,
+): Refusal | undefined {
   const constraints: NameConstraints[] = [];
   let pathLength = Number.POSITIVE_INFINITY;
   for (let index = path.length - 1; index >= 0; index--) {
@@ -36,6 +50,9 @@ export function validatePath(path: CertificatePath, purpose: CertificatePurpose,
       refuseKey(certificate) ??
       (issuer === undefined ? undefined : refuseSignature(certificate, issuer)) ??
       refuseTime(certificate, atMs) ??
+      (issuer === undefined || revocation === undefined
+        ? undefined
+        : refuseRevoked(certificate, issuer, revocation, atMs)) ??
       refuseExtension(certificate) ??
       (isPeer || !certificate.isSelfIssued ? refuseNames(certificate, constraints) : undefined) ??
       (isPeer ? undefined : refuseIssuer(certificate, pathLength, issuer === undefined)) ??
@@ -77,6 +94,27 @@ function refuseTime({ notBeforeMs, notAfterMs, subject }: Certificate, atMs: num
   if (!(atMs < notAfterMs + 1000))
     return { cause: "expired", reason: `${quote(subject)} was valid until ${isoTime(notAfterMs)}` };
   return undefined;
+}
+
+/** A list that names the certificate counts even when it is too old: revocation is for good. */
+function refuseRevoked(
+  certificate: Certificate,
+  issuer: Certificate,
+  { lists, isRequired }: RevocationPolicy,
+  atMs: number,
+): Refusal | undefined {
+  const subject = quote(certificate.subject);
+  const ofIssuer = lists.filter((list) => isListOf(list, issuer));
+  if (ofIssuer.some(({ revoked }) => revoked.has(certificate.serialNumber)))
+    return { cause: "revoked", reason: `${subject} was revoked by ${quote(issuer.subject)}` };
+  if (!isRequired) return undefined;
+  const newest = Math.max(...ofIssuer.map(({ nextUpdateMs }) => nextUpdateMs));
+  const isCurrent = ofIssuer.some(({ thisUpdateMs, nextUpdateMs }) => thisUpdateMs <= atMs && atMs <= nextUpdateMs);
+  if (isCurrent) return undefined;
+  const lack = Number.isFinite(newest)
+    ? `the list of its issuer ended at ${isoTime(newest)}`
+    : "its issuer has no list";
+  return { cause: "revocation-unknown", reason: `whether ${subject} was revoked is not known: ${lack}` };
 }
 
 function refuseExtension({ unknownCriticalExtension: type, subject }: Certificate): Refusal | undefined {

@@ -7,12 +7,13 @@ import {
 } from "./certificate-fault.js";
 import { candidatePaths } from "./certificate-path.js";
 import { subjectAltNamesOf, type SubjectAltName } from "./general-name.js";
-import { validatePath, type CertificatePurpose } from "./path-validation.js";
+import { validatePath, type CertificatePurpose, type RevocationPolicy } from "./path-validation.js";
 import { isNamedBy, type PeerName } from "./peer-name.js";
 
 /**
  * Verifies the certificates of a DTLS peer: a path to one of our anchors (RFC 5280 §6) for the purpose, and the name that
- * was dialled (RFC 9525). Never rejects: whatever the peer sent, the answer is a verdict. Revocation is not looked at.
+ * was dialled (RFC 9525). Never rejects: whatever the peer sent, the answer is a verdict. Revocation is looked up in
+ * the lists that are given, never fetched.
  *
  * @param chain DER, the peer's own certificate first, the others in any order; read, never kept.
  */
@@ -39,6 +40,8 @@ export interface VerifyPeerCertificatesOptions {
   readonly atMs: number;
   /** The name that was dialled; left out for clients, who have none, and whom `sans` or `commonName` then identify. */
   readonly name?: PeerName;
+  /** Default: revocation is not looked at. */
+  readonly revocation?: RevocationPolicy | undefined;
   readonly limits?: Partial<VerificationLimits>;
 }
 
@@ -85,7 +88,7 @@ function verify(chain: readonly Uint8Array[], options: VerifyPeerCertificatesOpt
   const anchors = options.anchors.map(parseAnchor).filter((anchor) => anchor !== undefined);
   let refusal: Refusal | undefined;
   for (const path of candidatePaths(leaf, intermediates, anchors, limits.maxChainLength)) {
-    const fault = validatePath(path, options.purpose, options.atMs);
+    const fault = validatePath(path, options.purpose, options.atMs, options.revocation);
     if (fault === undefined) return options.name === undefined ? leaf : (refuseName(leaf, options.name) ?? leaf);
     // Of several paths, the one whose signatures fit says more than one that was tried for its names alone.
     if (refusal === undefined || refusal.cause === "bad-signature") refusal = fault;
