@@ -103,7 +103,7 @@ async function opensslVerify(
 
 test("D63 every cause but the bounds and malformed input has a chain that shows it", (t) => {
   const shown = new Set(REFUSED.map(({ expected }) => expected[0]));
-  const elsewhere = ["malformed", "chain-too-long", "certificate-too-large"];
+  const elsewhere = ["malformed", "chain-too-long", "certificate-too-large", "revoked", "revocation-unknown"];
   t.deepEqual([...shown, ...elsewhere].toSorted(), Object.keys(CERTIFICATE_FAULT_ALERTS).toSorted());
 });
 
