@@ -39,6 +39,8 @@ export interface PeerInfo {
   readonly signatureScheme?: SignatureSchemeName;
   /** Server: the host name that the client asked for (RFC 6066 §3). */
   readonly serverName?: string;
+  /** RFC 9146: whether the peer finds us by our connection identifier, from wherever it sends. */
+  readonly hasConnectionId: boolean;
 }
 
 export type AssociationState = "handshaking" | "connected" | "closing" | "closed";
@@ -81,6 +83,9 @@ export type DropReason =
   | "unexpected-epoch"
   | "replayed"
   | "bad-mac"
+  | "unknown-connection-id"
+  | "connection-id-missing"
+  | "malformed-inner-plaintext"
   | "plaintext-not-allowed"
   | "early-record-limit"
   | "unexpected-change-cipher-spec"

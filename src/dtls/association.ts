@@ -30,12 +30,13 @@ import {
   type HandshakeFragment,
 } from "./wire/handshake-header.js";
 import {
+  CONNECTION_ID_AT,
   CONTENT_TYPES,
   decodeRecordHeader,
   DTLS_1_2,
-  encodeRecordHeader,
   RECORD_HEADER_BYTES,
   type RecordHeader,
+  TLS12_CID,
 } from "./wire/record.js";
 import { VERIFY_DATA_BYTES } from "./wire/finished.js";
 import { copyOf } from "./wire/writer.js";
@@ -64,6 +65,8 @@ export class Association {
   /** Server: the random of the ClientHello this began with. */
   readonly #clientRandom: Uint8Array | undefined;
 
+  /** Of the datagram at hand. */
+  #hasNewest = false;
   #recordsIn = 0;
   #bytesIn = 0;
   #bytesOut = 0;
@@ -119,6 +122,11 @@ export class Association {
     return this.#peer;
   }
 
+  /** Ours, once negotiated: what the peer's records carry (RFC 9146). Empty when they carry none. */
+  get connectionId(): Uint8Array {
+    return this.#records.ownConnectionId;
+  }
+
   get counters(): AssociationCounters {
     return {
       recordsIn: this.#recordsIn,
@@ -160,27 +168,38 @@ export class Association {
     this.#drainHandshake(now);
   }
 
-  /** Never throws. The bytes are read only during the call. */
-  handleDatagram(datagram: Uint8Array, now: number): void {
+  /**
+   * Never throws. The bytes are read only during the call. Returns whether a record of it verified that is newer than all
+   * before it: with a connection identifier, the peer is then to be answered where this came from (RFC 9146 §6).
+   */
+  handleDatagram(datagram: Uint8Array, now: number): boolean {
     this.#bytesIn += datagram.length;
+    this.#hasNewest = false;
     let offset = 0;
     while (offset < datagram.length) {
       if (this.#isClosed) {
         this.#drop("closed");
-        return;
+        break;
       }
-      const header = decodeRecordHeader(datagram, offset);
+      const connectionId = this.#records.ownConnectionId;
+      const header = decodeRecordHeader(datagram, offset, connectionId.length);
       if ("drop" in header) {
         this.#drop(header.drop);
-        if (header.skipBytes === undefined) return;
+        if (header.skipBytes === undefined) break;
         offset += header.skipBytes;
         continue;
       }
-      const start = offset + RECORD_HEADER_BYTES;
+      const recordAt = offset;
+      const start = offset + RECORD_HEADER_BYTES + (header.type === TLS12_CID ? connectionId.length : 0);
       offset = start + header.length;
+      if (header.type === TLS12_CID && !startsWith(datagram, recordAt + CONNECTION_ID_AT, connectionId)) {
+        this.#drop("unknown-connection-id");
+        continue;
+      }
       this.#recordsIn++;
-      this.#handleRecord(header, datagram.subarray(start, offset), now);
+      this.#handleRecord(header, datagram.subarray(recordAt, offset), start - recordAt, now);
     }
+    return this.#hasNewest;
   }
 
   /**
@@ -256,7 +275,8 @@ export class Association {
     return !("drop" in start) && Buffer.compare(start.parameters.random, this.#clientRandom) === 0;
   }
 
-  #handleRecord(header: RecordHeader, fragment: Uint8Array, now: number): void {
+  #handleRecord(header: RecordHeader, record: Uint8Array, headerBytes: number, now: number): void {
+    const fragment = record.subarray(headerBytes);
     switch (header.epoch) {
       case 0:
         this.#handlePlaintext(header, fragment, now);
@@ -264,7 +284,7 @@ export class Association {
       case 1:
         if (header.version !== DTLS_1_2) this.#drop("wrong-version");
         else if (this.#records.hasKeys) this.#handleProtected(header, fragment, now);
-        else this.#holdEarly(header, fragment);
+        else this.#holdEarly(record);
         return;
       default:
         this.#drop("unexpected-epoch");
@@ -296,6 +316,7 @@ export class Association {
         else this.#handleAlert(fragment);
         return;
       case CONTENT_TYPES.applicationData:
+      case TLS12_CID:
         this.#drop("plaintext-not-allowed");
     }
   }
@@ -307,7 +328,8 @@ export class Association {
       if (plaintext === "bad-mac") this.#suspectFinished(header, fragment);
       return;
     }
-    switch (header.type) {
+    if (this.#records.openedNewest) this.#hasNewest = true;
+    switch (this.#records.openedType) {
       case CONTENT_TYPES.applicationData:
         this.#handleData(plaintext);
         return;
@@ -323,14 +345,11 @@ export class Association {
     }
   }
 
-  #holdEarly(header: RecordHeader, fragment: Uint8Array): void {
+  #holdEarly(record: Uint8Array): void {
     if (this.#handshake === undefined) {
       this.#drop("unexpected-epoch");
       return;
     }
-    const record = new Uint8Array(RECORD_HEADER_BYTES + fragment.length);
-    encodeRecordHeader(header, record);
-    record.set(fragment, RECORD_HEADER_BYTES);
     if (!this.#handshake.early.holdSealed(record)) this.#drop("early-record-limit");
   }
 
@@ -422,8 +441,9 @@ export class Association {
   #suspectFinished(header: RecordHeader, fragment: Uint8Array): void {
     const code = this.#handshake?.driver.finishedFault;
     const finishedBytes = HANDSHAKE_HEADER_BYTES + VERIFY_DATA_BYTES;
-    const recordBytes = this.#records.overheadBytes(1) - RECORD_HEADER_BYTES + finishedBytes;
-    if (code === undefined || header.type !== CONTENT_TYPES.handshake || fragment.length !== recordBytes) return;
+    const recordBytes = this.#records.expectedFragmentBytes(finishedBytes);
+    const isHandshake = header.type === CONTENT_TYPES.handshake || header.type === TLS12_CID;
+    if (code === undefined || !isHandshake || fragment.length !== recordBytes) return;
     this.#fail(new DtlsError(code));
   }
 
@@ -444,6 +464,9 @@ export class Association {
         if (output.isRepeated) this.#retransmissions++;
         this.#sendFlight(output.flight, handshake.driver.datagramBytes);
         return;
+      case "connection-ids":
+        this.#records.useConnectionIds(output.own, output.peers, this.#options.paddingBlockBytes);
+        return;
       case "keys":
         this.#records.installKeys(output.suite.aead, output.keyBlock, this.#role);
         for (const record of handshake.early.takeSealed()) this.#replayEarly(record, now);
@@ -458,9 +481,11 @@ export class Association {
   }
 
   #replayEarly(record: Uint8Array, now: number): void {
-    const header = decodeRecordHeader(record, 0);
-    if (!("drop" in header) && !this.#isClosed)
-      this.#handleProtected(header, record.subarray(RECORD_HEADER_BYTES), now);
+    const connectionIdBytes = this.#records.ownConnectionId.length;
+    const header = decodeRecordHeader(record, 0, connectionIdBytes);
+    if ("drop" in header || this.#isClosed) return;
+    const headerBytes = RECORD_HEADER_BYTES + (header.type === TLS12_CID ? connectionIdBytes : 0);
+    this.#handleProtected(header, record.subarray(headerBytes), now);
   }
 
   /** Frees all that belonged to the handshake. */
@@ -544,6 +569,11 @@ interface FinalFlight {
   readonly flight: Flight;
   readonly peerFinishedSeq: number;
   readonly datagramBytes: number;
+}
+
+function startsWith(bytes: Uint8Array, at: number, expected: Uint8Array): boolean {
+  for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
+  return true;
 }
 
 const VERSION_BYTES = 2;

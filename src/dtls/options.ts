@@ -31,6 +31,17 @@ export interface CommonOptions {
   readonly maxReassemblyBytes?: number;
   /** Bytes of records held that arrive before their keys, or data before Finished. Default 4096. */
   readonly maxEarlyRecordBytes?: number;
+  /**
+   * Our own connection identifier (RFC 9146), asked for once an association, by which the peer's records find us: at most
+   * 255 bytes; empty when records shall come without. Default: a client's is empty, a server's 6 random bytes. False: the
+   * extension is not used, and a changed address loses the association.
+   */
+  readonly connectionId?: (() => Uint8Array) | false;
+  /**
+   * Records that carry a connection identifier are padded to multiples of this many bytes, against the analysis of their
+   * lengths (RFC 9146 §4). Default 1: no padding. Range 1–256.
+   */
+  readonly paddingBlockBytes?: number;
   /** Refuse peers without RFC 7627. Default false. */
   readonly requireExtendedMasterSecret?: boolean;
   /** A cryptographic source. Default: that of node:crypto. */
@@ -62,10 +73,13 @@ export interface CertificateCredential {
   readonly privateKey: KeyObject;
 }
 
-export type ResolvedClientOptions = ClientOptions & Required<Defaults>;
-export type ResolvedServerOptions = ServerOptions & Required<Defaults> & Required<ServerDefaults>;
+export type ResolvedClientOptions = ClientOptions & Required<Defaults> & Required<Pick<CommonOptions, "connectionId">>;
+export type ResolvedServerOptions = ServerOptions &
+  Required<Defaults> &
+  Required<ServerDefaults> &
+  Required<Pick<CommonOptions, "connectionId">>;
 
-type Defaults = Omit<CommonOptions, "certificate">;
+type Defaults = Omit<CommonOptions, "certificate" | "connectionId">;
 type ServerDefaults = Pick<
   ServerOptions,
   "pskEnabled" | "clientCertificate" | "certificateAuthorities" | "cookieLifetimeMs"
@@ -89,6 +103,7 @@ export const DTLS_DEFAULTS: Required<Defaults> & Required<ServerDefaults> = {
   handshakeTimeoutMs: 60_000,
   maxReassemblyBytes: 8192,
   maxEarlyRecordBytes: 4096,
+  paddingBlockBytes: 1,
   requireExtendedMasterSecret: false,
   random: (size) => randomBytes(size),
   pskEnabled: false,
@@ -102,7 +117,7 @@ export const IP_UDP_HEADER_BYTES = 48;
 
 /** @throws DtlsError DTLS_BAD_OPTION */
 export function resolveClientOptions(options: ClientOptions): ResolvedClientOptions {
-  const resolved = { ...DTLS_DEFAULTS, ...options };
+  const resolved = { ...DTLS_DEFAULTS, connectionId: () => new Uint8Array(0), ...options };
   checkCommon(resolved);
   const psk = resolved.psk;
   if (psk !== undefined && (psk.key.length === 0 || psk.key.length > 0xffff || psk.identity.length > 0xffff)) {
@@ -113,7 +128,8 @@ export function resolveClientOptions(options: ClientOptions): ResolvedClientOpti
 
 /** @throws DtlsError DTLS_BAD_OPTION */
 export function resolveServerOptions(options: ServerOptions): ResolvedServerOptions {
-  const resolved = { ...DTLS_DEFAULTS, ...options };
+  const random = options.random ?? DTLS_DEFAULTS.random;
+  const resolved = { ...DTLS_DEFAULTS, connectionId: () => random(CONNECTION_ID_BYTES), ...options };
   checkCommon(resolved);
   if (!resolved.pskEnabled && resolved.certificate === undefined) {
     throw new DtlsError("DTLS_BAD_OPTION", "a server needs a certificate, pskEnabled, or both");
@@ -122,12 +138,25 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
   return resolved;
 }
 
+/** One of a server's own, by default. */
+const CONNECTION_ID_BYTES = 6;
+
+/** Our own connection identifier for one association. @throws DtlsError DTLS_BAD_OPTION */
+export function ownConnectionId(make: () => Uint8Array): Uint8Array {
+  const connectionId = make();
+  if (connectionId.length > 255) throw new DtlsError("DTLS_BAD_OPTION", "connectionId: at most 255 bytes");
+  return connectionId;
+}
+
 function checkCommon(options: Required<Defaults> & Pick<CommonOptions, "certificate">): void {
   if (!(options.mtuBytes >= 128 && options.mtuBytes <= 65_535)) {
     throw new DtlsError("DTLS_BAD_OPTION", "mtuBytes: 128 to 65535");
   }
   for (const name of ["initialRetransmitMs", "maxRetransmitMs", "handshakeTimeoutMs", "maxReassemblyBytes"] as const) {
     if (!(options[name] > 0)) throw new DtlsError("DTLS_BAD_OPTION", `${name}: above 0`);
+  }
+  if (!(options.paddingBlockBytes >= 1 && options.paddingBlockBytes <= 256)) {
+    throw new DtlsError("DTLS_BAD_OPTION", "paddingBlockBytes: 1 to 256");
   }
   if (options.certificate !== undefined && options.certificate.chain.length === 0) {
     throw new DtlsError("DTLS_BAD_OPTION", "certificate: the chain is empty");

@@ -4,7 +4,9 @@ import { KEY_BYTES, SALT_BYTES } from "./crypto/key-schedule.js";
 import type { AeadName } from "./crypto/suites.js";
 import { DtlsError } from "./errors.js";
 import { ReplayWindow } from "./replay-window.js";
+import { encodeInnerPlaintext, innerPlaintextBytes, readInnerPlaintext } from "./wire/inner-plaintext.js";
 import {
+  CONTENT_TYPES,
   type ContentType,
   DTLS_1_2,
   encodeRecordHeader,
@@ -12,6 +14,7 @@ import {
   MAX_SEQUENCE_NUMBER,
   RECORD_HEADER_BYTES,
   type RecordHeader,
+  TLS12_CID,
   writeEpochAndSequence,
 } from "./wire/record.js";
 import { copyOf } from "./wire/writer.js";
@@ -22,14 +25,23 @@ import { copyOf } from "./wire/writer.js";
  *
  * The explicit nonce of the AEAD is epoch ‖ sequence number (RFC 6655 §3, RFC 5288 §3), so a nonce is used twice only if
  * a sequence number is, and none is given out twice.
+ *
+ * With connection identifiers (RFC 9146), a direction whose receiver has one carries it in every record of epoch 1, and
+ * nothing else is taken.
  */
 export class RecordLayer {
+  /** Of the record that `open` gave last: its real content type, and whether it is newer than all before it. */
+  openedType: ContentType = CONTENT_TYPES.applicationData;
+  openedNewest = false;
   readonly #first0: number;
   #next0: number;
   #next1 = 0;
   #writeEpoch: Epoch = 0;
   #keys: DirectionalKeys | undefined;
   readonly #window = new ReplayWindow();
+  #ownConnectionId: Uint8Array = NO_CONNECTION_ID;
+  #peerConnectionId: Uint8Array = NO_CONNECTION_ID;
+  #paddingBlockBytes = 1;
 
   /** `firstSequenceNumber`: of epoch 0. A server goes on from the ClientHello's (RFC 6347 §4.2.1). */
   constructor(firstSequenceNumber = 0) {
@@ -62,14 +74,38 @@ export class RecordLayer {
     this.#keys = { read: key(read), readSalt: salt(read), write: key(write), writeSalt: salt(write) };
   }
 
+  /** What was negotiated: ours, for what we receive, and the peer's; either may be empty. */
+  useConnectionIds(own: Uint8Array, peers: Uint8Array, paddingBlockBytes: number): void {
+    this.#ownConnectionId = own;
+    this.#peerConnectionId = peers;
+    this.#paddingBlockBytes = paddingBlockBytes;
+  }
+
+  /** Empty when records come without. */
+  get ownConnectionId(): Uint8Array {
+    return this.#ownConnectionId;
+  }
+
+  get peerConnectionId(): Uint8Array {
+    return this.#peerConnectionId;
+  }
+
   startWritingEpoch1(): void {
     this.#writeEpoch = 1;
   }
 
-  /** What a record of this epoch adds to its plaintext. */
+  /** What a record of this epoch adds to its plaintext, at most. */
   overheadBytes(epoch: Epoch): number {
     if (epoch === 0 || this.#keys === undefined) return RECORD_HEADER_BYTES;
-    return RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES + this.#keys.write.tagBytes;
+    const connectionIdBytes = this.#peerConnectionId.length;
+    const innerBytes = connectionIdBytes === 0 ? 0 : connectionIdBytes + this.#paddingBlockBytes;
+    return RECORD_HEADER_BYTES + innerBytes + EXPLICIT_NONCE_BYTES + this.#keys.write.tagBytes;
+  }
+
+  /** The fragment's length of an epoch-1 record of the peer with unpadded content. */
+  expectedFragmentBytes(contentBytes: number): number {
+    const inner = this.#ownConnectionId.length === 0 ? contentBytes : innerPlaintextBytes(contentBytes, 1);
+    return EXPLICIT_NONCE_BYTES + (this.#keys?.read.tagBytes ?? 0) + inner;
   }
 
   /**
@@ -78,6 +114,7 @@ export class RecordLayer {
    */
   seal(epoch: Epoch, type: ContentType, plaintext: Uint8Array): Uint8Array {
     if (plaintext.length > MAX_PLAINTEXT_BYTES) throw new DtlsError("DTLS_MESSAGE_TOO_LARGE");
+    if (epoch === 1 && this.#peerConnectionId.length > 0) return this.#sealWithConnectionId(type, plaintext);
     const sequenceNumber = this.#takeSequenceNumber(epoch);
     const record = new Uint8Array(this.overheadBytes(epoch) + plaintext.length);
     const length = record.length - RECORD_HEADER_BYTES;
@@ -97,16 +134,59 @@ export class RecordLayer {
   /** The plaintext of an epoch-1 record, in fresh bytes; or why it is dropped. The window moves only on success. */
   open(header: RecordHeader, fragment: Uint8Array): Uint8Array | DropReason {
     if (this.#keys === undefined) return "unexpected-epoch";
+    const hasConnectionId = header.type === TLS12_CID;
+    if (hasConnectionId !== this.#ownConnectionId.length > 0) return "connection-id-missing";
     const { read, readSalt } = this.#keys;
     const plaintextBytes = fragment.length - EXPLICIT_NONCE_BYTES - read.tagBytes;
     if (plaintextBytes < 0) return "record-too-short";
-    if (plaintextBytes > MAX_PLAINTEXT_BYTES) return "record-too-long";
+    if (plaintextBytes > MAX_PLAINTEXT_BYTES + (hasConnectionId ? MAX_INNER_OVERHEAD_BYTES : 0)) {
+      return "record-too-long";
+    }
     if (!this.#window.isFresh(header.sequenceNumber)) return "replayed";
+    if (header.type === TLS12_CID) return this.#openWithConnectionId(header, fragment, plaintextBytes);
     prepareNonceAndAad(readSalt, fragment, 0, header.type, header.epoch, header.sequenceNumber, plaintextBytes);
     const plaintext = read.open(NONCE, AAD, fragment.subarray(EXPLICIT_NONCE_BYTES));
     if (plaintext === undefined) return "bad-mac";
-    this.#window.mark(header.sequenceNumber);
+    this.openedType = header.type;
+    this.#mark(header.sequenceNumber);
     return plaintext;
+  }
+
+  #sealWithConnectionId(type: ContentType, plaintext: Uint8Array): Uint8Array {
+    if (this.#keys === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no keys");
+    const { write, writeSalt } = this.#keys;
+    const sequenceNumber = this.#takeSequenceNumber(1);
+    const connectionId = this.#peerConnectionId;
+    const inner = encodeInnerPlaintext(type, plaintext, this.#paddingBlockBytes);
+    const fragmentAt = RECORD_HEADER_BYTES + connectionId.length;
+    const length = EXPLICIT_NONCE_BYTES + inner.length + write.tagBytes;
+    const record = new Uint8Array(fragmentAt + length);
+    const header = { type: TLS12_CID, version: DTLS_1_2, epoch: 1, sequenceNumber, length } as const;
+    encodeRecordHeader(header, record, 0, connectionId);
+    writeEpochAndSequence(1, sequenceNumber, record, fragmentAt);
+    prepareNonce(writeSalt, record, fragmentAt);
+    const aad = connectionIdAad(connectionId, sequenceNumber, inner.length);
+    write.seal(NONCE, aad, inner, record, fragmentAt + EXPLICIT_NONCE_BYTES);
+    return record;
+  }
+
+  #openWithConnectionId(header: RecordHeader, fragment: Uint8Array, innerBytes: number): Uint8Array | DropReason {
+    if (this.#keys === undefined) return "unexpected-epoch";
+    const { read, readSalt } = this.#keys;
+    prepareNonce(readSalt, fragment, 0);
+    const aad = connectionIdAad(this.#ownConnectionId, header.sequenceNumber, innerBytes);
+    const inner = read.open(NONCE, aad, fragment.subarray(EXPLICIT_NONCE_BYTES));
+    if (inner === undefined) return "bad-mac";
+    const content = readInnerPlaintext(inner);
+    if (content === undefined) return "malformed-inner-plaintext";
+    this.openedType = content.type;
+    this.#mark(header.sequenceNumber);
+    return inner.subarray(0, content.length);
+  }
+
+  #mark(sequenceNumber: number): void {
+    this.openedNewest = this.#window.isNewest(sequenceNumber);
+    this.#window.mark(sequenceNumber);
   }
 
   /** Nothing more will be sealed or opened. */
@@ -149,8 +229,7 @@ function prepareNonceAndAad(
   sequenceNumber: number,
   plaintextBytes: number,
 ): void {
-  for (let i = 0; i < SALT_BYTES; i++) NONCE[i] = salt[i] ?? 0;
-  for (let i = 0; i < EXPLICIT_NONCE_BYTES; i++) NONCE[SALT_BYTES + i] = explicitNonce[explicitNonceAt + i] ?? 0;
+  prepareNonce(salt, explicitNonce, explicitNonceAt);
   writeEpochAndSequence(epoch, sequenceNumber, AAD, 0);
   AAD[8] = type;
   AAD[9] = DTLS_1_2 >> 8;
@@ -159,7 +238,36 @@ function prepareNonceAndAad(
   AAD[12] = plaintextBytes;
 }
 
+function prepareNonce(salt: Uint8Array, explicitNonce: Uint8Array, explicitNonceAt: number): void {
+  for (let i = 0; i < SALT_BYTES; i++) NONCE[i] = salt[i] ?? 0;
+  for (let i = 0; i < EXPLICIT_NONCE_BYTES; i++) NONCE[SALT_BYTES + i] = explicitNonce[explicitNonceAt + i] ?? 0;
+}
+
+/**
+ * Additional data with a connection identifier (RFC 9146 §5.3): ff×8 ‖ 25 ‖ length of the identifier ‖ 25 ‖ version ‖
+ * epoch ‖ sequence number ‖ identifier ‖ length of the inner plaintext.
+ */
+function connectionIdAad(connectionId: Uint8Array, sequenceNumber: number, innerBytes: number): Uint8Array {
+  const aad = CONNECTION_ID_AAD;
+  const lengthAt = 21 + connectionId.length;
+  aad.fill(0xff, 0, 8);
+  aad[8] = TLS12_CID;
+  aad[9] = connectionId.length;
+  aad[10] = TLS12_CID;
+  aad[11] = DTLS_1_2 >> 8;
+  aad[12] = DTLS_1_2 & 0xff;
+  writeEpochAndSequence(1, sequenceNumber, aad, 13);
+  aad.set(connectionId, 21);
+  aad[lengthAt] = innerBytes >> 8;
+  aad[lengthAt + 1] = innerBytes;
+  return aad.subarray(0, lengthAt + 2);
+}
+
+const NO_CONNECTION_ID: Uint8Array = new Uint8Array(0);
 const EXPLICIT_NONCE_BYTES = 8;
+/** The content type, and padding. */
+const MAX_INNER_OVERHEAD_BYTES = 256;
 // Scratch space of the process, filled just before each use.
 const NONCE: Uint8Array = new Uint8Array(SALT_BYTES + EXPLICIT_NONCE_BYTES);
 const AAD: Uint8Array = new Uint8Array(13);
+const CONNECTION_ID_AAD: Uint8Array = new Uint8Array(23 + 255);

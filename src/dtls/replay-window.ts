@@ -13,6 +13,11 @@ export class ReplayWindow {
     return ((age < 32 ? this.#low >>> age : this.#high >>> (age - 32)) & 1) === 0;
   }
 
+  /** Whether a number is beyond all that were seen. */
+  isNewest(sequenceNumber: number): boolean {
+    return sequenceNumber > this.#newest;
+  }
+
   /** To be called only once the record's MAC has verified. */
   mark(sequenceNumber: number): void {
     const age = this.#newest - sequenceNumber;

@@ -6,7 +6,6 @@ import type { SocketAddress } from "./udp-socket.js";
 
 /** One peer that CoAP is spoken with: a DTLS session, or a remote address on plain UDP. Either side may send requests. */
 export class CoapConnection {
-  readonly remoteAddress: SocketAddress;
   /** Absent on plain UDP. */
   readonly session: DtlsSession | undefined;
   /** For the endpoint. */
@@ -14,6 +13,7 @@ export class CoapConnection {
   /** For the endpoint: hands a message to the transport. */
   readonly transmit: (bytes: Uint8Array) => void;
   readonly #endpoint: CoapEndpoint;
+  readonly #remoteAddress: SocketAddress;
 
   constructor(
     endpoint: CoapEndpoint,
@@ -24,9 +24,14 @@ export class CoapConnection {
   ) {
     this.#endpoint = endpoint;
     this.peer = peer;
-    this.remoteAddress = remoteAddress;
+    this.#remoteAddress = remoteAddress;
     this.session = session;
     this.transmit = transmit;
+  }
+
+  /** Where the peer is now: a session with a connection identifier may move. */
+  get remoteAddress(): SocketAddress {
+    return this.session?.remoteAddress ?? this.#remoteAddress;
   }
 
   get isSecure(): boolean {

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import {
   Association,
   CIPHER_SUITES,
@@ -11,12 +12,13 @@ import {
 } from "#dtls/index.js";
 import { DtlsSession, type PskAnswer, type SessionSurroundings } from "./dtls-session.js";
 import { NetError } from "./net-error.js";
+import { addressKey, SessionTable } from "./session-table.js";
 import { monotonicNow, resolveHost, type SocketAddress, UdpSocket, type UdpSocketOptions } from "./udp-socket.js";
 
 /**
- * Many DTLS associations over one UDP socket: the endpoint of Node's experimental `node:dtls`. A session belongs to the
- * peer's address; a new handshake from the same address replaces the old session only when it is complete (RFC 6347
- * §4.2.8).
+ * Many DTLS associations over one UDP socket: the endpoint of Node's experimental `node:dtls`. A session with a connection
+ * identifier (RFC 9146) is found by it, wherever its peer sends from; one without belongs to the peer's address, and a new
+ * handshake from there replaces it when it is complete (RFC 6347 §4.2.8).
  */
 export class DtlsEndpoint {
   /** Datagrams dropped before any association, by reason. */
@@ -25,7 +27,7 @@ export class DtlsEndpoint {
   readonly #socket: UdpSocket;
   readonly #options: EndpointOptions;
   readonly #gate: ServerGate | undefined;
-  readonly #sessions = new Map<string, DtlsSession>();
+  readonly #sessions = new SessionTable();
   /** Handshakes, of new peers or of peers that have a session still. */
   readonly #handshakes = new Map<string, DtlsSession>();
   #onSession: ((session: DtlsSession) => void) | undefined;
@@ -35,7 +37,9 @@ export class DtlsEndpoint {
     this.#socket = socket;
     this.#options = options;
     this.#onSession = onSession;
-    this.#gate = options.server === undefined ? undefined : new ServerGate(options.server);
+    const { server } = options;
+    this.#gate =
+      server === undefined ? undefined : new ServerGate({ connectionId: () => this.#newConnectionId(), ...server });
     socket.onDatagram = (datagram, from) => this.#receive(datagram, from);
   }
 
@@ -45,7 +49,7 @@ export class DtlsEndpoint {
 
   /** Sessions whose handshake is complete. */
   get sessions(): Iterable<DtlsSession> {
-    return this.#sessions.values();
+    return this.#sessions;
   }
 
   get sessionCount(): number {
@@ -69,15 +73,22 @@ export class DtlsEndpoint {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#onSession = undefined;
-    await Promise.all([...this.#sessions.values(), ...this.#handshakes.values()].map((session) => session.close()));
+    await Promise.all([...this.#sessions, ...this.#handshakes.values()].map((session) => session.close()));
     await this.#socket.close();
   }
 
   #receive(datagram: Uint8Array, from: SocketAddress): void {
-    const key = `${from.address} ${from.port}`;
     const now = monotonicNow();
-    const session = this.#sessions.get(key);
+    const hasConnectionId = datagram[0] === TLS12_CID;
+    const found = hasConnectionId ? this.#sessions.ofConnectionIdIn(datagram) : undefined;
+    if (found !== undefined) {
+      found.receive(datagram, now, { from });
+      return;
+    }
+    const key = addressKey(from);
+    const session = hasConnectionId ? undefined : this.#sessions.ofAddress(key);
     const handshake = this.#handshakes.get(key);
+    if (hasConnectionId && handshake === undefined) return this.#drop("unknown-connection-id");
     // What is not authentic for a session is dropped by it in silence, so both may look.
     session?.receive(datagram, now);
     handshake?.receive(datagram, now);
@@ -115,8 +126,15 @@ export class DtlsEndpoint {
 
   #newSession(association: Association, remote: SocketAddress): DtlsSession {
     const session = new DtlsSession(association, remote, this.#surroundings);
-    this.#handshakes.set(keyOf(remote), session);
+    this.#handshakes.set(addressKey(remote), session);
     return session;
+  }
+
+  #newConnectionId(): Uint8Array {
+    for (;;) {
+      const connectionId = randomBytes(CONNECTION_ID_BYTES);
+      if (!this.#sessions.hasConnectionId(connectionId)) return connectionId;
+    }
   }
 
   #drop(reason: DropReason | "too-many-sessions"): void {
@@ -129,16 +147,17 @@ export class DtlsEndpoint {
     // Without a verifier no certificate is trusted: fail closed.
     verify: (certificates) => this.#options.verify?.(certificates) ?? NO_VERIFIER,
     onOpened: (session) => {
-      const key = keyOf(session.remoteAddress);
-      const old = this.#sessions.get(key);
+      const key = addressKey(session.handshakeAddress);
       if (this.#handshakes.get(key) === session) this.#handshakes.delete(key);
-      this.#sessions.set(key, session);
-      if (old !== undefined) void old.close();
+      const earlier = this.#sessions.add(session);
+      // With a connection identifier the earlier one is not lost: its peer may have moved, and left the address to another.
+      if (earlier !== undefined && earlier.connectionId.length === 0) void earlier.close();
       this.#onSession?.(session);
     },
+    onMoved: (session, previous) => this.#options.onAddressChanged?.(session, previous),
     onClosed: (session, error) => {
-      const key = keyOf(session.remoteAddress);
-      if (this.#sessions.get(key) === session) this.#sessions.delete(key);
+      const key = addressKey(session.handshakeAddress);
+      this.#sessions.delete(session);
       if (this.#handshakes.get(key) === session) {
         this.#handshakes.delete(key);
         this.#options.onHandshakeFailed?.(session.remoteAddress, error);
@@ -159,6 +178,8 @@ export interface EndpointOptions {
   readonly maxSessions?: number;
   /** Default 10,000 handshakes under way; each has proved its address by a cookie. */
   readonly maxHandshakes?: number;
+  /** A session's peer sends from another address now; the session goes on there. */
+  readonly onAddressChanged?: (session: DtlsSession, previous: SocketAddress) => void;
   readonly onHandshakeFailed?: (remote: SocketAddress, error: DtlsError | undefined) => void;
   /** A callback of yours threw; `what` names it. */
   readonly onFault?: (what: string, error: unknown) => void;
@@ -200,10 +221,6 @@ function withUsableSuites(options: ClientOptions & Pick<EndpointOptions, "verify
   return { ...options, cipherSuites: PSK_SUITES };
 }
 
-function keyOf({ address, port }: SocketAddress): string {
-  return `${address} ${port}`;
-}
-
 /** A plaintext handshake record whose message is a ClientHello (RFC 6347 §4.1, §4.2.2). */
 function isClientHello(datagram: Uint8Array): boolean {
   return datagram[0] === 22 && datagram[3] === 0 && datagram[4] === 0 && datagram[13] === 1;
@@ -211,6 +228,9 @@ function isClientHello(datagram: Uint8Array): boolean {
 
 const PSK_SUITES = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter((suite) => suite.includes("PSK"));
 const NO_VERIFIER: CertificateVerdict = { ok: false, alert: "unknown_ca", reason: "no trust anchor is configured" };
+/** The content type of records with a connection identifier. */
+const TLS12_CID = 25;
+const CONNECTION_ID_BYTES = 6;
 const DEFAULT_MAX_SESSIONS = 100_000;
 const DEFAULT_MAX_HANDSHAKES = 10_000;
 const TEXT_ENCODER = new TextEncoder();

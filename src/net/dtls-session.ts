@@ -14,7 +14,8 @@ import { monotonicNow, type SocketAddress } from "./udp-socket.js";
  * it: data that comes while there is none is dropped.
  */
 export class DtlsSession {
-  readonly remoteAddress: SocketAddress;
+  /** Where the handshake came from; with a connection identifier, the peer may be elsewhere by now. */
+  readonly handshakeAddress: SocketAddress;
   /** Fulfilled when the handshake is complete; rejected with the DtlsError or NetError that ended it before. */
   readonly opened: Promise<PeerInfo>;
   /** Fulfilled when the session is over: with the DtlsError that ended it, or undefined after an orderly close. */
@@ -23,6 +24,8 @@ export class DtlsSession {
 
   readonly #association: Association;
   readonly #surroundings: SessionSurroundings;
+  #remoteAddress: SocketAddress;
+  #lastHeardAt: number;
   #timer: NodeJS.Timeout | undefined;
   #open: (peer: PeerInfo) => void = ignore;
   #refuse: (error: Error) => void = ignore;
@@ -31,7 +34,9 @@ export class DtlsSession {
   /** For a DtlsEndpoint: `surroundings` are the socket, the answers to the handshake's questions, and who is told. */
   constructor(association: Association, remoteAddress: SocketAddress, surroundings: SessionSurroundings) {
     this.#association = association;
-    this.remoteAddress = remoteAddress;
+    this.handshakeAddress = remoteAddress;
+    this.#remoteAddress = remoteAddress;
+    this.#lastHeardAt = monotonicNow();
     this.#surroundings = surroundings;
     this.opened = new Promise((resolve, reject) => {
       this.#open = resolve;
@@ -42,6 +47,21 @@ export class DtlsSession {
     });
     // A caller that only looks at `closed` must not be ended by an unhandled rejection.
     this.opened.catch(ignore);
+  }
+
+  /** Where the peer is: with a connection identifier, the address that its newest record came from (RFC 9146 §6). */
+  get remoteAddress(): SocketAddress {
+    return this.#remoteAddress;
+  }
+
+  /** Ours, which the peer's records carry; empty when they carry none. */
+  get connectionId(): Uint8Array {
+    return this.#association.connectionId;
+  }
+
+  /** When an authentic record came last, or the session was made; of {@link monotonicNow}. */
+  get lastHeardAt(): number {
+    return this.#lastHeardAt;
   }
 
   get state(): Association["state"] {
@@ -70,9 +90,15 @@ export class DtlsSession {
     await this.closed;
   }
 
-  /** Hands a datagram of the peer to the association. */
-  receive(datagram: Uint8Array, now: number): void {
-    this.#association.handleDatagram(datagram, now);
+  /**
+   * For the endpoint: hands a datagram of the peer to the association. One that was found by its connection identifier
+   * moves the peer's address, if it is authentic and newer than all before.
+   */
+  receive(datagram: Uint8Array, now: number, foundByConnectionId?: { readonly from: SocketAddress }): void {
+    if (this.#association.handleDatagram(datagram, now)) {
+      this.#lastHeardAt = now;
+      if (foundByConnectionId !== undefined) this.#move(foundByConnectionId.from);
+    }
     this.pump();
   }
 
@@ -88,10 +114,17 @@ export class DtlsSession {
     this.#setTimer();
   }
 
+  #move({ address, port }: SocketAddress): void {
+    const previous = this.#remoteAddress;
+    if (previous.port === port && previous.address === address) return;
+    this.#remoteAddress = { address, port };
+    this.#surroundings.onMoved(this, previous);
+  }
+
   #carryOut(output: AssociationOutput): void {
     switch (output.type) {
       case "datagram":
-        this.#surroundings.send(output.bytes, this.remoteAddress);
+        this.#surroundings.send(output.bytes, this.#remoteAddress);
         return;
       case "data":
         this.onmessage?.(output.bytes);
@@ -159,6 +192,8 @@ export interface SessionSurroundings {
   pskOf(identity: Uint8Array): PskAnswer | Promise<PskAnswer>;
   verify(certificates: readonly Uint8Array[]): CertificateVerdict | Promise<CertificateVerdict>;
   onOpened(session: DtlsSession): void;
+  /** The peer has another address now. */
+  onMoved(session: DtlsSession, previous: SocketAddress): void;
   onClosed(session: DtlsSession, error: DtlsError | undefined): void;
   /** A callback of the application threw. */
   onFault(what: string, error: unknown): void;

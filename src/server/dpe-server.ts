@@ -149,6 +149,7 @@ export class DpeServer {
         port: coaps,
         server: {
           pskEnabled: this.#credentials.hasPsk,
+          ...(this.#config.dtls.connectionId === "on" ? {} : { connectionId: false as const }),
           ...(this.#credentials.certificate === undefined ? {} : { certificate: this.#credentials.certificate }),
           clientCertificate: this.#clientCertificate(),
         },

@@ -34,6 +34,10 @@ export interface ServerConfig {
     /** Trust anchors for client certificates, PEM. */
     readonly ca?: string | undefined;
   };
+  readonly dtls: {
+    /** Issue connection identifiers (RFC 9146), so that devices keep their associations when a NAT moves them. */
+    readonly connectionId: "on" | "off";
+  };
   readonly interfaces: {
     readonly dpe1: {
       readonly listen: {
@@ -107,6 +111,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       "certificate and key go together",
     )
     .default({ psk: [] }),
+  dtls: section({ connectionId: oneOf("on", "off").default("on") }).default({ connectionId: "on" }),
   interfaces: section({
     dpe1: section({
       listen: section({ host: host().default("0.0.0.0"), coap: port().optional(), coaps: port().optional() }).refine(

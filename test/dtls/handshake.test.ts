@@ -33,7 +33,12 @@ import {
 
 const T = HANDSHAKE_TYPES;
 const MUTUAL: ServerOptions = { certificate: credential("p256"), clientCertificate: "require" };
-const PSK_SERVER: ServerOptions = { pskEnabled: true, cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"] };
+/** Without connection identifiers, so that records are forged in the plain form; those with them have a file of their own. */
+const PSK_SERVER: ServerOptions = {
+  pskEnabled: true,
+  cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"],
+  connectionId: false,
+};
 const PSK_CLIENT: ClientOptions = { psk: PSK, cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"] };
 
 /** Our server against a client that breaks the protocol. */

@@ -12,7 +12,13 @@ import {
   encodeHandshakeFragment,
   HANDSHAKE_HEADER_BYTES,
 } from "#dtls/wire/handshake-header.js";
-import { CONTENT_TYPES, decodeRecordHeader, encodeRecordHeader, RECORD_HEADER_BYTES } from "#dtls/wire/record.js";
+import {
+  CONTENT_TYPES,
+  decodeRecordHeader,
+  encodeRecordHeader,
+  RECORD_HEADER_BYTES,
+  TLS12_CID,
+} from "#dtls/wire/record.js";
 import { DTLS_DEFAULTS } from "#dtls/index.js";
 import type { LinkPeer } from "#testing/virtual-link.js";
 
@@ -65,22 +71,24 @@ export class RogueEnd implements LinkPeer {
 
   handleDatagram(bytes: Uint8Array, now: number): void {
     for (let offset = 0; offset < bytes.length;) {
-      const header = decodeRecordHeader(bytes, offset);
+      const connectionIdBytes = this.records.ownConnectionId.length;
+      const header = decodeRecordHeader(bytes, offset, connectionIdBytes);
       if ("drop" in header) return;
-      const start = offset + RECORD_HEADER_BYTES;
+      const start = offset + RECORD_HEADER_BYTES + (header.type === TLS12_CID ? connectionIdBytes : 0);
       offset = start + header.length;
       const sealed = bytes.subarray(start, offset);
       const plaintext = header.epoch === 0 ? sealed : this.records.open(header, sealed);
       if (typeof plaintext === "string") continue;
-      if (header.type === CONTENT_TYPES.alert) {
+      const type = header.epoch === 0 ? header.type : this.records.openedType;
+      if (type === CONTENT_TYPES.alert) {
         const alert = decodeAlert(plaintext);
         if (alert !== undefined) this.alerts.push(alert);
       }
-      if (header.type === CONTENT_TYPES.changeCipherSpec) this.driver.handleChangeCipherSpec(now);
-      const fragment = header.type === CONTENT_TYPES.handshake ? decodeHandshakeFragment(plaintext, 0) : undefined;
+      if (type === CONTENT_TYPES.changeCipherSpec) this.driver.handleChangeCipherSpec(now);
+      const fragment = type === CONTENT_TYPES.handshake ? decodeHandshakeFragment(plaintext, 0) : undefined;
       this.received.push({
         epoch: header.epoch,
-        type: header.type,
+        type,
         ...(fragment === undefined ? {} : { message: fragment.type }),
       });
       if (fragment !== undefined && !this.isConnected) {
@@ -107,6 +115,9 @@ export class RogueEnd implements LinkPeer {
       switch (output.type) {
         case "transmit":
           this.#queue.push(...packFlight(output.flight, this.records, this.driver.datagramBytes));
+          break;
+        case "connection-ids":
+          this.records.useConnectionIds(output.own, output.peers, 1);
           break;
         case "keys":
           this.records.installKeys(output.suite.aead, output.keyBlock, this.#role);
@@ -176,6 +187,7 @@ function tamper(machine: HandshakeMachine, tampering: Tampering): HandshakeMachi
     },
     sendFlight: (now) => channel.sendFlight(now),
     allowChangeCipherSpec: () => channel.allowChangeCipherSpec(),
+    useConnectionIds: (own, peers) => channel.useConnectionIds(own, peers),
     installKeys: (suite, keyBlock) => channel.installKeys(suite, keyBlock),
     ask: (question) => channel.ask(question),
     complete: (peer, isOurFlightLast) => channel.complete(peer, isOurFlightLast),

@@ -226,7 +226,8 @@ test("a request ends by its signal, and all of them when the session closes", as
 
 test("a second handshake from the same address replaces the session only when it is complete", async (t) => {
   const opened: number[] = [];
-  const endpoint = await listen(() => opened.push(opened.length), { ...LOOPBACK, server: PSK_SERVER, pskOf });
+  const server = { ...PSK_SERVER, connectionId: false } as const;
+  const endpoint = await listen(() => opened.push(opened.length), { ...LOOPBACK, server, pskOf });
   const socket = await UdpSocket.bind(LOOPBACK);
   const { DtlsEndpoint: Client } = await import("#net/index.js");
   const remote = { address: "127.0.0.1", port: endpoint.address.port };

@@ -14,15 +14,17 @@ import {
 } from "../crypto/signatures.js";
 import { suiteById, suiteByName, usesCertificate, usesEcdhe, usesPsk } from "../crypto/suites.js";
 import { DtlsError, type DtlsErrorCode } from "../errors.js";
-import type { ResolvedClientOptions } from "../options.js";
+import { ownConnectionId, type ResolvedClientOptions } from "../options.js";
 import { encodeCertificate, decodeCertificate } from "../wire/certificate.js";
 import { decodeCertificateRequest } from "../wire/certificate-request.js";
 import { encodeCertificateVerify } from "../wire/certificate-verify.js";
 import { type ClientHello, encodeClientHello, RANDOM_BYTES } from "../wire/client-hello.js";
 import { encodeClientKeyExchange } from "../wire/client-key-exchange.js";
 import {
+  decodeConnectionId,
   decodePointFormats,
   EMPTY_RENEGOTIATION_INFO,
+  encodeConnectionId,
   encodeIdList,
   encodePointFormats,
   encodeServerName,
@@ -69,12 +71,14 @@ import type { HandshakeMessage } from "./reassembly.js";
 export class ClientHandshake implements HandshakeMachine {
   readonly #options: ResolvedClientOptions;
   readonly #hello: ClientHello;
+  readonly #connectionId: Uint8Array | undefined;
   #state: ClientState = { name: "AwaitServerHello", helloVerifyRequests: 0 };
 
   /** @throws DtlsError DTLS_BAD_OPTION */
   constructor(options: ResolvedClientOptions) {
     this.#options = options;
-    this.#hello = composeClientHello(options);
+    this.#connectionId = options.connectionId === false ? undefined : ownConnectionId(options.connectionId);
+    this.#hello = composeClientHello(options, this.#connectionId);
   }
 
   get expects(): readonly HandshakeType[] | undefined {
@@ -99,7 +103,7 @@ export class ClientHandshake implements HandshakeMachine {
     const state = this.#state;
     switch (state.name) {
       case "AwaitServerHello":
-        if (type === HANDSHAKE_TYPES.server_hello) this.#handleServerHello(body);
+        if (type === HANDSHAKE_TYPES.server_hello) this.#handleServerHello(body, channel);
         else this.#handleHelloVerifyRequest(state, body, channel, now);
         return;
       case "AwaitCertificate":
@@ -157,7 +161,7 @@ export class ClientHandshake implements HandshakeMachine {
     channel.sendFlight(now);
   }
 
-  #handleServerHello(body: Uint8Array): void {
+  #handleServerHello(body: Uint8Array, channel: HandshakeChannel): void {
     const hello = decodeServerHello(body);
     if (hello.version !== DTLS_1_2) throw new DtlsError("DTLS_PROTOCOL_VERSION");
     const suite = suiteById(hello.cipherSuite);
@@ -166,7 +170,12 @@ export class ClientHandshake implements HandshakeMachine {
     }
     if (hello.compressionMethod !== 0) throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "compression");
     this.#checkExtensions(hello);
+    const peersConnectionId = hello.extensions.get(EXTENSION_TYPES.connection_id);
+    if (peersConnectionId !== undefined && this.#connectionId !== undefined) {
+      channel.useConnectionIds(this.#connectionId, decodeConnectionId(peersConnectionId));
+    }
     const server: ServerFlight = {
+      hasConnectionId: peersConnectionId !== undefined && (this.#connectionId?.length ?? 0) > 0,
       suite,
       clientRandom: this.#hello.random,
       serverRandom: copyOf(hello.random),
@@ -358,7 +367,7 @@ const EXPECTS: Readonly<Record<ClientState["name"], readonly HandshakeType[] | u
   Complete: undefined,
 };
 
-function composeClientHello(options: ResolvedClientOptions): ClientHello {
+function composeClientHello(options: ResolvedClientOptions, connectionId: Uint8Array | undefined): ClientHello {
   const suites = options.cipherSuites.map(suiteByName).filter((suite) => !usesPsk(suite) || options.psk !== undefined);
   if (suites.length === 0) throw new DtlsError("DTLS_BAD_OPTION", "cipherSuites: none is usable with the credentials");
   const random = options.random(RANDOM_BYTES);
@@ -371,6 +380,7 @@ function composeClientHello(options: ResolvedClientOptions): ClientHello {
   }
   extensions.set(EXTENSION_TYPES.renegotiation_info, EMPTY_RENEGOTIATION_INFO);
   extensions.set(EXTENSION_TYPES.extended_master_secret, new Uint8Array(0));
+  if (connectionId !== undefined) extensions.set(EXTENSION_TYPES.connection_id, encodeConnectionId(connectionId));
   if (suites.some(usesEcdhe)) {
     extensions.set(EXTENSION_TYPES.supported_groups, encodeIdList(options.groups.map((group) => GROUPS[group].id)));
     extensions.set(EXTENSION_TYPES.ec_point_formats, encodePointFormats());
@@ -395,6 +405,7 @@ function peerInfo(server: ServerFlight, pskIdentity: Uint8Array | undefined): Pe
   return {
     suite: server.suite.name,
     extendedMasterSecret: server.extendedMasterSecret,
+    hasConnectionId: server.hasConnectionId,
     ...(pskIdentity === undefined ? {} : { pskIdentity }),
     ...(certificates === undefined ? {} : { certificates }),
     ...(signatureScheme === undefined ? {} : { signatureScheme }),

@@ -161,6 +161,10 @@ export class HandshakeDriver implements HandshakeChannel {
     this.#outputs.push({ type: "keys", suite, keyBlock });
   }
 
+  useConnectionIds(own: Uint8Array, peers: Uint8Array): void {
+    this.#outputs.push({ type: "connection-ids", own, peers });
+  }
+
   ask(question: HandshakeQuestion): void {
     this.#outputs.push({ type: "ask", question });
   }
@@ -236,6 +240,8 @@ export interface HandshakeChannel {
   sendFlight(now: number): void;
   /** From now on the peer may have reason to send its ChangeCipherSpec. */
   allowChangeCipherSpec(): void;
+  /** RFC 9146, negotiated: ours, and the peer's; either may be empty. */
+  useConnectionIds(own: Uint8Array, peers: Uint8Array): void;
   installKeys(suite: CipherSuite, keyBlock: Uint8Array): void;
   ask(question: HandshakeQuestion): void;
   complete(peer: PeerInfo, isOurFlightLast: boolean): void;
@@ -243,6 +249,7 @@ export interface HandshakeChannel {
 
 export type HandshakeOutput =
   | { readonly type: "transmit"; readonly flight: Flight; readonly isRepeated: boolean }
+  | { readonly type: "connection-ids"; readonly own: Uint8Array; readonly peers: Uint8Array }
   | { readonly type: "keys"; readonly suite: CipherSuite; readonly keyBlock: Uint8Array }
   | { readonly type: "ask"; readonly question: HandshakeQuestion }
   | { readonly type: "complete"; readonly peer: PeerInfo; readonly finalFlight: Flight | undefined };

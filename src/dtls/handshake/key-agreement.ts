@@ -9,6 +9,8 @@ export interface Negotiated {
   readonly clientRandom: Uint8Array;
   readonly serverRandom: Uint8Array;
   readonly extendedMasterSecret: boolean;
+  /** Whether the peer's records carry a connection identifier of ours. */
+  readonly hasConnectionId: boolean;
 }
 
 /**

@@ -13,15 +13,17 @@ import {
 } from "../crypto/signatures.js";
 import { EMPTY_RENEGOTIATION_INFO_SCSV, usesCertificate, usesPsk } from "../crypto/suites.js";
 import { DtlsError, type DtlsErrorCode } from "../errors.js";
-import type { ResolvedServerOptions } from "../options.js";
+import { ownConnectionId, type ResolvedServerOptions } from "../options.js";
 import { decodeCertificate, encodeCertificate } from "../wire/certificate.js";
 import { CLIENT_CERTIFICATE_TYPES, encodeCertificateRequest } from "../wire/certificate-request.js";
 import { decodeCertificateVerify } from "../wire/certificate-verify.js";
 import { type ClientHello, decodeClientHello, RANDOM_BYTES } from "../wire/client-hello.js";
 import { decodeClientKeyExchange } from "../wire/client-key-exchange.js";
 import {
+  decodeConnectionId,
   decodeServerName,
   EMPTY_RENEGOTIATION_INFO,
+  encodeConnectionId,
   encodePointFormats,
   EXTENSION_TYPES,
   isEmptyRenegotiationInfo,
@@ -145,8 +147,11 @@ export class ServerHandshake implements HandshakeMachine {
     const serverNameData = hello.extensions.get(EXTENSION_TYPES.server_name);
     const serverName = serverNameData === undefined ? undefined : decodeServerName(serverNameData);
     const choice = chooseSuite(hello, this.#options);
+    const connectionId = this.#agreeOnConnectionIds(hello, channel);
     const hellos: Hellos = {
       suite: choice.suite,
+      hasConnectionId: connectionId !== undefined && connectionId.length > 0,
+      ...(connectionId === undefined ? {} : { connectionId }),
       clientRandom: copyOf(hello.random),
       serverRandom: this.#options.random(RANDOM_BYTES),
       extendedMasterSecret,
@@ -154,6 +159,16 @@ export class ServerHandshake implements HandshakeMachine {
       ...(serverName === undefined ? {} : { serverName }),
     };
     this.#sendFirstFlight(hello, hellos, choice, channel, now);
+  }
+
+  /** Ours, when the client uses them (RFC 9146 §3). */
+  #agreeOnConnectionIds(hello: ClientHello, channel: HandshakeChannel): Uint8Array | undefined {
+    const peers = hello.extensions.get(EXTENSION_TYPES.connection_id);
+    if (peers === undefined || this.#options.connectionId === false) return undefined;
+    const peersConnectionId = decodeConnectionId(peers);
+    const own = ownConnectionId(this.#options.connectionId);
+    channel.useConnectionIds(own, peersConnectionId);
+    return own;
   }
 
   #sendFirstFlight(hello: ClientHello, hellos: Hellos, choice: Choice, channel: HandshakeChannel, now: number): void {
@@ -318,6 +333,7 @@ type StateOf<Name extends ServerState["name"]> = Extract<ServerState, { readonly
 interface Hellos extends Negotiated {
   readonly share?: KeyShare;
   readonly serverName?: string;
+  readonly connectionId?: Uint8Array;
 }
 
 const EXPECTS: Readonly<Record<ServerState["name"], readonly HandshakeType[] | undefined>> = {
@@ -338,6 +354,9 @@ function composeServerHello(hello: ClientHello, hellos: Hellos): Uint8Array {
     hello.cipherSuites.includes(EMPTY_RENEGOTIATION_INFO_SCSV);
   if (signalsRenegotiation) extensions.set(EXTENSION_TYPES.renegotiation_info, EMPTY_RENEGOTIATION_INFO);
   if (hellos.extendedMasterSecret) extensions.set(EXTENSION_TYPES.extended_master_secret, new Uint8Array(0));
+  if (hellos.connectionId !== undefined) {
+    extensions.set(EXTENSION_TYPES.connection_id, encodeConnectionId(hellos.connectionId));
+  }
   if (hellos.share !== undefined && hello.extensions.has(EXTENSION_TYPES.ec_point_formats)) {
     extensions.set(EXTENSION_TYPES.ec_point_formats, encodePointFormats());
   }
@@ -351,8 +370,13 @@ function composeServerHello(hello: ClientHello, hellos: Hellos): Uint8Array {
   });
 }
 
-function peerInfo({ suite, extendedMasterSecret, serverName }: Hellos): PeerInfo {
-  return { suite: suite.name, extendedMasterSecret, ...(serverName === undefined ? {} : { serverName }) };
+function peerInfo({ suite, extendedMasterSecret, hasConnectionId, serverName }: Hellos): PeerInfo {
+  return {
+    suite: suite.name,
+    extendedMasterSecret,
+    hasConnectionId,
+    ...(serverName === undefined ? {} : { serverName }),
+  };
 }
 
 const UNKNOWN_PSK_BYTES = 16;

@@ -1,6 +1,6 @@
 import { DtlsError } from "../errors.js";
 import { ByteReader, decodeUint16List } from "./reader.js";
-import { concat, uint16, uint16List, uint8, vector16, vector8 } from "./writer.js";
+import { concat, copyOf, uint16, uint16List, uint8, vector16, vector8 } from "./writer.js";
 
 /**
  * `struct { ExtensionType extension_type; opaque extension_data<0..2^16-1>; } Extension;` (RFC 5246 §7.4.1.4),
@@ -14,6 +14,7 @@ export const EXTENSION_TYPES = {
   ec_point_formats: 11,
   signature_algorithms: 13,
   extended_master_secret: 23,
+  connection_id: 54,
   renegotiation_info: 0xff01,
 } as const;
 
@@ -88,6 +89,18 @@ export const EMPTY_RENEGOTIATION_INFO: Uint8Array = Uint8Array.of(0);
 
 export function isEmptyRenegotiationInfo(data: Uint8Array): boolean {
   return data.length === 1 && data[0] === 0;
+}
+
+/** `struct { opaque cid<0..2^8-1>; } ConnectionId;` (RFC 9146 §3): what the sender wants in records sent to it. */
+export function decodeConnectionId(data: Uint8Array): Uint8Array {
+  const reader = new ByteReader(data);
+  const connectionId = copyOf(reader.vector8());
+  reader.end();
+  return connectionId;
+}
+
+export function encodeConnectionId(connectionId: Uint8Array): Uint8Array {
+  return vector8(connectionId);
 }
 
 const HOST_NAME = 0;

@@ -1,17 +1,21 @@
 import type { DropReason } from "../association-output.js";
 
 /**
- * DTLSPlaintext and DTLSCiphertext (RFC 6347 §4.3.1):
+ * DTLSPlaintext and DTLSCiphertext (RFC 6347 §4.3.1), and the latter with a connection identifier (RFC 9146 §4), whose
+ * length only its receiver knows:
  *
  * ```
  *  0      1         3       5                 11       13
  *  +------+---------+-------+-----------------+--------+----------+
  *  | type | version | epoch | sequence number | length | fragment |
  *  +------+---------+-------+-----------------+--------+----------+
+ *  +------+---------+-------+-----------------+---------------+--------+----------+
+ *  |  25  | version | epoch | sequence number | connection id | length | fragment |
+ *  +------+---------+-------+-----------------+---------------+--------+----------+
  * ```
  */
 export interface RecordHeader {
-  readonly type: ContentType;
+  readonly type: ContentType | typeof TLS12_CID;
   readonly version: number;
   readonly epoch: number;
   /** 48 bits. */
@@ -23,8 +27,13 @@ export interface RecordHeader {
 export type ContentType = (typeof CONTENT_TYPES)[keyof typeof CONTENT_TYPES];
 
 export const CONTENT_TYPES = { changeCipherSpec: 20, alert: 21, handshake: 22, applicationData: 23 } as const;
+/** The content type of a record with a connection identifier; its real one is inside (RFC 9146 §4). */
+export const TLS12_CID = 25;
 
+/** Without a connection identifier. */
 export const RECORD_HEADER_BYTES = 13;
+/** Where a connection identifier stands. */
+export const CONNECTION_ID_AT = 11;
 export const DTLS_1_0 = 0xfeff;
 export const DTLS_1_2 = 0xfefd;
 export const MAX_SEQUENCE_NUMBER: number = 2 ** 48 - 1;
@@ -37,17 +46,24 @@ export interface BadRecord {
   readonly skipBytes: number | undefined;
 }
 
-/** The header of the record at `offset`; its fragment lies wholly inside the datagram. */
-export function decodeRecordHeader(datagram: Uint8Array, offset: number): RecordHeader | BadRecord {
-  if (datagram.length - offset < RECORD_HEADER_BYTES) return { drop: "truncated-record", skipBytes: undefined };
+/**
+ * The header of the record at `offset`; its fragment lies wholly inside the datagram. `connectionIdBytes`: the length of
+ * the receiver's connection identifier, 0 for none.
+ */
+export function decodeRecordHeader(
+  datagram: Uint8Array,
+  offset: number,
+  connectionIdBytes = 0,
+): RecordHeader | BadRecord {
   const at = (index: number): number => datagram[offset + index] ?? 0;
-  const length = (at(11) << 8) | at(12);
-  if (length > datagram.length - offset - RECORD_HEADER_BYTES) {
-    return { drop: "truncated-record", skipBytes: undefined };
-  }
-  const skipBytes = RECORD_HEADER_BYTES + length;
   const type = at(0);
-  if (!isContentType(type)) return { drop: "unknown-content-type", skipBytes };
+  if (type === TLS12_CID && connectionIdBytes === 0) return { drop: "unknown-connection-id", skipBytes: undefined };
+  const headerBytes = RECORD_HEADER_BYTES + (type === TLS12_CID ? connectionIdBytes : 0);
+  if (datagram.length - offset < headerBytes) return { drop: "truncated-record", skipBytes: undefined };
+  const length = (at(headerBytes - 2) << 8) | at(headerBytes - 1);
+  if (length > datagram.length - offset - headerBytes) return { drop: "truncated-record", skipBytes: undefined };
+  const skipBytes = headerBytes + length;
+  if (!isContentType(type) && type !== TLS12_CID) return { drop: "unknown-content-type", skipBytes };
   const version = (at(1) << 8) | at(2);
   if (version !== DTLS_1_2 && version !== DTLS_1_0) return { drop: "wrong-version", skipBytes };
   // RFC 5246 §6.2.3: a ciphertext is at most 2^14 + 2048 bytes; no AEAD here adds more than 24.
@@ -59,13 +75,20 @@ export function decodeRecordHeader(datagram: Uint8Array, offset: number): Record
 }
 
 /** Writes the header at `offset` of `into`. */
-export function encodeRecordHeader(header: RecordHeader, into: Uint8Array, offset = 0): void {
+export function encodeRecordHeader(
+  header: RecordHeader,
+  into: Uint8Array,
+  offset = 0,
+  connectionId: Uint8Array = NO_CONNECTION_ID,
+): void {
   into[offset] = header.type;
   into[offset + 1] = header.version >> 8;
   into[offset + 2] = header.version;
   writeEpochAndSequence(header.epoch, header.sequenceNumber, into, offset + 3);
-  into[offset + 11] = header.length >> 8;
-  into[offset + 12] = header.length;
+  into.set(connectionId, offset + CONNECTION_ID_AT);
+  const lengthAt = offset + CONNECTION_ID_AT + connectionId.length;
+  into[lengthAt] = header.length >> 8;
+  into[lengthAt + 1] = header.length;
 }
 
 /** The 8 bytes epoch ‖ sequence number, which are also the AEAD's explicit nonce. */
@@ -81,6 +104,8 @@ export function writeEpochAndSequence(epoch: number, sequenceNumber: number, int
   into[offset + 7] = sequenceNumber;
 }
 
-function isContentType(type: number): type is ContentType {
+export function isContentType(type: number): type is ContentType {
   return type >= CONTENT_TYPES.changeCipherSpec && type <= CONTENT_TYPES.applicationData;
 }
+
+const NO_CONNECTION_ID: Uint8Array = new Uint8Array(0);
