@@ -6,7 +6,7 @@ import test from "ava";
 /** What each layer may import, besides itself. `node:*` and packages are listed where a layer may use them. */
 const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; readonly packages: readonly string[] }>> = {
   dtls: { layers: [], packages: ["node:crypto"] },
-  coap: { layers: [], packages: [] },
+  coap: { layers: ["cbor"], packages: [] },
   digest: { layers: [], packages: ["node:crypto"] },
   cbor: { layers: [], packages: ["cbor-x"] },
   senml: { layers: ["cbor"], packages: [] },

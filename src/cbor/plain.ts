@@ -8,7 +8,8 @@ import { readHead } from "./head.js";
  * allocated for them: a general decoder may then be given what is returned, whatever it does with tags.
  *
  * Returns `bytes` themselves, or with `tags: "drop"` a plain form of them: strings in pieces are joined, a decimal fraction
- * (tag 4) is the double nearest to it, and any other tag with its content, or a simple value without a meaning, is undefined.
+ * (tag 4) is the double nearest to it, a text with its language (tag 38) the array that it is, and any other tag with its
+ * content, or a simple value without a meaning, is undefined.
  *
  * @throws CborError
  */
@@ -130,6 +131,10 @@ class Scanner {
   #tag(at: number, next: number, tag: number, depth: number): number {
     if (this.#limits.tags === "refuse") throw new CborError(`a tag at ${at}`);
     this.#checkDepth(at, depth);
+    if (tag === LANGUAGE_TAGGED) {
+      this.#replace(at, next, []);
+      return this.item(next, depth + 1);
+    }
     const parts = this.#parts.length;
     const plainUpTo = this.#plainUpTo;
     const end = this.item(next, depth + 1);
@@ -200,6 +205,8 @@ function doubleItem(value: number): Uint8Array {
   return item;
 }
 
+/** Tag 38: language, text, and perhaps its direction (RFC 9290 appendix A). */
+export const LANGUAGE_TAGGED = 38;
 const TEXT = 3;
 const BREAK = 0xff;
 const UNDEFINED = Uint8Array.of(0xf7);

@@ -10,6 +10,15 @@ export {
   DEFAULT_BLOCKWISE_TRANSFER_OPTIONS,
 } from "./blockwise/blockwise-transfer.js";
 export { decodeLinks, encodeLinks, type Link } from "./link-format.js";
+export { filterLinks } from "./link-filter.js";
+export { DEFAULT_HOP_LIMIT, forwardedHopLimit } from "./hop-limit.js";
+export { NO_RESPONSE_AT_ALL } from "./no-response.js";
+export {
+  decodeProblemDetails,
+  encodeProblemDetails,
+  type ProblemDetails,
+  type ProblemText,
+} from "./problem-details.js";
 export { responseCodeOf } from "./response-code.js";
 export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
 export type { EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
@@ -23,6 +32,8 @@ export {
   type EndpointLimits,
   type TransmissionParameters,
 } from "./exchange/parameters.js";
+export { type ConditionalAttributes, conditionalAttributesOf, needsNumber } from "./observe/conditional-attributes.js";
+export { NotificationGate } from "./observe/notification-gate.js";
 export type { Peer } from "./exchange/peer.js";
 export { type Exchange, getRequest } from "./exchange/requester.js";
 export { type Block, BLOCK_SIZES_BYTES, decodeBlock, encodeBlock } from "./wire/block.js";

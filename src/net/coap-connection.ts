@@ -12,6 +12,8 @@ export class CoapConnection {
   readonly peer: Peer;
   /** For the endpoint: hands a message to the transport. */
   readonly transmit: (bytes: Uint8Array) => void;
+  /** For the endpoint: whether the peer has shown that it receives at its address. DTLS does that by itself. */
+  isVerified: boolean;
   readonly #endpoint: CoapEndpoint;
   readonly #remoteAddress: SocketAddress;
 
@@ -26,6 +28,7 @@ export class CoapConnection {
     this.peer = peer;
     this.#remoteAddress = remoteAddress;
     this.session = session;
+    this.isVerified = session !== undefined;
     this.transmit = transmit;
   }
 

@@ -10,6 +10,7 @@ import {
   type EndpointLimits,
   type EndpointOutput,
   emptyResponse,
+  encodeUint,
   type IncomingRequest,
   isSuccessCode,
   OPTION,
@@ -26,8 +27,9 @@ import {
   type PendingExchange,
   type RequestOptions,
 } from "./coap-connection.js";
+import { AmplificationGuard } from "./amplification-guard.js";
 import type { DtlsSession } from "./dtls-session.js";
-import { monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
+import { formatAddress, monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
 /**
  * CoAP on sockets: one endpoint, client and server at once, over any number of DTLS sessions and plain UDP sockets.
@@ -39,10 +41,12 @@ export class CoapEndpoint {
   readonly #options: CoapEndpointOptions;
   readonly #endpoint: Endpoint;
   readonly #blockwise: BlockwiseServer<CoapConnection>;
+  readonly #amplification: AmplificationGuard;
   readonly #connections = new Map<Peer, CoapConnection>();
   readonly #pending = new Map<unknown, PendingExchange>();
   readonly #observers = new Map<IncomingRequest, () => void>();
   readonly #sockets: UdpSocket[] = [];
+  #requestTag = randomBytes(4).readUInt32BE();
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
   #isPumping = false;
@@ -55,6 +59,7 @@ export class CoapEndpoint {
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       ...(options.optionFormats === undefined ? {} : { optionFormats: options.optionFormats }),
     });
+    this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
     this.#blockwise = new BlockwiseServer(options.blockwise);
   }
 
@@ -119,7 +124,9 @@ export class CoapEndpoint {
     request: RequestMessage,
     options: RequestOptions,
   ): Promise<ResponseMessage> {
-    const transfer = new BlockwiseTransfer(request);
+    // RFC 9175 §3.5: bodies of one operation that are under way at once must not be taken for one another.
+    const requestTag = encodeUint((this.#requestTag = (this.#requestTag + 1) % 2 ** 32));
+    const transfer = new BlockwiseTransfer(request, { requestTag });
     for (;;) {
       const response = transfer.handleResponse(await this.#send(connection, transfer.next(), options, undefined));
       if (response !== undefined) return response;
@@ -184,8 +191,8 @@ export class CoapEndpoint {
     this.#pump();
   }
 
-  /** One message of ours, by way of `onSend`. */
-  #send(
+  /** One message of ours, by way of `onSend`; once more with the Echo that it is answered with (RFC 9175 §2.3). */
+  async #send(
     connection: CoapConnection,
     message: RequestMessage,
     options: RequestOptions,
@@ -193,7 +200,13 @@ export class CoapEndpoint {
   ): Promise<ResponseMessage> {
     const send = (outgoing: RequestMessage): Promise<ResponseMessage> =>
       this.#exchange(connection, outgoing, options, observing);
-    return this.#options.onSend === undefined ? send(message) : this.#options.onSend(message, connection, send);
+    const { onSend } = this.#options;
+    const sendBy = (outgoing: RequestMessage): Promise<ResponseMessage> =>
+      onSend === undefined ? send(outgoing) : onSend(outgoing, connection, send);
+    const response = await sendBy(message);
+    const echo = response.code === CODE.Unauthorized ? response.options.get(OPTION.Echo) : undefined;
+    if (echo === undefined || message.options.has(OPTION.Echo)) return response;
+    return sendBy({ ...message, options: message.options.with(OPTION.Echo, echo) });
   }
 
   #exchange(
@@ -254,6 +267,9 @@ export class CoapEndpoint {
       case "response": {
         const pending = this.#pending.get(output.exchange);
         if (output.exchange.state !== "observing") this.#pending.delete(output.exchange);
+        // Whoever knows our token receives at its address.
+        const connection = this.#connections.get(output.exchange.peer);
+        if (connection !== undefined && output.response.code !== CODE.Empty) connection.isVerified = true;
         pending?.resolve(output.response);
         return;
       }
@@ -284,6 +300,10 @@ export class CoapEndpoint {
   #answer(incoming: IncomingRequest): void {
     const connection = this.#connections.get(incoming.peer);
     if (connection === undefined) return;
+    if (!connection.isVerified) {
+      const remote = formatAddress(connection.remoteAddress);
+      connection.isVerified = this.#amplification.isProof(incoming, remote, monotonicNow());
+    }
     const serve = (message: RequestMessage, context?: unknown): Answer => this.#serve(message, connection, context);
     try {
       const { onMessage } = this.#options;
@@ -315,12 +335,19 @@ export class CoapEndpoint {
 
   /** The first block of a response, or all of it; it stays observable where it was. */
   #cut(connection: CoapConnection, message: RequestMessage, response: ObservableResponse): ObservableResponse {
-    const first = this.#blockwise.send(connection, message, response, monotonicNow());
+    const maxBlockBytes = connection.isVerified ? undefined : this.#amplification.maxBlockBytes(message);
+    const first = this.#blockwise.send(connection, message, response, monotonicNow(), "", maxBlockBytes);
     return response.observe === undefined ? first : { ...first, observe: response.observe };
   }
 
   #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
     const now = monotonicNow();
+    if (!connection.isVerified && this.#amplification.needsProof(incoming, response)) {
+      const remote = formatAddress(connection.remoteAddress);
+      this.#endpoint.respond(incoming, this.#amplification.demand(remote, now), now);
+      this.#pump();
+      return;
+    }
     const { observe } = response;
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
       this.#endpoint.respond(incoming, response, now);
@@ -395,6 +422,12 @@ export interface CoapEndpointOptions {
   readonly parameters?: Partial<TransmissionParameters>;
   readonly limits?: Partial<EndpointLimits>;
   readonly blockwise?: Partial<BlockwiseServerOptions>;
+  /**
+   * Default 3: a response that is more than this many times as long as its request, and longer than 136 bytes, is not sent on
+   * plain UDP before the address has shown by Echo that it receives (RFC 9175 §2.3): whoever sends with a false address
+   * cannot flood that address through us. Infinity: for clients that do not know Echo, where nobody can send falsely.
+   */
+  readonly maxAmplification?: number;
   /** Default 10,000 remote addresses on plain UDP; at the limit the one idle longest makes way, else new ones are dropped. */
   readonly maxPlainPeers?: number;
 }
@@ -424,5 +457,6 @@ function pooledRandom(): (size: number) => Uint8Array {
   };
 }
 
+const DEFAULT_MAX_AMPLIFICATION = 3;
 const DEFAULT_MAX_PLAIN_PEERS = 10_000;
 const RANDOM_POOL_BYTES = 4096;

@@ -1,5 +1,5 @@
 import { encodeCbor } from "#cbor/index.js";
-import { CODE, formatCode, OPTION, Options, type ResponseMessage } from "#coap/index.js";
+import { CODE, encodeProblemDetails, formatCode, OPTION, Options, type ResponseMessage } from "#coap/index.js";
 import {
   AUTH_ERROR,
   type AuthErrorName,
@@ -16,7 +16,7 @@ export function problem(code: number, title: string, options: Options = Options.
   return {
     code,
     options: options.with(OPTION.ContentFormat, CONTENT_FORMAT.problemDetailsCbor),
-    payload: encodeCbor(new Map([[TITLE_KEY, title]])),
+    payload: encodeProblemDetails({ title }),
   };
 }
 
@@ -42,6 +42,3 @@ export interface RefusalHints {
   readonly challenge?: ScopedChallenge;
   readonly securityRequired?: { readonly port: number | undefined; readonly interfaceName: InterfaceName };
 }
-
-/** RFC 9290 §3: title. */
-const TITLE_KEY = -1;

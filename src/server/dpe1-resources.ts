@@ -1,4 +1,13 @@
-import { CODE, encodeLinks, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import {
+  CODE,
+  encodeLinks,
+  filterLinks,
+  type Link,
+  OPTION,
+  Options,
+  type RequestMessage,
+  type ResponseMessage,
+} from "#coap/index.js";
 import {
   CONTENT_FORMAT,
   DEFAULT_LIFETIME_SECONDS,
@@ -98,14 +107,15 @@ export class Dpe1Resources {
 
   #links(request: RequestMessage): ResponseMessage {
     if (request.code !== CODE.GET) return METHOD_NOT_ALLOWED;
-    const text = encodeLinks([
+    const links: Link[] = [
       { target: `/${PATH.dpe1}`, attributes: { rt: "dpe.1", ct: String(CONTENT_FORMAT.cbor) } },
       {
         target: `/${PATH.dpe1}/${PATH.registrations}`,
         attributes: { rt: "dpe.reg", ct: String(CONTENT_FORMAT.senmlCbor) },
       },
       { target: `/${PATH.dpe1}/${PATH.errors}`, attributes: { rt: "dpe.err" } },
-    ]);
+    ];
+    const text = encodeLinks(filterLinks(links, request.options.uriQuery));
     const options = Options.none.with(OPTION.ContentFormat, CONTENT_FORMAT.linkFormat);
     return { code: CODE.Content, options, payload: new TextEncoder().encode(text) };
   }

@@ -86,3 +86,19 @@ test("a FETCH is observed: a change of what it names is told, another's is not",
   properties.update([{ name: "uptime", unit: "s", value: 12 }], NOW + 2);
   t.deepEqual(told, [11]);
 });
+
+test("conditional attributes decide what an observer is told, and are refused where there is no number", (t) => {
+  const { properties, dpe2 } = resources();
+  const observed = (query: string, path = "dpe2/p/uptime") => {
+    const base = request("GET", path);
+    return dpe2.handle({ ...base, options: base.options.withAll(OPTION.UriQuery, query.split("&")) });
+  };
+  const told: unknown[] = [];
+  const stop = observed("c.st=5").observe?.(({ payload }) => told.push(decodePack(payload, "cbor", NOW)[0]?.value));
+  for (const value of [12, 14, 15, 19, 20]) properties.update([{ name: "uptime", unit: "s", value }], NOW);
+  stop?.();
+  t.deepEqual(told, [15, 20]);
+  t.is(observed("c.gt=1", "dpe2/p").code, CODE.BadRequest, "several properties");
+  t.is(observed("c.pmin=-1").code, CODE.BadRequest);
+  t.is(observed("c.pmin=1", "dpe2/p").code, CODE.Content);
+});

@@ -55,11 +55,19 @@ export class BlockwiseServer<P extends object> {
 
   /**
    * The message to send for a whole response: all of it, or the block that the request asks for. The body must be left
-   * unchanged while it is kept for later blocks. A cut 2.05 without ETag gets one, so that no client mixes two states.
+   * unchanged while it is kept for later blocks. `maxBlockBytes` may be below the option's, for a peer that is not trusted with
+   * more. A cut 2.05 without ETag gets one, so that no client mixes two states.
    */
-  send(peer: P, request: RequestMessage, response: ResponseMessage, now: number, principal = ""): ResponseMessage {
+  send(
+    peer: P,
+    request: RequestMessage,
+    response: ResponseMessage,
+    now: number,
+    principal = "",
+    maxBlockBytes: number = this.#options.blockBytes,
+  ): ResponseMessage {
     const { block1, block2 } = request.options;
-    const sizeBytes = Math.min(block2?.sizeBytes ?? this.#options.blockBytes, this.#options.blockBytes);
+    const sizeBytes = Math.min(block2?.sizeBytes ?? maxBlockBytes, maxBlockBytes);
     const isCut = response.payload.length > sizeBytes || (block2 !== undefined && block2.number > 0);
     let whole = isCut && response.code === CODE.Content ? withEntityTag(response) : response;
     if (isCut && response.payload.length > sizeBytes) {

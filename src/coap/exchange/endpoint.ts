@@ -98,7 +98,8 @@ export class Endpoint {
 
   /**
    * Sends a request of one message. Its outcome is an output: `response`, then `notification`s if it established an
-   * observation, or `failed`.
+   * observation, or `failed`. Where its No-Response wants none (RFC 7967), a response with the code 0.00 tells that it was
+   * acknowledged, or sent when it is Non-confirmable.
    *
    * @throws CoapError COAP_INVALID_MESSAGE when its code is no request's.
    */
@@ -150,6 +151,7 @@ export class Endpoint {
       this.#rejectMalformed(peer, datagram);
       return;
     }
+    peer.unheardRequests = 0;
     switch (message.type) {
       case MESSAGE_TYPE.Confirmable:
       case MESSAGE_TYPE.NonConfirmable:
@@ -242,14 +244,14 @@ export class Endpoint {
 
   #handleAcknowledgement(peer: Peer, message: Message, now: number): void {
     if (message.code === CODE.Empty) {
-      this.#transmitter.finish(peer, message.messageId)?.owner.onAcknowledgement(now);
+      this.#transmitter.finish(peer, message.messageId, undefined, now)?.owner.onAcknowledgement(now);
     } else if (this.#requester.handleResponse(peer, message, now) === "rejected") {
       this.counters.rejected++;
     }
   }
 
   #handleReset(peer: Peer, message: Message, now: number): void {
-    const transmission = this.#transmitter.finish(peer, message.messageId);
+    const transmission = this.#transmitter.finish(peer, message.messageId, undefined, now);
     if (transmission !== undefined) return transmission.owner.onReset(now);
     this.#requester.handleReset(peer, message.messageId, now);
     this.#responder.handleReset(peer, message.messageId, now);

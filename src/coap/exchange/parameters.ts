@@ -1,5 +1,15 @@
 /** Transmission parameters (RFC 7252 §4.8, RFC 7641). Times are ms. */
 export interface TransmissionParameters {
+  /**
+   * Default "none": every peer's first time-out is ACK_TIMEOUT. "cocoa": it follows the peer's round-trip times
+   * (draft-ietf-core-cocoa-03), which suits networks whose delays differ from 2 s by much, either way.
+   */
+  readonly roundTripEstimation: "none" | "cocoa";
+  /**
+   * Default 1 (PROBING_RATE): what a peer that has left two Non-confirmable requests in a row unanswered is sent on average
+   * until it is heard again (RFC 7252 §4.7). Infinity: no such limit.
+   */
+  readonly probingRateBytesPerSecond: number;
   /** Default 2000. Lower than the round-trip time floods a slow network with retransmissions. */
   readonly ackTimeoutMs: number;
   /** Default 1.5; at least 1, which synchronizes retransmissions of many senders. */
@@ -25,6 +35,8 @@ export interface TransmissionParameters {
 }
 
 export const DEFAULT_TRANSMISSION_PARAMETERS: TransmissionParameters = {
+  roundTripEstimation: "none",
+  probingRateBytesPerSecond: 1,
   ackTimeoutMs: 2000,
   ackRandomFactor: 1.5,
   maxRetransmit: 4,

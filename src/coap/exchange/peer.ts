@@ -1,6 +1,7 @@
 import type { Interaction } from "./interaction-queue.js";
 import type { RecentOfPeer } from "./recent-messages.js";
 import type { Exchange } from "./requester.js";
+import type { RttEstimator } from "./rtt-estimator.js";
 import type { ObservedRequest } from "./responder.js";
 import type { Transmission } from "./transmitter.js";
 
@@ -17,6 +18,10 @@ export class Peer {
   /** Interactions that count for NSTART. */
   outstanding = 0;
   queue: Interaction[] | undefined;
+  /** Its round-trip times, where they are estimated. */
+  roundTrips: RttEstimator | undefined;
+  /** Non-confirmable requests of ours since the peer was heard last. */
+  unheardRequests = 0;
   /** Our exchanges that await a response or are observations, by token. */
   exchanges: Map<string, Exchange> | undefined;
   /** Our Confirmable messages that await an Acknowledgement, by messageId. */

@@ -1,4 +1,5 @@
 import { CoapError } from "../errors.js";
+import { wantsNoResponse } from "../no-response.js";
 import { CODE, isRequestCode, isSuccessCode } from "../wire/code.js";
 import { encodeMessage, type Message, MESSAGE_TYPE } from "../wire/message.js";
 import { OPTION } from "../wire/option-registry.js";
@@ -6,6 +7,7 @@ import { Options } from "../wire/options.js";
 import { type EndpointCore, randomFraction } from "./core.js";
 import type { Interaction, InteractionQueue } from "./interaction-queue.js";
 import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "./messages.js";
+
 import { isFresher } from "./observe-freshness.js";
 import { checkOptions } from "./option-check.js";
 import { type Peer, tokenKey } from "./peer.js";
@@ -121,6 +123,7 @@ export class Requester {
         // RFC 7252 §4.7: when a Non-confirmable request stops to count as outstanding is left to the client.
         this.#timers.schedule(due, now + this.#core.times.nonLifetimeMs);
         this.#queue.leave(due, now);
+        if (wantsNoResponse(due.request.options)) this.#end(due, now);
       } else {
         this.handleFailure(due, new CoapError("COAP_TIMEOUT", "no response came"), now);
       }
@@ -150,15 +153,17 @@ export class Requester {
     if (isConfirmable) {
       this.#transmitter.send(peer, exchange.messageId, bytes, exchange, now);
     } else {
-      const { ackTimeoutMs, ackRandomFactor } = this.#core.parameters;
       this.#core.emit({ type: "datagram", peer, bytes });
-      this.#timers.schedule(exchange, now + ackTimeoutMs * ackRandomFactor);
+      this.#timers.schedule(exchange, now + this.#placeHeldMs(peer, bytes.length));
+      if (wantsNoResponse(request.options)) this.#core.emit({ type: "response", exchange, response: NOTHING });
     }
   }
 
   /** For exchanges: an empty Acknowledgement. The response comes by itself, within MAX_TRANSMIT_WAIT. */
   awaitSeparateResponse(exchange: Exchange, now: number): void {
-    if (exchange.request.code === CODE.Empty) return this.#handleFirst(exchange, PONG, now);
+    const { code, options } = exchange.request;
+    if (code === CODE.Empty || (exchange.state === "awaiting" && wantsNoResponse(options)))
+      return this.#handleFirst(exchange, NOTHING, now);
     this.#timers.schedule(exchange, now + this.#core.times.maxTransmitWaitMs);
     this.#queue.leave(exchange, now);
   }
@@ -173,8 +178,16 @@ export class Requester {
 
   /** For exchanges: a Reset; it is what a ping asks for. */
   handleRejection(exchange: Exchange, now: number): void {
-    if (exchange.request.code === CODE.Empty) this.#handleFirst(exchange, PONG, now);
+    if (exchange.request.code === CODE.Empty) this.#handleFirst(exchange, NOTHING, now);
     else this.handleFailure(exchange, new CoapError("COAP_RESET", "the peer rejected the request by Reset"), now);
+  }
+
+  /** How long a Non-confirmable request without an answer counts for NSTART (RFC 7252 §4.7 leaves that to the client). */
+  #placeHeldMs(peer: Peer, bytes: number): number {
+    const { ackTimeoutMs, ackRandomFactor, probingRateBytesPerSecond } = this.#core.parameters;
+    const heldMs = ackTimeoutMs * ackRandomFactor;
+    if (++peer.unheardRequests <= 2) return heldMs;
+    return Math.max(heldMs, (bytes * 1000) / probingRateBytesPerSecond);
   }
 
   #begin(peer: Peer, request: RequestMessage, now: number): Exchange {
@@ -195,6 +208,7 @@ export class Requester {
   #handleFirst(exchange: Exchange, response: ResponseMessage, now: number): void {
     const { options } = response;
     const sequence = options.observe;
+    this.#transmitter.finish(exchange.peer, exchange.messageId, exchange, now);
     if (exchange.request.options.observe === 0 && sequence !== undefined && isSuccessCode(response.code)) {
       exchange.state = "observing";
       exchange.newest = { sequence, at: now };
@@ -296,4 +310,5 @@ const TOKEN_BYTES = 8;
 const DEFAULT_MAX_AGE_SECONDS = 60;
 /** An observation is asked for anew once a day at least, whatever Max-Age says. */
 const MAX_FRESH_SECONDS = 24 * 3600;
-const PONG: ResponseMessage = { code: CODE.Empty, options: Options.none, payload: NO_PAYLOAD };
+/** What a ping is answered with, and a request that wants no response. */
+const NOTHING: ResponseMessage = { code: CODE.Empty, options: Options.none, payload: NO_PAYLOAD };

@@ -5,6 +5,7 @@ import { OPTION } from "../wire/option-registry.js";
 import { AcknowledgementQueue } from "./acknowledgement-queue.js";
 import type { EndpointCore } from "./core.js";
 import type { ObservationEnd } from "./endpoint-output.js";
+import { isUnwanted } from "../no-response.js";
 import type { IncomingRequest } from "./incoming-request.js";
 import type { Interaction, InteractionQueue } from "./interaction-queue.js";
 import type { ResponseMessage } from "./messages.js";
@@ -174,7 +175,11 @@ export class Responder {
   #answer(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
     const { progress } = incoming;
     incoming.progress = "answered";
-    if (!incoming.isConfirmable) {
+    if (isUnwanted(incoming.options, response.code)) {
+      // RFC 7967 §2: a Confirmable request is acknowledged all the same.
+      if (incoming.isConfirmable && progress === "received")
+        this.#reply(incoming, encodeEmpty(MESSAGE_TYPE.Acknowledgement, incoming.messageId));
+    } else if (!incoming.isConfirmable) {
       this.#sendNonConfirmable(incoming, response);
     } else if (progress === "received") {
       this.#reply(incoming, encode(incoming, MESSAGE_TYPE.Acknowledgement, incoming.messageId, response));

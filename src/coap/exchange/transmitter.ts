@@ -1,5 +1,6 @@
 import { type EndpointCore, randomFraction } from "./core.js";
 import type { Peer } from "./peer.js";
+import { backoffFactor, RttEstimator } from "./rtt-estimator.js";
 import { type Timed, type Timer, TimerHeap } from "./timer-heap.js";
 
 /** Reliable transmission of Confirmable messages (RFC 7252 §4.2): back-off, and the end by answer or by time-out. */
@@ -13,13 +14,18 @@ export class Transmitter {
 
   /** Sends a Confirmable message until `finish` is called for its messageId or the transmissions are used up. */
   send(peer: Peer, messageId: number, bytes: Uint8Array, owner: TransmissionOwner, now: number): void {
-    const { ackTimeoutMs, ackRandomFactor } = this.#core.parameters;
+    const { ackTimeoutMs, ackRandomFactor, roundTripEstimation } = this.#core.parameters;
+    const isEstimated = roundTripEstimation === "cocoa";
+    if (isEstimated) peer.roundTrips ??= new RttEstimator(ackTimeoutMs, now);
+    const rtoMs = peer.roundTrips?.rtoMs(now) ?? ackTimeoutMs;
     const transmission: Transmission = {
       peer,
       messageId,
       bytes,
       owner,
-      timeoutMs: ackTimeoutMs * (1 + (ackRandomFactor - 1) * randomFraction(this.#core)),
+      sentAt: now,
+      backoff: isEstimated ? backoffFactor(rtoMs) : 2,
+      timeoutMs: rtoMs * (1 + (ackRandomFactor - 1) * randomFraction(this.#core)),
       retransmissions: 0,
       timer: undefined,
     };
@@ -31,14 +37,16 @@ export class Transmitter {
 
   /**
    * The message was acknowledged, reset or given up: no further transmission. Returns it; undefined when there is none, or
-   * it is not `owner`'s where that is given.
+   * it is not `owner`'s where that is given. An answer at `answeredAt` tells of the round-trip time.
    */
-  finish(peer: Peer, messageId: number, owner?: TransmissionOwner): Transmission | undefined {
+  finish(peer: Peer, messageId: number, owner?: TransmissionOwner, answeredAt?: number): Transmission | undefined {
     const transmission = peer.transmissions?.get(messageId);
     if (transmission === undefined || (owner !== undefined && transmission.owner !== owner)) return undefined;
     peer.transmissions?.delete(messageId);
     if (peer.transmissions?.size === 0) peer.transmissions = undefined;
     this.#timers.cancel(transmission);
+    if (answeredAt !== undefined)
+      peer.roundTrips?.measure(answeredAt - transmission.sentAt, transmission.retransmissions, answeredAt);
     return transmission;
   }
 
@@ -58,7 +66,7 @@ export class Transmitter {
         continue;
       }
       due.retransmissions++;
-      due.timeoutMs *= 2;
+      due.timeoutMs *= due.backoff;
       const replacement = due.owner.onRetransmission?.();
       if (replacement !== undefined) this.#replace(due, replacement);
       this.#core.emit({ type: "datagram", peer: due.peer, bytes: due.bytes });
@@ -80,6 +88,9 @@ export interface Transmission extends Timed {
   messageId: number;
   bytes: Uint8Array;
   readonly owner: TransmissionOwner;
+  /** Of the first transmission, ms. */
+  readonly sentAt: number;
+  readonly backoff: number;
   timeoutMs: number;
   retransmissions: number;
   timer: Timer | undefined;

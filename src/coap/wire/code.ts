@@ -1,4 +1,4 @@
-/** CoAP codes (RFC 7252 §12.1, RFC 8132, RFC 7959, RFC 8516) as their byte on the wire: class × 32 + detail. */
+/** CoAP codes (RFC 7252 §12.1, RFC 8132, RFC 7959, RFC 8516, RFC 8768) as their byte on the wire: class × 32 + detail. */
 export const CODE = {
   Empty: 0x00,
   GET: 0x01,
@@ -34,6 +34,7 @@ export const CODE = {
   ServiceUnavailable: 0xa3,
   GatewayTimeout: 0xa4,
   ProxyingNotSupported: 0xa5,
+  HopLimitReached: 0xa8,
 } as const;
 
 export const METHODS = ["GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "iPATCH"] as const;
