@@ -1,24 +1,20 @@
 import { randomBytes } from "node:crypto";
 import {
   BlockwiseServer,
-  type BlockwiseServerOptions,
   BlockwiseTransfer,
   CODE,
   CoapError,
   Endpoint,
   type EndpointCounters,
-  type EndpointLimits,
   type EndpointOutput,
   emptyResponse,
   encodeUint,
   type IncomingRequest,
   isSuccessCode,
   OPTION,
-  type OptionFormat,
   type Peer,
   type RequestMessage,
   type ResponseMessage,
-  type TransmissionParameters,
 } from "#coap/index.js";
 import {
   CoapConnection,
@@ -28,6 +24,7 @@ import {
   type RequestOptions,
 } from "./coap-connection.js";
 import { AmplificationGuard } from "./amplification-guard.js";
+import type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
 import type { DtlsSession } from "./dtls-session.js";
 import { formatAddress, monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
@@ -391,45 +388,6 @@ export class CoapEndpoint {
     this.#blockwise.sweep(now);
     this.#pump();
   };
-}
-
-/** A response that the client may observe: `observe` is given what sends notifications, and returns what stops them. */
-export interface ObservableResponse extends ResponseMessage {
-  readonly observe?: (notify: (response: ResponseMessage) => void) => () => void;
-}
-
-export type Answer = ObservableResponse | Promise<ObservableResponse>;
-
-export interface CoapEndpointOptions {
-  /** Answers a whole request. `context` is what `onMessage` gave. Default: 4.04 to everything. */
-  readonly onRequest?: (request: RequestMessage, connection: CoapConnection, context: unknown) => Answer;
-  /** Sees each message of a request before its blocks are put together: answer it, or hand it on by `serve`. */
-  readonly onMessage?: (
-    message: RequestMessage,
-    connection: CoapConnection,
-    serve: (message: RequestMessage, context?: unknown) => Answer,
-  ) => Answer;
-  /** Sees each message of a request of ours: change it, send it, perhaps again, and give the response. */
-  readonly onSend?: (
-    message: RequestMessage,
-    connection: CoapConnection,
-    send: (message: RequestMessage) => Promise<ResponseMessage>,
-  ) => Promise<ResponseMessage>;
-  readonly onDisconnect?: (connection: CoapConnection) => void;
-  /** A handler threw; the peer was answered 5.00 with no detail. */
-  readonly onFault?: (error: unknown, incoming: IncomingRequest, connection: CoapConnection) => void;
-  readonly optionFormats?: readonly OptionFormat[];
-  readonly parameters?: Partial<TransmissionParameters>;
-  readonly limits?: Partial<EndpointLimits>;
-  readonly blockwise?: Partial<BlockwiseServerOptions>;
-  /**
-   * Default 3: a response that is more than this many times as long as its request, and longer than 136 bytes, is not sent on
-   * plain UDP before the address has shown by Echo that it receives (RFC 9175 §2.3): whoever sends with a false address
-   * cannot flood that address through us. Infinity: for clients that do not know Echo, where nobody can send falsely.
-   */
-  readonly maxAmplification?: number;
-  /** Default 10,000 remote addresses on plain UDP; at the limit the one idle longest makes way, else new ones are dropped. */
-  readonly maxPlainPeers?: number;
 }
 
 /** A plain socket that an endpoint speaks CoAP on. */

@@ -81,10 +81,10 @@ test("our client echoes by itself, and runs into nothing; without a limit nobody
   const client = new CoapEndpoint();
   t.teardown(() => client.close());
   const transport = client.addSocket(await UdpSocket.bind(LOOPBACK));
-  t.deepEqual((await transport.connectTo(guarded.address).request(getRequest())).payload, BODY);
+  t.deepEqual(Uint8Array.from((await transport.connectTo(guarded.address).request(getRequest())).payload), BODY);
   t.deepEqual(guarded.handled, [CODE.GET, CODE.GET]);
   const post = { code: CODE.POST, options: Options.none, payload: BODY };
-  t.deepEqual((await transport.connectTo(guarded.address).request(post)).payload, BODY);
+  t.deepEqual(Uint8Array.from((await transport.connectTo(guarded.address).request(post)).payload), BODY);
   t.is(guarded.handled.length, 3);
   const send = await bare(t);
   t.is((await send(free.address, CODE.GET, Options.none)).payload.length, 500);

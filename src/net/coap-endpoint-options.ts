@@ -1,0 +1,49 @@
+import type {
+  BlockwiseServerOptions,
+  EndpointLimits,
+  IncomingRequest,
+  OptionFormat,
+  RequestMessage,
+  ResponseMessage,
+  TransmissionParameters,
+} from "#coap/index.js";
+import type { CoapConnection } from "./coap-connection.js";
+
+/** A response that the client may observe: `observe` is given what sends notifications, and returns what stops them. */
+export interface ObservableResponse extends ResponseMessage {
+  readonly observe?: (notify: (response: ResponseMessage) => void) => () => void;
+}
+
+export type Answer = ObservableResponse | Promise<ObservableResponse>;
+
+export interface CoapEndpointOptions {
+  /** Answers a whole request. `context` is what `onMessage` gave. Default: 4.04 to everything. */
+  readonly onRequest?: (request: RequestMessage, connection: CoapConnection, context: unknown) => Answer;
+  /** Sees each message of a request before its blocks are put together: answer it, or hand it on by `serve`. */
+  readonly onMessage?: (
+    message: RequestMessage,
+    connection: CoapConnection,
+    serve: (message: RequestMessage, context?: unknown) => Answer,
+  ) => Answer;
+  /** Sees each message of a request of ours: change it, send it, perhaps again, and give the response. */
+  readonly onSend?: (
+    message: RequestMessage,
+    connection: CoapConnection,
+    send: (message: RequestMessage) => Promise<ResponseMessage>,
+  ) => Promise<ResponseMessage>;
+  readonly onDisconnect?: (connection: CoapConnection) => void;
+  /** A handler threw; the peer was answered 5.00 with no detail. */
+  readonly onFault?: (error: unknown, incoming: IncomingRequest, connection: CoapConnection) => void;
+  readonly optionFormats?: readonly OptionFormat[];
+  readonly parameters?: Partial<TransmissionParameters>;
+  readonly limits?: Partial<EndpointLimits>;
+  readonly blockwise?: Partial<BlockwiseServerOptions>;
+  /**
+   * Default 3: a response that is more than this many times as long as its request, and longer than 136 bytes, is not sent on
+   * plain UDP before the address has shown by Echo that it receives (RFC 9175 §2.3): whoever sends with a false address
+   * cannot flood that address through us. Infinity: for clients that do not know Echo, where nobody can send falsely.
+   */
+  readonly maxAmplification?: number;
+  /** Default 10,000 remote addresses on plain UDP; at the limit the one idle longest makes way, else new ones are dropped. */
+  readonly maxPlainPeers?: number;
+}
