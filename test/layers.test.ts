@@ -20,14 +20,24 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   radius: { layers: ["ip", "net"], packages: ["node:crypto"] },
   dpe: { layers: ["coap", "senml"], packages: [] },
   security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto", "node:net"] },
-  store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs"] },
+  store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs", "node:fs/promises", "node:zlib"] },
   server: {
     layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
     packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "zod", "pino"],
   },
   agent: {
     layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
-    packages: ["node:crypto", "node:fs", "node:fs/promises", "node:path", "node:os", "node:net", "zod", "pino"],
+    packages: [
+      "node:child_process",
+      "node:crypto",
+      "node:fs",
+      "node:fs/promises",
+      "node:path",
+      "node:os",
+      "node:net",
+      "zod",
+      "pino",
+    ],
   },
   sim: {
     layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "agent"],

@@ -12,7 +12,9 @@ import {
   text,
 } from "#config/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
-import type { z } from "zod";
+import { z } from "zod";
+import { DEFAULT_OUTBOX_LIMITS, type OutboxLimits } from "./queue/outbox.js";
+import { SOURCE_SCHEMA, type SourceConfig } from "./sources/source-config.js";
 
 /** The configuration of `dpe agent`, as its file is checked to. */
 export interface AgentConfig {
@@ -38,7 +40,10 @@ export interface AgentConfig {
     };
     readonly dpe2: { readonly bind: "association" | "none"; readonly connection: ConnectionLevel };
   };
-  readonly sources: readonly { readonly use: "host"; readonly every: number }[];
+  /** The folder of what must survive a restart: unsent readings. Without it they wait in memory. */
+  readonly store?: string | undefined;
+  readonly queue: OutboxLimits;
+  readonly sources: readonly SourceConfig[];
 }
 
 /** The schema that a file is checked against. */
@@ -76,7 +81,10 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
       connection: oneOf("none", "dtls").default("none"),
     }).default({ bind: "association", connection: "none" }),
   }),
-  sources: listOf(section({ use: oneOf("host"), every: duration({ minMs: 1000 }).default(10_000) })).default([
-    { use: "host", every: 10_000 },
-  ]),
+  store: path().optional(),
+  queue: section({
+    maxReadings: z.int().min(100).max(1_000_000).default(DEFAULT_OUTBOX_LIMITS.maxReadings),
+    dropFirst: oneOf("oldest", "leastImportant").default(DEFAULT_OUTBOX_LIMITS.dropFirst),
+  }).default(DEFAULT_OUTBOX_LIMITS),
+  sources: listOf(SOURCE_SCHEMA).default([{ use: "host", every: 10_000, units: [], rules: [] }]),
 });

@@ -1,23 +1,30 @@
 import { randomInt } from "node:crypto";
 import type { RequestMessage } from "#coap/index.js";
 import { DpeError } from "#dpe/index.js";
-import { DtlsError, type ObservableResponse } from "#net/index.js";
-import { SecurityError } from "#security/index.js";
-import type { SenmlRecord } from "#senml/index.js";
-import { X509Error } from "#x509/index.js";
+import type { ObservableResponse } from "#net/index.js";
 import type { AgentConfig } from "./agent-config.js";
+import { AgentError, describeFault } from "./agent-error.js";
+import type { AgentEvent } from "./agent-event.js";
 import { Dpe2Resources } from "./dpe2-resources.js";
-import { Properties, type Reading } from "./properties.js";
+import { Properties } from "./properties.js";
+import { DeviceClock } from "./queue/device-clock.js";
+import { hostClock } from "./queue/host-clock.js";
+import { outboxJournal } from "./queue/outbox-journal.js";
+import { Outbox } from "./queue/outbox.js";
+import { nextBatch } from "./queue/report-batch.js";
+import { refusalOf } from "./refusal.js";
 import { ServerAssociation } from "./server-association.js";
+import { Sampler } from "./sources/sampler.js";
+import type { Source } from "./sources/source.js";
 
 /**
  * A DPE Client: registers with its server, reports what its sources read, answers DPE-2, and comes back by itself when the
- * association or the server is lost.
+ * association or the server is lost. Sources are read all the while; what cannot be sent waits, see {@link Outbox}.
  *
  * | state | on | to |
  * |---|---|---|
  * | connecting | registered | registered |
- * | connecting | unreachable | waiting, twice as long each time |
+ * | connecting | unreachable | waiting, twice as long each time, then the next server |
  * | connecting | authentication error | stopped: only a person can mend that |
  * | registered | association lost, unknown registration | connecting |
  * | any | close | stopped |
@@ -28,34 +35,70 @@ export class DpeAgent {
   readonly stopped: Promise<void>;
 
   readonly #config: AgentConfig;
-  readonly #sources: readonly Source[];
   readonly #onEvent: (event: AgentEvent) => void;
   readonly #resources: Dpe2Resources;
+  readonly #clock: DeviceClock;
+  readonly #outbox: Outbox;
+  readonly #sampler: Sampler;
   readonly #closing = new AbortController();
+  #keepsRegistration = false;
+  #reportedDrops = 0;
 
+  /** @throws AgentError AGENT_STORE_FAILED where the folder for unsent readings cannot be used. */
   constructor(config: AgentConfig, sources: readonly Source[], onEvent: (event: AgentEvent) => void = () => undefined) {
     this.#config = config;
-    this.#sources = sources;
     this.#onEvent = onEvent;
     this.#resources = new Dpe2Resources(this.properties, (authError) => onEvent({ type: "server-error", authError }));
+    const store = config.store === undefined ? undefined : outboxJournal(config.store);
+    this.#clock = new DeviceClock(hostClock(), store?.knownTime());
+    this.#outbox = new Outbox({
+      limits: config.queue,
+      ...(store === undefined ? {} : { store }),
+      onFault: (error) => onEvent({ type: "store-failed", error }),
+    });
+    if (store !== undefined && (this.#outbox.size > 0 || store.damagedLines > 0))
+      onEvent({ type: "restored", readings: this.#outbox.size, damaged: store.damagedLines });
+    this.#sampler = new Sampler(sources, {
+      clock: this.#clock,
+      properties: this.properties,
+      outbox: this.#outbox,
+      onSourceFault: (source, error) =>
+        onEvent(error === undefined ? { type: "source-recovered", source } : { type: "source-failed", source, error }),
+    });
     this.stopped = this.#run();
     this.stopped.catch(() => undefined);
   }
 
-  /** Deregisters and stops. */
-  async close(): Promise<void> {
+  /** Readings that the server has not acknowledged. */
+  get unsent(): number {
+    return this.#outbox.size;
+  }
+
+  /** Deregisters, unless the registration is to live on until its lifetime ends, and stops. */
+  async close({ keepsRegistration = false }: { readonly keepsRegistration?: boolean } = {}): Promise<void> {
+    this.#keepsRegistration = keepsRegistration;
     this.#closing.abort();
     await this.stopped.catch(() => undefined);
   }
 
   async #run(): Promise<void> {
+    try {
+      await this.#sampler.firstReadings();
+      await this.#stayRegistered();
+    } finally {
+      this.#sampler.stop();
+      await this.#outbox.close();
+    }
+  }
+
+  async #stayRegistered(): Promise<void> {
     let waitMs = MIN_WAIT_MS;
     while (!this.#closing.signal.aborted) {
       let association: ServerAssociation | undefined;
       try {
-        association = await ServerAssociation.open(this.#config, (request) => this.#answer(request));
-        await this.#read(() => true);
-        await association.register(this.properties.select());
+        const { signal } = this.#closing;
+        association = await ServerAssociation.open(this.#config, (request) => this.#answer(request), signal);
+        await association.register(this.properties.static());
         this.#onEvent({ type: "registered", endpoint: this.#config.endpoint });
         waitMs = MIN_WAIT_MS;
         await this.#report(association);
@@ -66,48 +109,58 @@ export class DpeAgent {
           this.#onEvent({ type: "refused", error: refusal });
           throw refusal;
         }
-        this.#onEvent({ type: "lost", error });
-        if (!(error instanceof DpeError && error.code === "DPE_UNKNOWN_REGISTRATION")) {
-          // Half of the wait is random, so that a fleet does not come back as one.
-          await pause(waitMs / 2 + randomInt(Math.ceil(waitMs / 2)), this.#closing.signal);
-          waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
-        }
+        // Half of the wait is random, so that a fleet does not come back as one.
+        const isForgotten = error instanceof DpeError && error.code === "DPE_UNKNOWN_REGISTRATION";
+        const retryInMs = isForgotten ? 0 : Math.round(waitMs / 2) + randomInt(Math.ceil(waitMs / 2));
+        this.#onEvent({ type: "lost", error: withServer(error, this.#config.server.href), retryInMs });
+        if (!isForgotten) waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
+        await pause(retryInMs, this.#closing.signal);
       } finally {
-        await association?.close();
+        await association?.close({ keepsRegistration: this.#keepsRegistration });
       }
     }
   }
 
-  /** Reads and reports until the association ends. */
+  /** Sends what waits, and refreshes, until the association ends. */
   async #report(association: ServerAssociation): Promise<void> {
-    const due = new Map(this.#sources.map((source) => [source, 0]));
-    let refreshAt = performance.now() + this.#config.lifetime / 2;
+    const refreshMs = this.#config.lifetime / 2;
+    let refreshAt = performance.now() + refreshMs;
     let isLost = false;
-    void association.closed.then(() => (isLost = true));
+    const ended = association.closed.then(() => (isLost = true));
     while (!this.#closing.signal.aborted) {
-      const now = performance.now();
-      const ready = this.#sources.filter((source) => (due.get(source) ?? 0) <= now);
-      for (const source of ready) due.set(source, now + source.everyMs);
-      if (ready.length > 0) {
-        const records = await this.#read((source) => ready.includes(source));
-        await association.report(records);
-        this.#onEvent({ type: "reported", properties: records.length });
-      }
-      if (now >= refreshAt) {
+      await this.#sendNext(association);
+      if (performance.now() >= refreshAt) {
         await association.refresh();
-        refreshAt = now + this.#config.lifetime / 2;
+        refreshAt = performance.now() + refreshMs;
       }
-      const next = Math.min(refreshAt, ...due.values());
-      await Promise.race([pause(Math.max(0, next - performance.now()), this.#closing.signal), association.closed]);
+      if (this.#outbox.size === 0) {
+        const turn = new AbortController();
+        const isDone = AbortSignal.any([turn.signal, this.#closing.signal]);
+        const isDue = pause(refreshAt - performance.now(), isDone);
+        await Promise.race([this.#outbox.nonEmpty(isDone), isDue, ended]);
+        turn.abort();
+        // Readings of one moment go in one report.
+        if (!isLost) await pause(GATHER_MS, this.#closing.signal);
+      }
       if (isLost) throw new DpeError("DPE_NOT_REACHABLE", "the association was lost");
     }
   }
 
-  async #read(isWanted: (source: Source) => boolean): Promise<readonly SenmlRecord[]> {
-    const readings = await Promise.all(
-      this.#sources.filter((source) => isWanted(source)).map((source) => source.read()),
-    );
-    return this.properties.update(readings.flat(), Date.now() / 1000);
+  async #sendNext(association: ServerAssociation): Promise<void> {
+    for (let maxBytes = MAX_REPORT_BYTES; ; maxBytes = Math.floor(maxBytes / 2)) {
+      const batch = nextBatch(this.#outbox, this.#clock, maxBytes);
+      if (batch === undefined) return;
+      const isTaken = await association.report(batch.payload);
+      if (!isTaken && batch.ids.length > 1) continue;
+      // One reading that the server can never take would hold up all after it.
+      if (!isTaken) this.#onEvent({ type: "discarded", name: batch.names[0] ?? "" });
+      this.#outbox.remove(batch.ids);
+      if (isTaken) this.#onEvent({ type: "reported", properties: batch.ids.length, unsent: this.#outbox.size });
+      break;
+    }
+    const { dropped } = this.#outbox;
+    if (dropped > this.#reportedDrops) this.#onEvent({ type: "dropped", readings: dropped - this.#reportedDrops });
+    this.#reportedDrops = dropped;
   }
 
   #answer(request: RequestMessage): ObservableResponse {
@@ -116,60 +169,33 @@ export class DpeAgent {
   }
 }
 
-/** Where properties come from. */
-export interface Source {
-  readonly everyMs: number;
-  read(): Promise<readonly Reading[]>;
-}
-
-/** What an agent tells of its work; none of it holds a secret. */
-export type AgentEvent =
-  | { readonly type: "registered"; readonly endpoint: string }
-  | { readonly type: "reported"; readonly properties: number }
-  | { readonly type: "queried"; readonly path: string }
-  | { readonly type: "lost"; readonly error: unknown }
-  | { readonly type: "refused"; readonly error: Error }
-  | { readonly type: "server-error"; readonly authError: number | undefined };
-
-/** An error that only a person can mend: the server refuses us, we refuse the server, or our own files do not serve. */
-function refusalOf(error: unknown): Error | undefined {
-  if (error instanceof SecurityError || error instanceof X509Error) return error;
-  if (!(error instanceof DtlsError)) return undefined;
-  const { receivedAlert } = error;
-  const isRefusal =
-    error.code === "DTLS_CERTIFICATE_REFUSED" ||
-    (receivedAlert !== undefined && AUTHENTICATION_ALERTS.has(receivedAlert));
-  if (!isRefusal) return undefined;
-  const message = receivedAlert === undefined ? error.message : `the server refused the handshake: ${receivedAlert}`;
-  return new SecurityError(
-    receivedAlert === undefined ? "SECURITY_SERVER_NOT_ACCEPTED" : "SECURITY_AUTHENTICATION_REFUSED",
-    message,
-    { cause: error },
-  );
+/** A time-out alone does not say of what. */
+function withServer(error: unknown, href: string): unknown {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  if (code !== "DTLS_HANDSHAKE_TIMEOUT" && code !== "COAP_TIMEOUT" && code !== "NET_NAME_NOT_FOUND") return error;
+  const why = `${href} does not answer: ${describeFault(error)}; is it running, and reachable by UDP?`;
+  return new AgentError("AGENT_SERVER_UNREACHABLE", why, { cause: error });
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+      return;
+    }
     const done = (): void => {
       clearTimeout(timer);
       signal.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, ms);
+    const timer = setTimeout(done, Math.min(Math.max(0, ms), MAX_TIMER_MS));
     signal.addEventListener("abort", done, { once: true });
   });
 }
 
-/** RFC 5246 §7.2.2, RFC 4279 §2: the other side does not accept our credential. */
-const AUTHENTICATION_ALERTS: ReadonlySet<string> = new Set([
-  "access_denied",
-  "bad_certificate",
-  "certificate_expired",
-  "certificate_unknown",
-  "decrypt_error",
-  "unknown_ca",
-  "unknown_psk_identity",
-  "unsupported_certificate",
-]);
 const MIN_WAIT_MS = 1000;
 const MAX_WAIT_MS = 60_000;
+const GATHER_MS = 50;
+const MAX_TIMER_MS = 2 ** 31 - 1;
+/** With the headers of CoAP, Digest, DTLS, UDP and IPv6 it stays below 1280 bytes, the least MTU of IPv6. */
+const MAX_REPORT_BYTES = 900;

@@ -1,4 +1,7 @@
 export { AGENT_SCHEMA, type AgentConfig } from "./agent-config.js";
-export { type AgentEvent, DpeAgent, type Source } from "./dpe-agent.js";
-export { hostSource } from "./host-source.js";
-export type { Reading } from "./properties.js";
+export { AgentError, type AgentErrorCode } from "./agent-error.js";
+export type { AgentEvent } from "./agent-event.js";
+export { DpeAgent } from "./dpe-agent.js";
+export { sourcesOf } from "./sources/configured-sources.js";
+export { hostSource } from "./sources/host-source.js";
+export type { Reading, Source } from "./sources/source.js";

@@ -47,13 +47,14 @@ export class ServerAssociation {
   }
 
   /**
-   * Opens an association as the policy asks.
+   * Opens an association as the policy asks; `signal` ends a handshake that is no longer wanted.
    *
    * @throws NetError, DtlsError, CoapError; SecurityError SECURITY_CONNECTION_BELOW_POLICY before anything is sent.
    */
   static async open(
     config: AgentConfig,
     onDpe2: (request: RequestMessage) => ObservableResponse,
+    signal: AbortSignal,
   ): Promise<ServerAssociation> {
     const { dpe1, dpe2 } = config.interfaces;
     const level = config.server.scheme === "coaps" ? "dtls" : "none";
@@ -93,7 +94,7 @@ export class ServerAssociation {
         : { onSend: (message, _connection, send) => authenticator.send(message, send) }),
       onDisconnect: () => lost(),
     });
-    const connection = await connectTo(config, endpoint);
+    const connection = await connectTo(config, endpoint, signal);
     return new ServerAssociation(config, connection, endpoint, closed);
   }
 
@@ -104,26 +105,33 @@ export class ServerAssociation {
       `${QUERY.lifetimeSeconds}=${Math.round(this.#config.lifetime / 1000)}`,
       ...(this.#config.interfaces.dpe2.bind === "association" ? [`dpe2=${DPE2_OVER_ASSOCIATION}`] : []),
     ];
-    const response = await this.#post([PATH.dpe1, PATH.registrations], query, records);
+    const pack = records.length > 0 ? encodePack(records, "cbor") : NO_PAYLOAD;
+    const response = await this.#post([PATH.dpe1, PATH.registrations], query, pack);
     if (response.code !== CODE.Created) throw unexpected("registration", response);
     this.#location = response.options.locationPath;
   }
 
-  /** @throws as {@link register}; DpeError DPE_UNKNOWN_REGISTRATION: register anew. */
-  async report(records: readonly SenmlRecord[]): Promise<void> {
-    await this.#change("report", [PATH.properties], records);
+  /**
+   * Sends a SenML-CBOR pack. Returns false where the server can never take what is in it.
+   *
+   * @throws as {@link register}; DpeError DPE_UNKNOWN_REGISTRATION: register anew.
+   */
+  async report(pack: Uint8Array): Promise<boolean> {
+    const response = await this.#change("report", [PATH.properties], pack);
+    return response.code === CODE.Changed;
   }
 
   /** @throws as {@link report}. */
   async refresh(): Promise<void> {
-    await this.#change("refresh", [], []);
+    const response = await this.#change("refresh", [], NO_PAYLOAD);
+    if (response.code !== CODE.Changed) throw unexpected("refresh", response);
   }
 
-  /** Ends the registration, if there is one, then the association. */
-  async close(): Promise<void> {
+  /** Ends the registration, if there is one and it is not to be kept, then the association. */
+  async close({ keepsRegistration = false }: { readonly keepsRegistration?: boolean } = {}): Promise<void> {
     const location = this.#location;
     this.#location = undefined;
-    if (location !== undefined && !this.#connection.isClosed) {
+    if (location !== undefined && !keepsRegistration && !this.#connection.isClosed) {
       const options = Options.none.withAll(OPTION.UriPath, location);
       const signal = AbortSignal.timeout(DEREGISTER_TIMEOUT_MS);
       // The registration ends by its lifetime where the server does not answer.
@@ -135,23 +143,23 @@ export class ServerAssociation {
     await this.#endpoint.close();
   }
 
-  async #change(what: string, path: readonly string[], records: readonly SenmlRecord[]): Promise<void> {
+  async #change(what: string, path: readonly string[], payload: Uint8Array): Promise<ResponseMessage> {
     if (this.#location === undefined) throw new DpeError("DPE_UNKNOWN_REGISTRATION", "not registered");
-    const response = await this.#post([...this.#location, ...path], [], records);
+    const response = await this.#post([...this.#location, ...path], [], payload);
     if (response.code === CODE.NotFound)
       throw new DpeError("DPE_UNKNOWN_REGISTRATION", "the server does not know the registration any more");
-    if (response.code !== CODE.Changed) throw unexpected(what, response);
+    if (response.code !== CODE.Changed && !UNACCEPTABLE.has(response.code)) throw unexpected(what, response);
+    return response;
   }
 
-  #post(path: readonly string[], query: readonly string[], records: readonly SenmlRecord[]): Promise<ResponseMessage> {
+  #post(path: readonly string[], query: readonly string[], payload: Uint8Array): Promise<ResponseMessage> {
     let options = Options.none.withAll(OPTION.UriPath, path).withAll(OPTION.UriQuery, query);
-    if (records.length > 0) options = options.with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor);
-    const payload = records.length > 0 ? encodePack(records, "cbor") : NO_PAYLOAD;
+    if (payload.length > 0) options = options.with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor);
     return this.#connection.request({ code: CODE.POST, options, payload });
   }
 }
 
-async function connectTo(config: AgentConfig, endpoint: CoapEndpoint): Promise<CoapConnection> {
+async function connectTo(config: AgentConfig, endpoint: CoapEndpoint, signal: AbortSignal): Promise<CoapConnection> {
   const { scheme, host, port } = config.server;
   if (scheme === "coap") {
     const address = await resolveHost(host);
@@ -159,7 +167,9 @@ async function connectTo(config: AgentConfig, endpoint: CoapEndpoint): Promise<C
     return endpoint.addSocket(socket).connectTo({ address, port });
   }
   const session = await connect({ host, port }, dtlsOptions(config));
-  await session.opened;
+  const giveUp = (): void => void session.close();
+  signal.addEventListener("abort", giveUp, { once: true });
+  await session.opened.finally(() => signal.removeEventListener("abort", giveUp));
   return endpoint.addSession(session);
 }
 
@@ -206,5 +216,11 @@ function unexpected(what: string, response: ResponseMessage): Error {
 }
 
 const NOT_FOUND: ResponseMessage = { code: CODE.NotFound, options: Options.none, payload: new Uint8Array(0) };
+/** It is the content that is at fault, and will be the next time. */
+const UNACCEPTABLE: ReadonlySet<number> = new Set([
+  CODE.BadRequest,
+  CODE.RequestEntityTooLarge,
+  CODE.UnsupportedContentFormat,
+]);
 const NO_PAYLOAD = new Uint8Array(0);
 const DEREGISTER_TIMEOUT_MS = 2000;

@@ -1,42 +1,77 @@
-import { pino } from "pino";
-import { AGENT_SCHEMA, type AgentEvent, DpeAgent, hostSource } from "#agent/index.js";
+import { type Logger, pino } from "pino";
+import { AGENT_SCHEMA, type AgentConfig, type AgentEvent, DpeAgent, sourcesOf } from "#agent/index.js";
 import { loadConfig } from "#config/index.js";
-import { type Command, configFile } from "./command.js";
-import { describe } from "./exit.js";
+import { type Command, parseWords } from "./command.js";
+import { describe, UsageError } from "./exit.js";
 import { untilSignal } from "./signals.js";
+import { serviceStatus } from "./service-status.js";
 
 /** `dpe agent`: runs until SIGINT or SIGTERM, or an authentication error. */
 export const agentCommand: Command = {
   name: "agent",
-  synopsis: "--config FILE",
-  summary: "run a DPE Client on this machine",
-  run: (words) => runAgent(configFile(agentCommand, words)),
+  synopsis: "--config FILE [--once]",
+  summary: "run a DPE Client on this machine; --once: report all properties, then end",
+  run: (words) => {
+    const options = { config: { type: "string" }, once: { type: "boolean", default: false } } as const;
+    const { config, once } = parseWords(agentCommand, words, options).values;
+    if (config === undefined) throw new UsageError("dpe agent needs --config FILE");
+    return runAgent(loadConfig(config, AGENT_SCHEMA), once);
+  },
 };
 
-async function runAgent(file: string): Promise<void> {
-  const config = loadConfig(file, AGENT_SCHEMA);
+async function runAgent(config: AgentConfig, isOnce: boolean): Promise<void> {
   const log = pino();
-  const sources = config.sources.map(({ every }) => hostSource(every));
-  const agent = new DpeAgent(config, sources, (event) => log.info(logged(event), event.type));
+  const status = serviceStatus();
+  let report: (outcome: Outcome) => void = () => undefined;
+  const reported = new Promise<Outcome>((resolve) => (report = resolve));
+  const agent = new DpeAgent(config, sourcesOf(config.sources), (event) => {
+    write(log, event);
+    if (event.type === "registered") status.tell(`registered as ${event.endpoint}`);
+    if (event.type === "lost") status.tell(`without a server: ${describe(event.error)}`);
+    if (event.type === "lost") report({ error: event.error });
+    if (event.type === "reported" && event.unsent === 0) report({});
+  });
+  status.ready();
   try {
-    await Promise.race([untilSignal(), agent.stopped]);
+    const ends = [untilSignal(), agent.stopped];
+    if (!isOnce) await Promise.race(ends);
+    else {
+      const outcome = await Promise.race([reported, ...ends]);
+      if (outcome?.error !== undefined) throw outcome.error;
+    }
   } finally {
-    await agent.close();
+    status.stopping();
+    // What was reported once stays readable at the server until its lifetime ends.
+    await agent.close({ keepsRegistration: isOnce });
   }
 }
 
-function logged(event: AgentEvent): Record<string, unknown> {
-  switch (event.type) {
+/** The end of `--once`: all was reported, or the server could not be reached. */
+interface Outcome {
+  readonly error?: unknown;
+}
+
+function write(log: Logger, event: AgentEvent): void {
+  const { type, ...facts } = event;
+  switch (type) {
     case "lost":
+    case "source-failed":
+    case "store-failed":
     case "refused":
-      return { error: describe(event.error) };
-    case "registered":
-      return { endpoint: event.endpoint };
-    case "reported":
-      return { properties: event.properties };
-    case "queried":
-      return { path: event.path };
+      log.warn({ ...facts, error: describe("error" in facts ? facts.error : undefined) }, type);
+      return;
+    case "dropped":
+    case "discarded":
     case "server-error":
-      return { authError: event.authError };
+      log.warn(facts, type);
+      return;
+    case "queried":
+    case "reported":
+      log.debug(facts, type);
+      return;
+    case "registered":
+    case "restored":
+    case "source-recovered":
+      log.info(facts, type);
   }
 }

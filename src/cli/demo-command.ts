@@ -134,19 +134,8 @@ function onServerEvent(event: ServerEvent, seen: Seen): void {
 }
 
 function onAgentEvent(endpoint: string, event: AgentEvent): void {
-  switch (event.type) {
-    case "registered":
-      say(endpoint, "registered over DTLS: challenged, answered by Digest, accepted");
-      return;
-    case "lost":
-    case "refused":
-      say(endpoint, describe(event.error));
-      return;
-    case "reported":
-    case "queried":
-    case "server-error":
-      return;
-  }
+  if (event.type === "registered") say(endpoint, "registered over DTLS: challenged, answered by Digest, accepted");
+  else if ("error" in event) say(endpoint, describe(event.error));
 }
 
 function show(properties: readonly SenmlRecord[]): void {
@@ -164,6 +153,7 @@ function simulatedSource(): Source {
   let level = 100;
   let temperature = 21;
   return {
+    name: "simulated",
     everyMs: 1000,
     read: () => {
       const [random = 0] = randomBytes(1);

@@ -1,3 +1,4 @@
+import { AgentError } from "#agent/index.js";
 import { ConfigError } from "#config/index.js";
 import { SecurityError } from "#security/index.js";
 import { X509Error } from "#x509/index.js";
@@ -18,6 +19,7 @@ export function exitWith(error: unknown): never {
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError || error instanceof ConfigError || error instanceof X509Error) return EXIT.usage;
+  if (error instanceof AgentError && error.code === "AGENT_STORE_FAILED") return EXIT.usage;
   return error instanceof SecurityError ? EXIT.authentication : EXIT.failure;
 }
 

@@ -70,6 +70,7 @@ interfaces:
 function thermometer(everyMs = 1000): Source {
   let reading = 20;
   return {
+    name: "thermometer",
     everyMs,
     read: () =>
       Promise.resolve([

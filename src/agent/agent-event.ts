@@ -1,0 +1,21 @@
+/** What an agent tells of its work; none of it holds a secret. */
+export type AgentEvent =
+  /** Readings that waited on disk since an earlier start; `damaged` lines of the file could not be read. */
+  | { readonly type: "restored"; readonly readings: number; readonly damaged: number }
+  | { readonly type: "registered"; readonly endpoint: string }
+  /** The server has these readings; `unsent` ones still wait. */
+  | { readonly type: "reported"; readonly properties: number; readonly unsent: number }
+  | { readonly type: "queried"; readonly path: string }
+  /** The server or the network is gone; nothing is lost by that. */
+  | { readonly type: "lost"; readonly error: unknown; readonly retryInMs: number }
+  /** Only a person can mend it. */
+  | { readonly type: "refused"; readonly error: Error }
+  | { readonly type: "server-error"; readonly authError: number | undefined }
+  | { readonly type: "source-failed"; readonly source: string; readonly error: unknown }
+  | { readonly type: "source-recovered"; readonly source: string }
+  /** The disk cannot be written: readings wait in memory only until it can. */
+  | { readonly type: "store-failed"; readonly error: unknown }
+  /** The queue was full: these many readings are lost. */
+  | { readonly type: "dropped"; readonly readings: number }
+  /** The server can never take this reading. */
+  | { readonly type: "discarded"; readonly name: string };

@@ -1,0 +1,50 @@
+import { open } from "node:fs/promises";
+import { AgentError } from "../agent-error.js";
+import { readingsOf } from "./json-readings.js";
+import type { Source } from "./source.js";
+
+/** The source `file`: what a file holds, such as a sensor of the kernel in /sys, as JSON or as one number or word. */
+export function fileSource({ name, path, every, unit, scale }: FileOptions): Source {
+  return {
+    name,
+    everyMs: every,
+    read: async () => {
+      const readings = readingsOf(await firstBytes(name, path), name, unit);
+      if (scale === 1) return readings;
+      return readings.map((reading) =>
+        // Rounded, so that 21500 × 0.001 is 21.5.
+        typeof reading.value === "number"
+          ? { ...reading, value: Number((reading.value * scale).toPrecision(12)) }
+          : reading,
+      );
+    },
+  };
+}
+
+export interface FileOptions {
+  readonly name: string;
+  readonly path: string;
+  /** Ms. */
+  readonly every: number;
+  readonly unit?: string | undefined;
+  /** What numbers are multiplied by; 1 leaves them. */
+  readonly scale: number;
+}
+
+/** Read in one go: files of /sys and /proc have no size. */
+async function firstBytes(name: string, path: string): Promise<string> {
+  try {
+    const file = await open(path);
+    try {
+      const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(MAX_FILE_BYTES) });
+      return buffer.toString("utf8", 0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${path}: ${code}`, { cause: error });
+  }
+}
+
+const MAX_FILE_BYTES = 65_536;

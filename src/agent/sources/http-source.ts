@@ -1,0 +1,59 @@
+import { AgentError } from "../agent-error.js";
+import { readingsOf } from "./json-readings.js";
+import type { Source } from "./source.js";
+
+/** The source `http`: what a web server answers to GET, as JSON or as one number or word. */
+export function httpSource({ name, url, every, timeout, unit, headers }: HttpOptions): Source {
+  return {
+    name,
+    everyMs: every,
+    read: async () => {
+      try {
+        const response = await fetch(url, {
+          headers: { accept: "application/json", ...headers },
+          signal: AbortSignal.timeout(timeout),
+        });
+        if (!response.ok) {
+          await response.body?.cancel();
+          throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${url} answered ${response.status}`);
+        }
+        return readingsOf(await boundedText(response, name), name, unit);
+      } catch (error) {
+        if (error instanceof AgentError) throw error;
+        throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${url}: ${reasonOf(error)}`, { cause: error });
+      }
+    },
+  };
+}
+
+export interface HttpOptions {
+  readonly name: string;
+  /** http or https. */
+  readonly url: string;
+  /** Ms. */
+  readonly every: number;
+  /** For the whole answer, ms. */
+  readonly timeout: number;
+  readonly unit?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+}
+
+async function boundedText(response: Response, name: string): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of response.body ?? []) {
+    text += decoder.decode(chunk as Uint8Array, { stream: true });
+    if (text.length > MAX_ANSWER_LENGTH)
+      throw new AgentError("AGENT_BAD_READING", `${name}: an answer longer than ${MAX_ANSWER_LENGTH}`);
+  }
+  return text + decoder.decode();
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === "TimeoutError") return "no answer in time";
+  // fetch hides what happened in the cause.
+  return error.cause instanceof Error ? error.cause.message : error.message;
+}
+
+const MAX_ANSWER_LENGTH = 65_536;

@@ -1,0 +1,77 @@
+import { describeFault } from "../agent-error.js";
+import type { Properties } from "../properties.js";
+import type { DeviceClock } from "../queue/device-clock.js";
+import type { Outbox } from "../queue/outbox.js";
+import { ChangeFilter } from "./change-rule.js";
+import type { Source } from "./source.js";
+
+/**
+ * Reads each source at its own interval, whether or not there is a server to tell, and puts what its rules pick into the
+ * outbox. A source that fails or hangs holds up no other, and is told of once until it reads well again.
+ */
+export class Sampler {
+  readonly #surroundings: SamplerSurroundings;
+  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #failures = new Map<Source, string>();
+  readonly #first: Promise<unknown>;
+  #isStopped = false;
+
+  constructor(sources: readonly Source[], surroundings: SamplerSurroundings) {
+    this.#surroundings = surroundings;
+    this.#first = Promise.all(sources.map((source) => this.#start(source, new ChangeFilter(source.rules ?? []))));
+  }
+
+  /** Fulfilled when every source was read once, or had its time for it. */
+  async firstReadings(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, FIRST_READING_TIMEOUT_MS)));
+    await Promise.race([this.#first, late]);
+    clearTimeout(timer);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    for (const timer of this.#timers) clearInterval(timer);
+  }
+
+  async #start(source: Source, filter: ChangeFilter): Promise<void> {
+    let isBusy = false;
+    const sample = async (): Promise<void> => {
+      // A reading that takes longer than the interval is not started twice.
+      if (isBusy) return;
+      isBusy = true;
+      await this.#sample(source, filter).finally(() => (isBusy = false));
+    };
+    this.#timers.add(setInterval(() => void sample(), source.everyMs));
+    await sample();
+  }
+
+  async #sample(source: Source, filter: ChangeFilter): Promise<void> {
+    const { clock, properties, outbox } = this.#surroundings;
+    try {
+      const readings = await source.read();
+      if (this.#isStopped) return;
+      if (clock.learn()) outbox.rememberTime(clock.known());
+      const stamp = clock.stamp();
+      properties.update(readings, clock.timeSeconds(stamp));
+      outbox.add(filter.select(readings, performance.now()).map((reading) => ({ ...reading, stamp })));
+      if (this.#failures.delete(source)) this.#surroundings.onSourceFault(source.name, undefined);
+    } catch (error) {
+      const fault = describeFault(error);
+      if (this.#failures.get(source) === fault) return;
+      this.#failures.set(source, fault);
+      this.#surroundings.onSourceFault(source.name, error);
+    }
+  }
+}
+
+export interface SamplerSurroundings {
+  readonly clock: DeviceClock;
+  readonly properties: Properties;
+  readonly outbox: Outbox;
+  /** Told of a failure that is not the last one again, and, with undefined, that the source reads well again. */
+  onSourceFault(source: string, error: unknown): void;
+}
+
+/** A registration does not wait longer for a source that hangs. */
+const FIRST_READING_TIMEOUT_MS = 3000;

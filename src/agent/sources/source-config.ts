@@ -1,0 +1,64 @@
+import { duration, listOf, oneOf, path, section, text } from "#config/index.js";
+import { z } from "zod";
+import { IMPORTANCES } from "../queue/outbox.js";
+import type { ChangeRule } from "./change-rule.js";
+import type { ExecOptions } from "./exec-source.js";
+import type { FileOptions } from "./file-source.js";
+import type { HttpOptions } from "./http-source.js";
+
+/** One entry of `sources` in an agent's file. */
+export type SourceConfig = { readonly rules: readonly ChangeRule[] } & (
+  | { readonly use: "host"; readonly every: number; readonly units: readonly string[] }
+  | ({ readonly use: "exec" } & ExecOptions)
+  | ({ readonly use: "file" } & FileOptions)
+  | ({ readonly use: "http" } & HttpOptions)
+);
+
+const every = duration({ minMs: 1000, maxMs: 86_400_000 }).default(10_000);
+const timeout = duration({ minMs: 100, maxMs: 300_000 }).default(5000);
+const name = text().refine(
+  (given) => /^[A-Za-z0-9][A-Za-z0-9:._/-]*$/.test(given),
+  "a property's name is of A-Z a-z 0-9 - : . / _ and starts with a letter or digit",
+);
+const rules = listOf(
+  section({
+    match: text(),
+    deadBand: z.number().nonnegative().default(0),
+    minInterval: duration().default(0),
+    maxInterval: duration({ minMs: 1000 }).default(300_000),
+    importance: oneOf(...IMPORTANCES).default("normal"),
+  }),
+).default([]);
+
+/** What a file is checked to. */
+export const SOURCE_SCHEMA: z.ZodType<SourceConfig, unknown> = z.discriminatedUnion("use", [
+  section({ use: z.literal("host"), every, rules, units: listOf(text()).default([]) }),
+  section({
+    use: z.literal("exec"),
+    name,
+    command: listOf(text(), { minItems: 1, mayRepeat: true }),
+    every,
+    timeout,
+    unit: text().optional(),
+    rules,
+  }),
+  section({
+    use: z.literal("file"),
+    name,
+    path: path(),
+    every,
+    unit: text().optional(),
+    scale: z.number().default(1),
+    rules,
+  }),
+  section({
+    use: z.literal("http"),
+    name,
+    url: text().refine((given) => /^https?:\/\//.test(given) && URL.canParse(given), "a URL of http or https"),
+    every,
+    timeout,
+    unit: text().optional(),
+    headers: z.record(z.string(), z.string()).optional(),
+    rules,
+  }),
+]);

@@ -1,0 +1,151 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { AGENT_SCHEMA, type AgentEvent, DpeAgent, type Source } from "#agent/index.js";
+import { parseConfig } from "#config/index.js";
+import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
+import test, { type ExecutionContext } from "ava";
+
+const DPE = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
+const KEY = "000102030405060708090a0b0c0d0e0f";
+
+function folderOf(t: ExecutionContext): string {
+  const folder = mkdtempSync(join(tmpdir(), "dpe-agent-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A server on that port (0: any), and every value of `counter` that it acknowledged, in order. */
+async function serve(t: ExecutionContext, port: number) {
+  const counts: number[] = [];
+  const times: number[] = [];
+  const waiting = new Set<() => void>();
+  const yaml = `
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coaps: ${port} }, connection: dtls, clientAuthentication: [psk] }
+subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoints: ["*"] }]
+`;
+  const server = await DpeServer.start(parseConfig(yaml, "server.yaml", SERVER_SCHEMA), (event) => {
+    if (event.type !== "report") return;
+    for (const { name, value, timeSeconds } of event.records) {
+      if (name !== "counter" || typeof value !== "number") continue;
+      counts.push(value);
+      times.push(timeSeconds ?? 0);
+    }
+    for (const wake of waiting) wake();
+  });
+  t.teardown(() => server.close());
+  const until = (isDone: () => boolean): Promise<void> =>
+    new Promise((resolve) => {
+      const look = (): void => {
+        if (!isDone()) return;
+        waiting.delete(look);
+        resolve();
+      };
+      waiting.add(look);
+      look();
+    });
+  return { server, counts, times, until, port: server.addresses.coaps?.port ?? 0 };
+}
+
+async function freePort(t: ExecutionContext): Promise<number> {
+  const { server, port } = await serve(t, 0);
+  await server.close();
+  return port;
+}
+
+const agentYaml = (port: number, more = ""): string => `
+endpoint: pi-1
+server: coaps://127.0.0.1:${port}
+interfaces:
+  dpe1: { connection: dtls, serverAuthentication: psk, credentials: { psk: { identity: bench, key: "hex:${KEY}" } } }
+${more}
+`;
+
+function counter(everyMs: number): Source {
+  let count = 0;
+  return { name: "counter", everyMs, read: () => Promise.resolve([{ name: "counter", value: ++count }]) };
+}
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+
+test("what was read while there was no server arrives when there is one, in order and dated by when it was read", async (t) => {
+  const port = await freePort(t);
+  const events: AgentEvent[] = [];
+  const agent = new DpeAgent(parseConfig(agentYaml(port), "agent.yaml", AGENT_SCHEMA), [counter(20)], (event) =>
+    events.push(event),
+  );
+  t.teardown(() => agent.close());
+  while (agent.unsent < 20) await new Promise((resolve) => setTimeout(resolve, 10));
+  const { counts, times, until } = await serve(t, port);
+  await until(() => counts.length >= 25);
+  t.deepEqual(counts, upTo(counts.length));
+  t.deepEqual(
+    times,
+    times.toSorted((a, b) => a - b),
+  );
+  t.true((times[19] ?? 0) - (times[0] ?? 0) >= 0.1, "each has its own time");
+});
+
+test("readings survive kill -9 of the agent, and a restarted one reports them once", async (t) => {
+  const folder = folderOf(t);
+  const port = await freePort(t);
+  const count = join(folder, "count");
+  writeFileSync(count, "0");
+  const config = join(folder, "agent.yaml");
+  const program = `n=$(($(cat ${count}) + 1)); echo $n > ${count}; echo $n`;
+  const store = join(folder, "data");
+  writeFileSync(
+    config,
+    agentYaml(
+      port,
+      `store: ${store}\nsources: [{ use: exec, name: counter, command: [sh, -c, ${JSON.stringify(program)}], every: 1s }]`,
+    ),
+  );
+  const killed = start(t, ["agent", "--config", config]);
+  const journal = join(store, "unsent.log");
+  while (!(existsSync(journal) && readFileSync(journal, "utf8").split('"counter"').length > 3))
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  killed.kill("SIGKILL");
+  await exitOf(killed);
+  const { server, counts, until } = await serve(t, port);
+  const once = start(t, ["agent", "--config", config, "--once"]);
+  t.is(await exitOf(once), 0);
+  await until(() => counts.length > 2);
+  t.deepEqual(counts, upTo(counts.length), "none lost, none twice");
+  t.truthy(server.registrations.ofEndpoint("pi-1", performance.now()), "--once leaves its registration");
+});
+
+test("--once with a server that has no address ends in one line and exit code 1", async (t) => {
+  const config = join(folderOf(t), "agent.yaml");
+  writeFileSync(config, agentYaml(1).replace("127.0.0.1", "no-such-host.invalid"));
+  const child = start(t, ["agent", "--config", config, "--once"]);
+  let stderr = "";
+  child.stderr?.on("data", (data: Buffer) => (stderr += data.toString()));
+  t.is(await exitOf(child), 1);
+  t.regex(stderr, /^dpe: coaps:\/\/no-such-host\.invalid:1 does not answer: .*\(AGENT_SERVER_UNREACHABLE\)\n$/);
+});
+
+test("a store that cannot be used ends the agent in one line and exit code 2", async (t) => {
+  const folder = folderOf(t);
+  const config = join(folder, "agent.yaml");
+  writeFileSync(join(folder, "file"), "");
+  writeFileSync(config, agentYaml(1, `store: ${folder}/file/data`));
+  const child = start(t, ["agent", "--config", config]);
+  let stderr = "";
+  child.stderr?.on("data", (data: Buffer) => (stderr += data.toString()));
+  t.is(await exitOf(child), 2);
+  t.regex(stderr, /^dpe: the folder for unsent readings cannot be used: ENOTDIR.*\(AGENT_STORE_FAILED\)\n$/);
+});
+
+function start(t: ExecutionContext, words: readonly string[]): ChildProcess {
+  const child = spawn(process.execPath, [DPE, ...words], { stdio: ["ignore", "ignore", "pipe"] });
+  t.teardown(() => child.kill("SIGKILL"));
+  return child;
+}
+
+function exitOf(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve) => child.once("close", (code) => resolve(code)));
+}
