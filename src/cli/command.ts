@@ -8,6 +8,8 @@ export interface Command {
   readonly synopsis: string;
   /** What it does, in a few words. */
   readonly summary: string;
+  /** What `--help` says besides. */
+  readonly help?: string;
   /** Runs with the words after the name. @throws UsageError for words that it does not understand. */
   run(words: readonly string[]): Promise<void>;
 }

@@ -1,13 +1,14 @@
 #!/usr/bin/env node
 import { agentCommand } from "./agent-command.js";
 import { checkCommand } from "./check-command.js";
+import { coapCommands } from "./coap-command.js";
 import type { Command } from "./command.js";
 import { demoCommand } from "./demo-command.js";
 import { exitWith, UsageError } from "./exit.js";
 import { serverCommand } from "./server-command.js";
 
 /** In the order of the usage. */
-const COMMANDS: readonly Command[] = [serverCommand, agentCommand, checkCommand, demoCommand];
+const COMMANDS: readonly Command[] = [serverCommand, agentCommand, checkCommand, demoCommand, ...coapCommands];
 
 async function main([name, ...words]: readonly string[]): Promise<void> {
   if (name === "--help" || name === "-h" || name === "help") {
@@ -18,7 +19,9 @@ async function main([name, ...words]: readonly string[]): Promise<void> {
   const command = COMMANDS.find((candidate) => candidate.name === name);
   if (command === undefined) throw new UsageError(`there is no command ${name}\n${usage()}`);
   if (words.includes("--help") || words.includes("-h")) {
-    process.stdout.write(`usage: ${lineOf(command)}\n${command.summary}\n`);
+    process.stdout.write(
+      `usage: ${lineOf(command)}\n${command.summary}\n${command.help === undefined ? "" : `${command.help}\n`}`,
+    );
     return;
   }
   await command.run(words);

@@ -13,6 +13,7 @@ export class CoapError extends Error {
 
 export type CoapErrorCode =
   | "COAP_BAD_OPTION"
+  | "COAP_BAD_URI"
   | "COAP_BLOCK_MISMATCH"
   | "COAP_BODY_TOO_LARGE"
   | "COAP_CANCELLED"
@@ -28,6 +29,7 @@ export type CoapFault = "peer-misbehaved" | "peer-unreachable" | "caller-misuse"
 
 const FAULT_OF: Readonly<Record<CoapErrorCode, CoapFault>> = {
   COAP_BAD_OPTION: "peer-misbehaved",
+  COAP_BAD_URI: "caller-misuse",
   COAP_BLOCK_MISMATCH: "peer-misbehaved",
   COAP_BODY_TOO_LARGE: "local-limit",
   COAP_CANCELLED: "caller-misuse",

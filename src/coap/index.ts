@@ -19,6 +19,8 @@ export {
   type ProblemDetails,
   type ProblemText,
 } from "./problem-details.js";
+export { type CoapScheme, type CoapTarget, decomposeUri } from "./uri.js";
+export { entityTag } from "./blockwise/entity-tag.js";
 export { responseCodeOf } from "./response-code.js";
 export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
 export type { EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";

@@ -8,6 +8,7 @@ export function responseCodeOf(error: CoapError): number {
 
 const RESPONSE_CODE: Readonly<Record<CoapErrorCode, number>> = {
   COAP_BAD_OPTION: CODE.BadOption,
+  COAP_BAD_URI: CODE.BadRequest,
   COAP_BLOCK_MISMATCH: CODE.RequestEntityIncomplete,
   COAP_BODY_TOO_LARGE: CODE.RequestEntityTooLarge,
   COAP_CANCELLED: CODE.ServiceUnavailable,

@@ -66,6 +66,11 @@ export class CoapConnection {
     return this.#endpoint.observe(this, observing, options);
   }
 
+  /** Fulfilled when the peer shows that it lives (RFC 7252 §4.3). Fails as {@link request} does. */
+  async ping(options: RequestOptions = {}): Promise<void> {
+    await this.#endpoint.ping(this, options);
+  }
+
   /** Ends all exchanges with this peer, and its DTLS session. */
   async close(): Promise<void> {
     this.#endpoint.closeConnection(this);
@@ -76,6 +81,12 @@ export class CoapConnection {
 export interface RequestOptions {
   /** Ends the request with COAP_CANCELLED. */
   readonly signal?: AbortSignal;
+  /** Default 1024: the largest block of the request's body; a power of two from 16. */
+  readonly blockBytes?: number;
+  /** Default: the server's choice. The largest block of the response's body; a power of two from 16. */
+  readonly responseBlockBytes?: number;
+  /** Default 1 MiB: a longer response body fails with COAP_BODY_TOO_LARGE. */
+  readonly maxBodyBytes?: number;
 }
 
 /** An observation of ours: its first response, then the newest state each time that it changes. */

@@ -34,6 +34,8 @@ export interface CoapEndpointOptions {
   readonly onDisconnect?: (connection: CoapConnection) => void;
   /** A handler threw; the peer was answered 5.00 with no detail. */
   readonly onFault?: (error: unknown, incoming: IncomingRequest, connection: CoapConnection) => void;
+  /** Critical options that `onRequest` obeys, such as If-Match; see the Endpoint's option of this name. */
+  readonly applicationOptions?: readonly number[];
   readonly optionFormats?: readonly OptionFormat[];
   readonly parameters?: Partial<TransmissionParameters>;
   readonly limits?: Partial<EndpointLimits>;

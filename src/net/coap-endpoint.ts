@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import {
   BlockwiseServer,
   BlockwiseTransfer,
+  type BlockwiseTransferOptions,
   CODE,
   CoapError,
   Endpoint,
@@ -9,6 +10,7 @@ import {
   type EndpointOutput,
   emptyResponse,
   encodeUint,
+  type Exchange,
   type IncomingRequest,
   isSuccessCode,
   OPTION,
@@ -54,6 +56,7 @@ export class CoapEndpoint {
       random: pooledRandom(),
       ...(options.parameters === undefined ? {} : { parameters: options.parameters }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
+      ...(options.applicationOptions === undefined ? {} : { applicationOptions: options.applicationOptions }),
       ...(options.optionFormats === undefined ? {} : { optionFormats: options.optionFormats }),
     });
     this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
@@ -123,7 +126,7 @@ export class CoapEndpoint {
   ): Promise<ResponseMessage> {
     // RFC 9175 §3.5: bodies of one operation that are under way at once must not be taken for one another.
     const requestTag = encodeUint((this.#requestTag = (this.#requestTag + 1) % 2 ** 32));
-    const transfer = new BlockwiseTransfer(request, { requestTag });
+    const transfer = new BlockwiseTransfer(request, { ...blockwiseOptions(options), requestTag });
     for (;;) {
       const response = transfer.handleResponse(await this.#send(connection, transfer.next(), options, undefined));
       if (response !== undefined) return response;
@@ -135,7 +138,8 @@ export class CoapEndpoint {
     const notifications = new NotificationQueue();
     const established: PendingExchange[] = [];
     const complete = async (first: ResponseMessage): Promise<ResponseMessage> => {
-      const transfer = new BlockwiseTransfer({ ...request, options: request.options.without(OPTION.Observe) });
+      const plain = { ...request, options: request.options.without(OPTION.Observe) };
+      const transfer = new BlockwiseTransfer(plain, blockwiseOptions(options));
       transfer.next();
       for (let response = first; ;) {
         const whole = transfer.handleResponse(response);
@@ -144,7 +148,15 @@ export class CoapEndpoint {
       }
     };
     const source = new NotificationQueue();
-    const first = await complete(await this.#send(connection, request, options, { source, established }));
+    const { responseBlockBytes } = options;
+    const asking =
+      responseBlockBytes === undefined
+        ? request
+        : {
+            ...request,
+            options: request.options.withBlock2({ number: 0, hasMore: false, sizeBytes: responseBlockBytes }),
+          };
+    const first = await complete(await this.#send(connection, asking, options, { source, established }));
     void (async () => {
       try {
         for (let next = await source.next(); next.done !== true; next = await source.next())
@@ -164,6 +176,11 @@ export class CoapEndpoint {
       }
       source.end();
     });
+  }
+
+  /** For {@link CoapConnection}. */
+  async ping(connection: CoapConnection, options: RequestOptions): Promise<void> {
+    await this.#outcome(() => this.#endpoint.ping(connection.peer, monotonicNow()), options, undefined);
   }
 
   /** For {@link CoapConnection}. */
@@ -209,6 +226,15 @@ export class CoapEndpoint {
   #exchange(
     connection: CoapConnection,
     message: RequestMessage,
+    options: RequestOptions,
+    observing: ObservingSend | undefined,
+  ): Promise<ResponseMessage> {
+    return this.#outcome(() => this.#endpoint.request(connection.peer, message, monotonicNow()), options, observing);
+  }
+
+  /** Begins an exchange and gives its first response. */
+  #outcome(
+    begin: () => Exchange,
     { signal }: RequestOptions,
     observing: ObservingSend | undefined,
   ): Promise<ResponseMessage> {
@@ -217,7 +243,7 @@ export class CoapEndpoint {
         reject(new CoapError("COAP_CANCELLED", "the request was cancelled", { cause: signal.reason }));
         return;
       }
-      const exchange = this.#endpoint.request(connection.peer, message, monotonicNow());
+      const exchange = begin();
       const onAbort = (): void => {
         this.#pending.delete(exchange);
         this.#endpoint.cancel(exchange, monotonicNow());
@@ -399,6 +425,15 @@ export interface PlainTransport {
 interface ObservingSend {
   readonly source: NotificationQueue;
   readonly established: PendingExchange[];
+}
+
+function blockwiseOptions(options: RequestOptions): Partial<BlockwiseTransferOptions> {
+  const { blockBytes, responseBlockBytes, maxBodyBytes } = options;
+  return {
+    ...(blockBytes === undefined ? {} : { blockBytes }),
+    ...(responseBlockBytes === undefined ? {} : { responseBlockBytes }),
+    ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
+  };
 }
 
 /** Random bytes by the pool: one call to the generator for many tokens. */

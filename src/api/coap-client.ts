@@ -1,0 +1,165 @@
+import { CoapError, type CoapTarget, decomposeUri, type TransmissionParameters } from "#coap/index.js";
+import {
+  type CoapConnection,
+  CoapEndpoint,
+  type Observation,
+  type PlainTransport,
+  resolveHost,
+  UdpSocket,
+} from "#net/index.js";
+import { CoapResponse } from "./coap-response.js";
+import { type Credentials, openSession } from "./credentials.js";
+import { type RequestInit, requestMessage } from "./request-init.js";
+
+/**
+ * A CoAP client for any number of servers: sockets and DTLS sessions are opened when they are first needed and used again
+ * for the same origin, and anew where one was lost. Close it when it is done, or it keeps the process alive.
+ *
+ * Whatever fails does so by a `code`: CoapError (COAP_TIMEOUT, COAP_CANCELLED, COAP_RESET…), NetError (NET_NAME_NOT_FOUND…),
+ * DtlsError, X509Error. An error response is no failure: look at `ok`.
+ */
+export class CoapClient {
+  readonly #options: CoapClientOptions;
+  readonly #endpoint: CoapEndpoint;
+  readonly #connections = new Map<string, Promise<CoapConnection>>();
+  readonly #closing = new AbortController();
+  readonly #plain = new Map<4 | 6, Promise<PlainTransport>>();
+
+  constructor(options: CoapClientOptions = {}) {
+    this.#options = options;
+    this.#endpoint = new CoapEndpoint(options.parameters === undefined ? {} : { parameters: options.parameters });
+  }
+
+  /** Sends a request, in blocks where it or its response is long. @throws as the class says, and COAP_BAD_URI. */
+  async request(uri: string, init: RequestInit = {}): Promise<CoapResponse> {
+    const target = decomposeUri(uri);
+    const message = requestMessage(target.options, init);
+    return new CoapResponse(
+      await within(init, async (signal) => (await this.#connectionTo(target)).request(message, { ...init, ...signal })),
+    );
+  }
+
+  /** Observes a resource (RFC 7641) until the iteration is left, or `signal` aborts. */
+  observe(uri: string, init: RequestInit = {}): CoapObservation {
+    return new CoapObservation(async (signal) => {
+      const target = decomposeUri(uri);
+      const message = requestMessage(target.options, init);
+      const { timeoutMs } = init;
+      return within({ signal, ...(timeoutMs === undefined ? {} : { timeoutMs }) }, async (either) =>
+        (await this.#connectionTo(target)).observe(message, { ...init, ...either }),
+      );
+    }, init.signal);
+  }
+
+  /** Fulfilled when the server shows that it lives (RFC 7252 §4.3). @throws as the class says. */
+  async ping(uri: string, init: Pick<RequestInit, "signal" | "timeoutMs"> = {}): Promise<void> {
+    await within(init, async (signal) => (await this.#connectionTo(decomposeUri(uri))).ping(signal));
+  }
+
+  /** Ends what is under way with COAP_PEER_CLOSED, and closes all sockets. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    const connections = await Promise.allSettled(this.#connections.values());
+    this.#connections.clear();
+    const open = connections.flatMap((opened) => (opened.status === "fulfilled" ? [opened.value] : []));
+    await Promise.all(open.map((connection) => connection.close()));
+    await Promise.allSettled(this.#plain.values());
+    await this.#endpoint.close();
+  }
+
+  async #connectionTo(target: CoapTarget): Promise<CoapConnection> {
+    const origin = `${target.scheme}://${target.host}:${target.port}`;
+    const known = this.#connections.get(origin);
+    if (known !== undefined) {
+      const connection = await known;
+      if (!connection.isClosed) return connection;
+    }
+    const opening = this.#open(target);
+    this.#connections.set(origin, opening);
+    // A failure is this request's alone: the next one tries again.
+    opening.catch(() => this.#connections.delete(origin));
+    return opening;
+  }
+
+  async #open(target: CoapTarget): Promise<CoapConnection> {
+    const { scheme, host, port } = target;
+    switch (scheme) {
+      case "coap": {
+        const address = await resolveHost(host);
+        const family = address.includes(":") ? 6 : 4;
+        return (await this.#transport(family)).connectTo({ address, port });
+      }
+      case "coaps":
+        return this.#endpoint.addSession(await openSession(host, port, this.#options, this.#closing.signal));
+    }
+  }
+
+  #transport(family: 4 | 6): Promise<PlainTransport> {
+    let transport = this.#plain.get(family);
+    if (transport === undefined) {
+      transport = UdpSocket.bind({ host: family === 6 ? "::" : "0.0.0.0" }).then((socket) =>
+        this.#endpoint.addSocket(socket),
+      );
+      transport.catch(() => this.#plain.delete(family));
+      this.#plain.set(family, transport);
+    }
+    return transport;
+  }
+}
+
+export interface CoapClientOptions extends Credentials {
+  readonly parameters?: Partial<TransmissionParameters>;
+}
+
+/**
+ * An observation: an async iterable of the first response and then of the newest state each time that it changes. It ends
+ * after a response that is no notification, such as an error; it throws what `request` throws. Iterate it once.
+ */
+export class CoapObservation implements AsyncIterable<CoapResponse> {
+  readonly #open: (signal: AbortSignal) => Promise<Observation>;
+  readonly #outer: AbortSignal | undefined;
+
+  constructor(open: (signal: AbortSignal) => Promise<Observation>, outer: AbortSignal | undefined) {
+    this.#open = open;
+    this.#outer = outer;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<CoapResponse, void, undefined> {
+    const ended = new AbortController();
+    const signal = this.#outer === undefined ? ended.signal : AbortSignal.any([this.#outer, ended.signal]);
+    const observation = await this.#open(signal);
+    const cancel = (): void => observation.cancel();
+    signal.addEventListener("abort", cancel, { once: true });
+    try {
+      yield new CoapResponse(observation.first);
+      for await (const response of observation) yield new CoapResponse(response);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+      observation.cancel();
+    }
+  }
+}
+
+/** Runs an operation under the caller's signal and time-out, and tells by the error's code which of them ended it. */
+async function within<T>(
+  { signal, timeoutMs }: Pick<RequestInit, "signal" | "timeoutMs">,
+  operation: (options: { readonly signal?: AbortSignal }) => Promise<T>,
+): Promise<T> {
+  const timeout = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+  const signals = [signal, timeout].filter((one) => one !== undefined);
+  if (signals.length === 0) return operation({});
+  const either = AbortSignal.any(signals);
+  const failure = (): CoapError =>
+    timeout?.aborted === true && signal?.aborted !== true
+      ? new CoapError("COAP_TIMEOUT", `no response within ${timeoutMs} ms`)
+      : new CoapError("COAP_CANCELLED", "the request was cancelled", { cause: signal?.reason });
+  if (either.aborted) throw failure();
+  // Opening a session does not look at the signal; whoever waits for it does.
+  const aborted = new Promise<never>((_, reject) =>
+    either.addEventListener("abort", () => reject(failure()), { once: true }),
+  );
+  aborted.catch(() => undefined);
+  const outcome = operation({ signal: either });
+  outcome.catch(() => undefined);
+  return Promise.race([outcome, aborted]);
+}

@@ -1,0 +1,31 @@
+import { CoapClient, type CoapClientOptions } from "./coap-client.js";
+import type { CoapResponse } from "./coap-response.js";
+import type { RequestInit } from "./request-init.js";
+
+/**
+ * One request: `const { payload } = await request("coap://[::1]/temperature")`. For many to the same server keep a
+ * {@link CoapClient}, which keeps its connections.
+ *
+ * @throws CoapError COAP_BAD_URI, COAP_TIMEOUT, COAP_CANCELLED, COAP_RESET and others; NetError, DtlsError, X509Error.
+ */
+export async function request(uri: string, init: RequestInit & CoapClientOptions = {}): Promise<CoapResponse> {
+  const client = new CoapClient(init);
+  try {
+    return await client.request(uri, init);
+  } finally {
+    await client.close();
+  }
+}
+
+/** Observes one resource: `for await (const { payload } of observe(uri)) …`. It ends when the loop is left. */
+export async function* observe(
+  uri: string,
+  init: RequestInit & CoapClientOptions = {},
+): AsyncGenerator<CoapResponse, void, undefined> {
+  const client = new CoapClient(init);
+  try {
+    yield* client.observe(uri, init);
+  } finally {
+    await client.close();
+  }
+}

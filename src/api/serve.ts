@@ -1,0 +1,199 @@
+import {
+  type BlockwiseServerOptions,
+  type EndpointLimits,
+  type Options,
+  type RequestMessage,
+  type TransmissionParameters,
+} from "#coap/index.js";
+import {
+  type CoapConnection,
+  CoapEndpoint,
+  type DtlsEndpoint,
+  type DtlsError,
+  listen,
+  type ObservableResponse,
+  type PskAnswer,
+  type SocketAddress,
+  UdpSocket,
+} from "#net/index.js";
+import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import { errorResponse, type HandlerResult, ResponseError, responseOf } from "./reply.js";
+import type { Router } from "./router.js";
+
+/**
+ * Serves CoAP on UDP, on DTLS, or on both. A handler that throws a {@link ResponseError} is answered for so; whatever else it
+ * throws is 5.00 with no detail, and told to `onFault`.
+ *
+ * @throws NetError NET_PORT_IN_USE and those of binding; X509Error for PEM that cannot be used.
+ */
+export async function serve(handler: Handler | Router, options: ServeOptions = {}): Promise<CoapServer> {
+  const handle = typeof handler === "function" ? handler : handler.handle;
+  const { maxAmplification, limits, parameters, blockwise, understands, onFault } = options;
+  const endpoint = new CoapEndpoint({
+    onRequest: (message, connection) => answer(handle, message, connection),
+    ...(maxAmplification === undefined ? {} : { maxAmplification }),
+    ...(limits === undefined ? {} : { limits }),
+    ...(parameters === undefined ? {} : { parameters }),
+    ...(blockwise === undefined ? {} : { blockwise }),
+    ...(understands === undefined ? {} : { applicationOptions: understands }),
+    ...(onFault === undefined ? {} : { onFault }),
+  });
+  const server = new CoapServer(endpoint);
+  try {
+    const { host = "0.0.0.0", dtls } = options;
+    const port = options.port ?? (dtls === undefined ? DEFAULT_PORT : undefined);
+    if (port !== undefined) await server.listenPlain(host, port);
+    if (dtls !== undefined) await server.listenSecure(host, dtls);
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+  return server;
+}
+
+export type Handler = (request: CoapRequest) => HandlerResult | Promise<HandlerResult>;
+
+/** A whole request, as a handler sees it. */
+export class CoapRequest implements RequestMessage {
+  readonly code: number;
+  readonly options: Options;
+  readonly payload: Uint8Array;
+  /** The peer; a handler may send requests to it as well. */
+  readonly connection: CoapConnection;
+
+  constructor(message: RequestMessage, connection: CoapConnection) {
+    this.code = message.code;
+    this.options = message.options;
+    this.payload = message.payload;
+    this.connection = connection;
+  }
+
+  get path(): readonly string[] {
+    return this.options.uriPath;
+  }
+
+  /** Uri-Query as name and value; of a name that is there twice the last one. */
+  get query(): ReadonlyMap<string, string> {
+    return new Map(
+      this.options.uriQuery.map((part) => {
+        const split = part.indexOf("=");
+        return split < 0 ? [part, ""] : [part.slice(0, split), part.slice(split + 1)];
+      }),
+    );
+  }
+
+  get contentFormat(): number | undefined {
+    return this.options.contentFormat;
+  }
+
+  /** The payload as UTF-8 text. */
+  text(): string {
+    return new TextDecoder().decode(this.payload);
+  }
+}
+
+/** A server that listens. */
+export class CoapServer {
+  readonly endpoint: CoapEndpoint;
+  #plain: UdpSocket | undefined;
+  #dtls: DtlsEndpoint | undefined;
+
+  constructor(endpoint: CoapEndpoint) {
+    this.endpoint = endpoint;
+  }
+
+  /** Where it listens for plain CoAP. */
+  get address(): SocketAddress | undefined {
+    return this.#plain?.address;
+  }
+
+  /** Where it listens for DTLS. */
+  get secureAddress(): SocketAddress | undefined {
+    return this.#dtls?.address;
+  }
+
+  /** Ends what is under way, and closes the sockets. */
+  async close(): Promise<void> {
+    await this.#dtls?.close();
+    await this.endpoint.close();
+  }
+
+  /** For {@link serve}. */
+  async listenPlain(host: string, port: number): Promise<void> {
+    this.#plain = await UdpSocket.bind({ host, port });
+    this.endpoint.addSocket(this.#plain);
+  }
+
+  /** For {@link serve}. */
+  async listenSecure(host: string, options: DtlsServeOptions): Promise<void> {
+    const { port = DEFAULT_SECURE_PORT, pskOf, certificate, privateKey, ca, onHandshakeFailed } = options;
+    const anchors = ca === undefined ? [] : loadTrustAnchors(ca);
+    this.#dtls = await listen((session) => this.endpoint.addSession(session), {
+      host,
+      port,
+      server: {
+        pskEnabled: pskOf !== undefined,
+        clientCertificate: ca === undefined ? "none" : (options.clientCertificate ?? "require"),
+        ...(certificate === undefined ? {} : { certificate: loadCredentials(certificate, privateKey ?? certificate) }),
+      },
+      verify: (certificates) =>
+        verifyPeerCertificates(certificates, { anchors, purpose: "clientAuth", atMs: Date.now() }),
+      ...(pskOf === undefined
+        ? {}
+        : {
+            pskOf: async (identity) => {
+              const key = await pskOf(new TextDecoder().decode(identity));
+              return typeof key === "string" ? new TextEncoder().encode(key) : key;
+            },
+          }),
+      ...(onHandshakeFailed === undefined ? {} : { onHandshakeFailed }),
+    });
+  }
+}
+
+export interface ServeOptions {
+  /** Default 0.0.0.0. An address literal. */
+  readonly host?: string;
+  /** Of plain CoAP. Default 5683, or none where there is `dtls`; 0: any free port. */
+  readonly port?: number;
+  readonly dtls?: DtlsServeOptions;
+  /** As the CoapEndpoint's: default 3 times a request's bytes before the address has shown by Echo that it receives. */
+  readonly maxAmplification?: number;
+  readonly limits?: Partial<EndpointLimits>;
+  readonly parameters?: Partial<TransmissionParameters>;
+  readonly blockwise?: Partial<BlockwiseServerOptions>;
+  /** Numbers of critical options that the handlers obey, such as `OPTION.IfMatch`; others are refused with 4.02. */
+  readonly understands?: readonly number[];
+  readonly onFault?: (error: unknown) => void;
+}
+
+export interface DtlsServeOptions {
+  /** Default 5684; 0: any free port. */
+  readonly port?: number;
+  /** The key of an identity, as bytes or text; undefined: unknown. */
+  readonly pskOf?: (identity: string) => PskAnswer | string | Promise<PskAnswer | string>;
+  /** The server's certificate and private key: PEM, leaf first. */
+  readonly certificate?: string;
+  readonly privateKey?: string;
+  /** Trust anchors for clients' certificates: PEM. Default: none is asked for. */
+  readonly ca?: string;
+  /** Default "require" where there is `ca`. */
+  readonly clientCertificate?: "request" | "require";
+  readonly onHandshakeFailed?: (remote: SocketAddress, error: DtlsError | undefined) => void;
+}
+
+async function answer(
+  handle: Handler,
+  message: RequestMessage,
+  connection: CoapConnection,
+): Promise<ObservableResponse> {
+  try {
+    return responseOf(message, await handle(new CoapRequest(message, connection)));
+  } catch (error) {
+    if (error instanceof ResponseError) return errorResponse(error);
+    throw error;
+  }
+}
+
+const DEFAULT_PORT = 5683;
+const DEFAULT_SECURE_PORT = 5684;

@@ -1,0 +1,295 @@
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import {
+  checkPreconditions,
+  CoapClient,
+  CoapError,
+  type CoapServer,
+  CODE,
+  CONTENT_FORMAT,
+  decodeLinks,
+  NetError,
+  negotiate,
+  observe,
+  OPTION,
+  request,
+  ResponseError,
+  router,
+  serve,
+  type ServeOptions,
+  type Handler,
+  type Router,
+} from "#api/index.js";
+import { decomposeUri } from "#coap/index.js";
+import { DtlsError, UdpSocket } from "#net/index.js";
+import { issueThrowawayCredentials } from "#x509/index.js";
+import test, { type ExecutionContext } from "ava";
+
+async function start(t: ExecutionContext, handler: Handler | Router, options: ServeOptions = {}) {
+  const server = await serve(handler, { host: "127.0.0.1", port: 0, ...options });
+  t.teardown(() => server.close());
+  return server;
+}
+
+const originOf = (server: CoapServer): string => `coap://127.0.0.1:${server.address?.port}`;
+
+async function failureOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return "no failure";
+  } catch (error) {
+    const hasCode = error instanceof CoapError || error instanceof NetError || error instanceof DtlsError;
+    return hasCode ? error.code : String(error);
+  }
+}
+
+test("a URI is decomposed into options (RFC 7252 §6.4), or refused by code", (t) => {
+  const of = (uri: string) => {
+    const { scheme, host, port, options } = decomposeUri(uri);
+    return [scheme, host, port, options.uriHost, options.uriPath, options.uriQuery];
+  };
+  t.deepEqual(of("coap://[2001:db8::2:1]/"), ["coap", "2001:db8::2:1", 5683, undefined, [], []]);
+  t.deepEqual(of("coap://example.net"), ["coap", "example.net", 5683, "example.net", [], []]);
+  t.deepEqual(of("coap://198.51.100.1:61616//%2F//?%2F%2F&?%26"), [
+    "coap",
+    "198.51.100.1",
+    61_616,
+    undefined,
+    ["", "/", "", ""],
+    ["//", "?&"],
+  ]);
+  t.deepEqual(of("COAPS://Ex%41mple.net:5684/~sensors/temp.xml"), [
+    "coaps",
+    "example.net",
+    5684,
+    "example.net",
+    ["~sensors", "temp.xml"],
+    [],
+  ]);
+  t.deepEqual(of("coap://xn--18j4d.example/%E3%81%93%E3%82%93"), [
+    "coap",
+    "xn--18j4d.example",
+    5683,
+    "xn--18j4d.example",
+    ["こん"],
+    [],
+  ]);
+  for (const uri of [
+    "temperature",
+    "http://example.net/",
+    "coap:///path",
+    "coap://user@example.net/",
+    "coap://example.net/#fragment",
+    "coap://example.net:70000/",
+    "coap://example.net/%zz",
+    `coap://example.net/${"a".repeat(256)}`,
+  ])
+    t.is(t.throws(() => decomposeUri(uri), { instanceOf: CoapError })?.code, "COAP_BAD_URI", uri);
+});
+
+test("a router answers by path and method, with parameters, and lists itself", async (t) => {
+  const stored = new Map<string, string>();
+  const server = await start(
+    t,
+    router()
+      .get("/temperature", () => "21.5", { rt: "temperature", obs: true })
+      .get("/files/*", (_, { "*": rest }) => `file ${rest}`)
+      .put("/led/:color", (incoming, { color = "" }) => {
+        stored.set(color, incoming.text());
+        return { code: CODE.Created, location: `/led/${color}` };
+      })
+      .delete("/led/:color", (_, { color = "" }) => {
+        if (!stored.delete(color)) throw new ResponseError(CODE.NotFound, { title: "no such light", detail: color });
+        return undefined;
+      }),
+  );
+  const client = new CoapClient();
+  t.teardown(() => client.close());
+  const origin = originOf(server);
+  const read = await client.request(`${origin}/temperature`);
+  t.like(read, { ok: true, status: "2.05", contentFormat: CONTENT_FORMAT["text/plain"] });
+  t.is(read.text(), "21.5");
+  t.is((await client.request(`${origin}/files/a/b%2Fc`)).text(), "file a/b/c");
+  const created = await client.request(`${origin}/led/red`, { method: "PUT", payload: "on" });
+  t.like(created, { status: "2.01", location: "/led/red" });
+  t.is(stored.get("red"), "on");
+  t.is((await client.request(`${origin}/led/red`, { method: "DELETE" })).status, "2.02");
+  const missing = await client.request(`${origin}/led/red`, { method: "DELETE" });
+  t.like(missing, { ok: false, status: "4.04" });
+  t.like(missing.problem(), { title: "no such light", detail: "red" });
+  t.is((await client.request(`${origin}/nothing`)).status, "4.04");
+  t.is((await client.request(`${origin}/temperature`, { method: "POST" })).status, "4.05");
+  const links = decodeLinks((await client.request(`${origin}/.well-known/core?rt=temp*`)).text());
+  t.deepEqual(links, [{ target: "/temperature", attributes: { rt: "temperature", obs: true } }]);
+});
+
+test("a handler's fault is 5.00 without a word of it, and is told to the server's owner", async (t) => {
+  const faults: unknown[] = [];
+  const server = await start(
+    t,
+    () => {
+      throw new Error("a secret");
+    },
+    { onFault: (error) => faults.push(error) },
+  );
+  const response = await request(originOf(server));
+  t.is(response.status, "5.00");
+  t.is(response.payload.length, 0);
+  t.regex(String(faults[0]), /a secret/);
+});
+
+test("an observation is iterated from its first state on, and cancelled when the loop is left", async (t) => {
+  let state = 0;
+  const observers = new Set<() => void>();
+  let stopped = 0;
+  const server = await start(
+    t,
+    router().get("/counter", () => ({
+      payload: String(state),
+      observe: (notify) => {
+        const tell = (): void => notify(String(state));
+        observers.add(tell);
+        return () => {
+          stopped++;
+          observers.delete(tell);
+        };
+      },
+    })),
+  );
+  const seen: string[] = [];
+  for await (const response of observe(`${originOf(server)}/counter`)) {
+    seen.push(response.text());
+    if (state === 3) break;
+    state++;
+    for (const tell of observers) tell();
+  }
+  t.deepEqual(seen, ["0", "1", "2", "3"]);
+  // Cancelled by GET with Observe 1, or by the Reset of the next notification.
+  for (const tell of observers) tell();
+  await request(`${originOf(server)}/counter`);
+  const aborted = new AbortController();
+  const states: string[] = [];
+  for await (const response of observe(`${originOf(server)}/counter`, { signal: aborted.signal })) {
+    states.push(response.text());
+    aborted.abort();
+  }
+  t.deepEqual(states, ["3"]);
+  const errors: string[] = [];
+  for await (const response of observe(`${originOf(server)}/absent`)) errors.push(response.status);
+  t.deepEqual(errors, ["4.04"]);
+  t.true(stopped <= 2);
+});
+
+test("ETag gives 2.03, preconditions 4.12 where they are obeyed and 4.02 where not, Accept 4.06", async (t) => {
+  const etag = Uint8Array.of(1, 2);
+  const server = await start(
+    t,
+    router()
+      .get("/state", () => ({ payload: "state", etag, maxAgeSeconds: 5 }))
+      .get("/data", (incoming) => negotiate(incoming, { 0: () => "text", 60: () => Uint8Array.of(0x01) }))
+      .put("/state", (incoming) => {
+        checkPreconditions(incoming, etag);
+        return undefined;
+      }),
+    { understands: [OPTION.IfMatch, OPTION.IfNoneMatch] },
+  );
+  const origin = originOf(server);
+  const client = new CoapClient();
+  t.teardown(() => client.close());
+  t.is((await client.request(`${origin}/state`)).etag?.length, 2);
+  const valid = await client.request(`${origin}/state`, { etags: [Uint8Array.of(9), etag] });
+  t.like(valid, { status: "2.03", ok: true });
+  t.is(valid.payload.length, 0);
+  t.is(valid.options.maxAge, 5);
+  const put = async (init: object): Promise<string> =>
+    (await client.request(`${origin}/state`, { method: "PUT", payload: "x", ...init })).status;
+  t.is(await put({ ifMatch: [etag] }), "2.04");
+  t.is(await put({ ifMatch: [new Uint8Array(0)] }), "2.04");
+  t.is(await put({ ifMatch: [Uint8Array.of(7)] }), "4.12");
+  t.is(await put({ ifNoneMatch: true }), "4.12");
+  t.is((await client.request(`${origin}/data`, { accept: 60 })).contentFormat, 60);
+  t.is((await client.request(`${origin}/data`)).text(), "text");
+  t.is((await client.request(`${origin}/data`, { accept: 50 })).status, "4.06");
+  const strict = await start(t, () => "x");
+  t.is((await request(originOf(strict), { ifMatch: [etag] })).status, "4.02");
+});
+
+test("requests end by time-out, by signal, by close and by an unknown name, each by its code", async (t) => {
+  const server = await start(t, () => new Promise(() => undefined));
+  const client = new CoapClient();
+  const uri = originOf(server);
+  t.is(await failureOf(client.request(uri, { timeoutMs: 50 })), "COAP_TIMEOUT");
+  const controller = new AbortController();
+  const pending = failureOf(client.request(uri, { signal: controller.signal, timeoutMs: 60_000 }));
+  setImmediate(() => controller.abort());
+  t.is(await pending, "COAP_CANCELLED");
+  t.is(await failureOf(client.request(uri, { signal: AbortSignal.abort() })), "COAP_CANCELLED");
+  t.is(await failureOf(client.request("coap://no-such-host.invalid/")), "NET_NAME_NOT_FOUND");
+  t.is(await failureOf(client.request("coap:")), "COAP_BAD_URI");
+  // Nobody answers a handshake there; the time-out holds for it as well.
+  t.is(await failureOf(client.request(uri.replace("coap", "coaps"), { timeoutMs: 50 })), "COAP_TIMEOUT");
+  await client.ping(uri);
+  const late = failureOf(client.request(uri));
+  setImmediate(() => void client.close());
+  t.is(await late, "COAP_PEER_CLOSED");
+});
+
+test("DTLS: with a PSK, and with certificates of both sides; what is not trusted is refused", async (t) => {
+  const credentials = await issueThrowawayCredentials({
+    commonName: "server",
+    purpose: "serverAuth",
+    ip: ["127.0.0.1"],
+    atMs: Date.now(),
+  });
+  const device = await issueThrowawayCredentials({
+    commonName: "device",
+    purpose: "clientAuth",
+    atMs: Date.now(),
+    authority: credentials.authority,
+  });
+  const server = await start(t, ({ connection }) => `certificates: ${connection.peerInfo?.certificates?.length ?? 0}`, {
+    dtls: {
+      port: 0,
+      pskOf: (identity) => (identity === "alice" ? "0123456789abcdef" : undefined),
+      certificate: credentials.certificatePem,
+      privateKey: credentials.privateKeyPem,
+      ca: credentials.authority.certificatePem,
+      clientCertificate: "request",
+    },
+  });
+  const uri = `coaps://127.0.0.1:${server.secureAddress?.port}/`;
+  const psk = { identity: "alice", key: "0123456789abcdef" };
+  t.is((await request(uri, { psk })).text(), "certificates: 0");
+  const ca = credentials.authority.certificatePem;
+  const own = { certificate: device.certificatePem, privateKey: device.privateKeyPem };
+  t.is((await request(uri, { ca })).text(), "certificates: 0");
+  t.is((await request(uri, { ca, ...own })).text(), "certificates: 1");
+  t.is(
+    await failureOf(request(uri, { psk: { identity: "alice", key: "wrong" }, timeoutMs: 20_000 })),
+    "DTLS_ALERT_RECEIVED",
+  );
+  t.is(await failureOf(request(uri, { timeoutMs: 20_000 })), "DTLS_CERTIFICATE_REFUSED");
+  t.is((await request(uri, { dangerSkipVerification: true })).text(), "certificates: 0");
+});
+
+test("the README's example runs and prints what it says", async (t) => {
+  const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+  const readme = readFileSync(join(root, "README.md"), "utf8");
+  const example = /## CoAP in ten lines\n\n```js\n(.*?)```/s.exec(readme)?.[1] ?? "";
+  const free = await UdpSocket.bind({ host: "127.0.0.1" });
+  const { port } = free.address;
+  await free.close();
+  const code = example.replaceAll("127.0.0.1/", `127.0.0.1:${port}/`).replace("port: 5683", `port: ${port}`);
+  t.true(code.includes(String(port)));
+  const output = await new Promise<string>((resolve) =>
+    execFile(
+      process.execPath,
+      ["--input-type=module", "-e", code],
+      { cwd: root, timeout: 30_000 },
+      (error, stdout, stderr) => resolve(error === null ? stdout : stderr),
+    ),
+  );
+  t.is(output, "2.05 22\n");
+});
