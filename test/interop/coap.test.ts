@@ -48,6 +48,9 @@ function startServer(t: ExecutionContext, maxAmplification?: number): TestServer
       state.stored = text(incoming.payload);
       return emptyResponse(CODE.Changed);
     }
+    if (path === "echo" && incoming.code === CODE.POST) {
+      return { code: CODE.Changed, options: Options.none, payload: incoming.payload };
+    }
     if (incoming.code !== CODE.GET) return emptyResponse(CODE.MethodNotAllowed);
     if (path === "short") return content("a short answer");
     if (path === "long") return content(LONG);
@@ -117,7 +120,7 @@ for (const flavour of ["openssl", "gnutls", "notls"] as const) {
   const peer: PeerName = `libcoap-${flavour}`;
   const isSecure = flavour !== "notls";
 
-  testWith(peer, `coap-client-${flavour} gets, puts, reads in blocks and observes at our server`, async (t) => {
+  testWith(peer, `coap-client-${flavour} gets, puts, posts, reads in blocks and observes at our server`, async (t) => {
     const server = startServer(t);
     const port = isSecure ? await listenSecure(t, server) : await listenPlain(server);
     const origin = `${isSecure ? "coaps" : "coap"}://127.0.0.1:${port}`;
@@ -138,6 +141,9 @@ for (const flavour of ["openssl", "gnutls", "notls"] as const) {
       await client("-m", "put", "-f", input, `${origin}/store`);
       t.is(server.stored, LONG);
       t.true(server.block1Messages >= 5);
+      t.true((await client("-m", "post", "-e", "a short question", `${origin}/echo`)).includes("a short question"));
+      await client("-m", "post", "-f", input, "-o", output, `${origin}/echo`);
+      t.is(await readFile(output, "utf8"), LONG);
       await client("-o", output, `${origin}/long`);
       t.is(await readFile(output, "utf8"), LONG);
       await client("-b", "64", "-o", output, `${origin}/long`);
@@ -148,7 +154,7 @@ for (const flavour of ["openssl", "gnutls", "notls"] as const) {
     });
   });
 
-  testWith(peer, `our client gets, puts, reads in blocks and observes at coap-server-${flavour}`, async (t) => {
+  testWith(peer, `our client gets, puts, posts, reads in blocks and observes at coap-server-${flavour}`, async (t) => {
     const port = await freePort();
     const options = ["-A", "127.0.0.1", "-p", String(port), "-d", "10", "-v", "7"];
     const server = PeerProcess.start(t, `coap-server-${flavour}`, isSecure ? [...options, "-k", KEY] : options);
@@ -163,6 +169,10 @@ for (const flavour of ["openssl", "gnutls", "notls"] as const) {
     t.is(created.code, CODE.Created);
     const stored = await connection.request(request(CODE.GET, "/stored"));
     t.is(text(stored.payload), LONG);
+    // A server that is told to make resources makes one of what is posted as well.
+    const posted = await connection.request(request(CODE.POST, "/posted", LONG));
+    t.is(posted.code, CODE.Created);
+    t.is(text((await connection.request(request(CODE.GET, "/posted"))).payload), LONG);
     const observation = await connection.observe(request(CODE.GET, "/time"));
     t.is(observation.first.code, CODE.Content);
     const times = new Set([text(observation.first.payload)]);

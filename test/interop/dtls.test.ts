@@ -14,6 +14,7 @@ import {
 } from "#net/index.js";
 import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
+import { makeCertificateFiles } from "./certificate-files.js";
 import coapPacket from "coap-packet";
 import nodeDtls from "node-dtls-client";
 
@@ -31,10 +32,14 @@ const PSK_SUITES: readonly Suite[] = [
   { suite: "TLS_PSK_WITH_AES_128_CCM", openssl: "PSK-AES128-CCM", gnutls: "AES-128-CCM" },
   { suite: "TLS_PSK_WITH_AES_128_GCM_SHA256", openssl: "PSK-AES128-GCM-SHA256", gnutls: "AES-128-GCM" },
 ];
-const ECDSA_SUITES: readonly Omit<Suite, "gnutls">[] = [
-  { suite: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8", openssl: "ECDHE-ECDSA-AES128-CCM8" },
-  { suite: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM", openssl: "ECDHE-ECDSA-AES128-CCM" },
-  { suite: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", openssl: "ECDHE-ECDSA-AES128-GCM-SHA256" },
+const ECDSA_SUITES: readonly Suite[] = [
+  { suite: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8", openssl: "ECDHE-ECDSA-AES128-CCM8", gnutls: "AES-128-CCM-8" },
+  { suite: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM", openssl: "ECDHE-ECDSA-AES128-CCM", gnutls: "AES-128-CCM" },
+  {
+    suite: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    openssl: "ECDHE-ECDSA-AES128-GCM-SHA256",
+    gnutls: "AES-128-GCM",
+  },
 ];
 
 interface Suite {
@@ -44,8 +49,8 @@ interface Suite {
 }
 
 const opensslSuite = (name: string): readonly string[] => ["-cipher", `${name}:@SECLEVEL=0`];
-const gnutlsPriority = (cipher: string): string =>
-  `NONE:+VERS-DTLS1.2:+PSK:+${cipher}:+AEAD:+SIGN-ALL:+COMP-NULL:+GROUP-ALL`;
+const gnutlsPriority = (cipher: string, keyExchange: "PSK" | "ECDHE-ECDSA" = "PSK"): string =>
+  `NONE:+VERS-DTLS1.2:+${keyExchange}:+CTYPE-X509:+${cipher}:+AEAD:+SIGN-ALL:+COMP-NULL:+GROUP-ALL`;
 
 /** A server of ours that answers each message with itself, turned round. */
 async function listenReversing(
@@ -204,6 +209,98 @@ testWith("gnutls", "our client speaks each PSK suite with gnutls-serv", async (t
     await session.close();
     await server.end();
   }
+});
+
+for (const isMutual of [false, true]) {
+  const what = isMutual ? "show each other certificates" : "agree by the server's certificate alone";
+
+  testWith("gnutls", `gnutls-cli and our server ${what}, by each ECDHE_ECDSA suite`, async (t) => {
+    const files = await makeCertificateFiles(t);
+    const { endpoint, sessions } = await listenReversing(t, {
+      server: { certificate: files.server.credentials, clientCertificate: isMutual ? "require" : "none" },
+      verify: files.verifyClient,
+    });
+    const { certificate, key } = files.client;
+    const own = isMutual ? ["--x509certfile", certificate, "--x509keyfile", key] : [];
+    for (const { suite, gnutls } of ECDSA_SUITES) {
+      const options = ["--udp", "--port", String(endpoint.address.port), "--x509cafile", files.ca, ...own];
+      const priority = ["--priority", gnutlsPriority(gnutls, "ECDHE-ECDSA")];
+      const client = PeerProcess.start(t, "gnutls-cli", [...options, ...priority, "localhost"]);
+      await client.printed("Handshake was completed");
+      client.write("hello out there\n");
+      await client.printed("ereht tuo olleh");
+      t.regex(client.output, /The certificate is trusted/);
+      t.is(sessions.at(-1)?.peer?.suite, suite);
+      t.deepEqual(sessions.at(-1)?.peer?.certificates?.[0], isMutual ? files.client.credentials.chain[0] : undefined);
+      await client.end();
+    }
+  });
+
+  testWith("gnutls", `our client and gnutls-serv ${what}, by each ECDHE_ECDSA suite`, async (t) => {
+    const files = await makeCertificateFiles(t);
+    const { certificate, key } = files.server;
+    for (const { suite, gnutls } of ECDSA_SUITES) {
+      const port = await freePort();
+      const options = ["--udp", "--port", String(port), "--echo", "--x509certfile", certificate, "--x509keyfile", key];
+      const demand = isMutual ? ["--require-client-cert", "--verify-client-cert"] : ["--disable-client-cert"];
+      const priority = ["--priority", gnutlsPriority(gnutls, "ECDHE-ECDSA")];
+      const server = PeerProcess.start(t, "gnutls-serv", [
+        ...options,
+        "--x509cafile",
+        files.ca,
+        ...demand,
+        ...priority,
+      ]);
+      await server.printed("IPv4 0.0.0.0");
+      const session = await connect(
+        { host: "127.0.0.1", port },
+        { verify: files.verifyServer, ...(isMutual ? { certificate: files.client.credentials } : {}) },
+      );
+      t.is(await ask(session, "hello out there\n"), "hello out there\n");
+      t.is(session.peer?.suite, suite);
+      await session.close();
+      if (isMutual) {
+        const anonymous = await connect({ host: "127.0.0.1", port }, { verify: files.verifyServer });
+        await server.printed("No certificate was found");
+        await anonymous.close();
+      }
+      await server.end();
+    }
+  });
+}
+
+testWith("openssl", "openssl s_client and our server agree by the server's certificate alone", async (t) => {
+  const files = await makeCertificateFiles(t);
+  const { endpoint, sessions } = await listenReversing(t, { server: { certificate: files.server.credentials } });
+  const options = ["s_client", "-dtls1_2", "-connect", `127.0.0.1:${endpoint.address.port}`, "-CAfile", files.ca];
+  const client = PeerProcess.start(t, "openssl", [...options, "-verify_return_error", "-verify_ip", "127.0.0.1"]);
+  await client.printed("Verify return code: 0 (ok)");
+  client.write("hello out there\n");
+  await client.printed("ereht tuo olleh");
+  t.is(sessions.at(-1)?.peer?.certificates, undefined);
+});
+
+testWith("openssl", "our client and openssl s_server agree by the server's certificate alone", async (t) => {
+  const files = await makeCertificateFiles(t);
+  const port = await freePort();
+  const { certificate, key } = files.server;
+  const options = [
+    "s_server",
+    "-dtls1_2",
+    "-listen",
+    "-accept",
+    `127.0.0.1:${port}`,
+    "-cert",
+    certificate,
+    "-key",
+    key,
+  ];
+  const server = PeerProcess.start(t, "openssl", options);
+  await server.printed("ACCEPT");
+  const session = await connect({ host: "127.0.0.1", port }, { verify: files.verifyServer });
+  t.is(await converse(session, server), "hello to you\n");
+  t.deepEqual(session.peer?.certificates?.[0], files.server.credentials.chain[0]);
+  await session.close();
 });
 
 test("a device of node-dtls-client and coap-packet, with no line of ours, reads from our server", async (t) => {
