@@ -1,7 +1,9 @@
+import { readFileSync } from "node:fs";
 import { pino } from "pino";
 import { loadConfig } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { loadCredentials } from "#x509/index.js";
 import { type Command, configFile } from "./command.js";
 import { describe } from "./exit.js";
 import { untilSignal } from "./signals.js";
@@ -16,6 +18,10 @@ export const serverCommand: Command = {
 
 async function runServer(file: string): Promise<void> {
   const config = loadConfig(file, SERVER_SCHEMA);
+  const { certificate, key } = config.credentials;
+  // A server that runs goes on when its certificate expires; one that starts with it would only be refused by every peer.
+  if (certificate !== undefined && key !== undefined)
+    loadCredentials(readFileSync(certificate, "utf8"), key.text(), Date.now());
   const log = pino();
   const server = await DpeServer.start(config, (event) => log.info(logged(event), event.type));
   const { coap, coaps } = server.addresses;

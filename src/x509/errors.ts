@@ -22,6 +22,8 @@ export const X509_ERROR_CODES = [
   "X509_MALFORMED_CRL",
   /** A delta, indirect or partial revocation list. */
   "X509_UNSUPPORTED_CRL",
+  /** Our own certificate is not valid any more. */
+  "X509_EXPIRED",
   /** An option of `issueThrowawayCredentials` that cannot be. */
   "X509_BAD_OPTION",
 ] as const;

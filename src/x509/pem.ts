@@ -9,18 +9,24 @@ export interface Credentials {
 }
 
 /**
- * Reads a certificate chain and its private key from PEM, and checks that they belong together.
+ * Reads a certificate chain and its private key from PEM, and checks that they belong together. `atMs` (Unix ms): that the
+ * first certificate has not expired by then, too; not-yet-valid passes, since a clock may still be behind.
  *
- * @throws X509Error as `loadCertificateChain` and `loadPrivateKey`, and X509_KEY_MISMATCH.
+ * @throws X509Error as `loadCertificateChain` and `loadPrivateKey`, X509_KEY_MISMATCH, and X509_EXPIRED.
  */
-export function loadCredentials(certificatePem: string, privateKeyPem: string): Credentials {
+export function loadCredentials(certificatePem: string, privateKeyPem: string, atMs?: number): Credentials {
   const chain = loadCertificateChain(certificatePem);
   const privateKey = loadPrivateKey(privateKeyPem);
-  const [leaf] = chain;
-  if (leaf === undefined || parseCertificate(leaf)?.native.checkPrivateKey(privateKey) !== true)
+  const leaf = chain[0] === undefined ? undefined : parseCertificate(chain[0]);
+  if (leaf?.native.checkPrivateKey(privateKey) !== true)
     throw new X509Error(
       "X509_KEY_MISMATCH",
       "the private key is not that of the first certificate: give the key that the certificate was requested with",
+    );
+  if (atMs !== undefined && leaf.notAfterMs < atMs)
+    throw new X509Error(
+      "X509_EXPIRED",
+      `the certificate of ${leaf.subject} was valid until ${new Date(leaf.notAfterMs).toISOString()}: peers refuse it`,
     );
   return { chain, privateKey };
 }

@@ -78,6 +78,26 @@ for (const suite of SUITES) {
   });
 }
 
+const GROUPS = ["secp256r1", "x25519", "secp384r1"] as const;
+
+for (const group of GROUPS) {
+  test(`each ECDHE suite connects by ${group} under loss, reordering, duplication and an MTU of 256`, (t) => {
+    for (const suite of SUITES.filter((name) => name.includes("ECDHE"))) {
+      const seed = 6;
+      const link = new VirtualLink({ seed, ...ROUGH });
+      const { client, server } = optionsFor(suite);
+      const pair = makePair({
+        seed,
+        // The curve of the certificate's key has to be among the client's as well (RFC 8422 §5.1.1).
+        client: { ...client, ...PATIENT, groups: GROUPS },
+        server: { ...server, ...PATIENT, groups: [group] },
+      });
+      t.true(connect(pair, link), `${suite}, seed ${String(seed)}`);
+      t.is(pair.client.association?.peer?.suite, suite);
+    }
+  });
+}
+
 for (const name of ["p256", "p384", "rsa", "ed25519"] as const) {
   test(`mutual certificates of kind ${name} connect under loss, reordering, duplication and an MTU of 256`, (t) => {
     for (const seed of SEEDS) {

@@ -2,10 +2,9 @@ import { createSocket } from "node:dgram";
 import { parseConfig } from "#config/index.js";
 import { BINDING_OPTION } from "#dpe/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
-import test from "ava";
+import { PeerProcess, testWith } from "#testing/peer-process.js";
 import coapPacket from "coap-packet";
 import { answerChallenge } from "../peers/independent-digest.js";
-import { execFile } from "node:child_process";
 
 const REGISTER = { method: "POST", uri: "/dpe1/reg?ep=pi-libcoap" };
 
@@ -35,18 +34,8 @@ function challengeOf(port: number): Promise<Uint8Array> {
   });
 }
 
-function libcoap(...args: string[]): Promise<string> {
-  return new Promise((resolve) => {
-    execFile("coap-client-notls", args, { timeout: 20_000 }, (_error, stdout, stderr) => resolve(`${stdout}${stderr}`));
-  });
-}
-
-const isMissing =
-  (process.env["DPE_MISSING_PEERS"] ?? "").split(" ").includes("libcoap-notls") &&
-  process.env["DPE_REQUIRE_PEERS"] === undefined;
-const peerTest = isMissing ? test.skip : test;
-
-peerTest(
+testWith(
+  "libcoap-notls",
   "R07 libcoap's client completes a Digest-protected registration with options computed independently",
   async (t) => {
     const config = `
@@ -69,7 +58,19 @@ subscribers: [{ name: alice, password: secret }]
       const pack = '[{"n":"temperature","u":"Cel","v":21.5}]';
       const option = `${BINDING_OPTION.DigestAuthorization},0x${Buffer.from(authorization).toString("hex")}`;
       const uri = `coap://127.0.0.1:${port}${REGISTER.uri}`;
-      return libcoap("-m", "post", "-B", "5", "-t", "110", "-e", pack, "-O", option, uri);
+      return PeerProcess.run(t, "coap-client-notls", [
+        "-m",
+        "post",
+        "-B",
+        "5",
+        "-t",
+        "110",
+        "-e",
+        pack,
+        "-O",
+        option,
+        uri,
+      ]);
     };
     const refused = await register("wrong");
     t.regex(refused, /4\.01/);

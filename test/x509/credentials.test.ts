@@ -209,3 +209,11 @@ test("credentials are a pair: another key is refused", async (t) => {
     "X509_KEY_MISMATCH",
   );
 });
+
+test("credentials of our own that have expired are refused where a time is given", async (t) => {
+  const { certificatePem, privateKeyPem } = await issueThrowawayCredentials(SERVER);
+  const load = (atMs: number) => (): unknown => loadCredentials(certificatePem, privateKeyPem, atMs);
+  t.notThrows(load(NOW_MS));
+  t.notThrows(load(NOW_MS - 400 * DAY_MS));
+  t.is(codeOf(load(NOW_MS + 400 * DAY_MS)), "X509_EXPIRED");
+});
