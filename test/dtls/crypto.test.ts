@@ -84,6 +84,40 @@ test("CCM of one long-lived key equals node:crypto's for any nonces, data and le
   t.pass();
 });
 
+test("CCM equals node:crypto's for records in a row, with losses, repetitions, jumps and other lengths among them", (t) => {
+  const steps = fc.array(
+    fc.record({
+      by: fc.oneof(fc.constant(1), fc.constantFrom(0, 1, 2, 7, 9, 40, -1, -3, 0xffff_fff0)),
+      length: fc.oneof(fc.integer({ min: 0, max: 40 }), fc.constantFrom(16, 17, 128, 1400, 2048)),
+    }),
+    { minLength: 1, maxLength: 120 },
+  );
+  fc.assert(
+    fc.property(keys, nonces, steps, (raw, nonce, taken) => {
+      const [sealing, opening] = [new CcmKey(raw, 8), new CcmKey(raw, 8)];
+      const counter = new DataView(nonce.buffer, nonce.byteOffset + 8);
+      const aad = nonce.slice(0, 11);
+      return taken.every(({ by, length }) => {
+        counter.setUint32(0, counter.getUint32(0) + by);
+        const plaintext = new Uint8Array(length).fill(by);
+        const cipher = createCipheriv("aes-128-ccm", raw, nonce, { authTagLength: 8 });
+        cipher.setAAD(aad, { plaintextLength: length });
+        const body = cipher.update(plaintext);
+        cipher.final();
+        const sealed = seal(sealing, nonce, aad, plaintext);
+        const opened = opening.open(nonce, aad, sealed);
+        return (
+          hex(sealed) === hex(Buffer.concat([body, cipher.getAuthTag()])) &&
+          opened !== undefined &&
+          hex(opened) === hex(plaintext)
+        );
+      });
+    }),
+    { numRuns: 60 },
+  );
+  t.pass();
+});
+
 test("an AEAD refuses any change of the sealed bytes, the additional data or the nonce, and works on after it", (t) => {
   fc.assert(
     fc.property(
