@@ -140,7 +140,12 @@ export class Association {
 
   /** The most that `send` takes at once. */
   get maxDataBytes(): number {
-    return this.#options.mtuBytes - IP_UDP_HEADER_BYTES - this.#records.overheadBytes(1);
+    return this.maxDatagramBytes - this.#records.overheadBytes(1);
+  }
+
+  /** The longest datagram that the path takes. */
+  get maxDatagramBytes(): number {
+    return this.#options.mtuBytes - IP_UDP_HEADER_BYTES;
   }
 
   poll(): AssociationOutput | undefined {

@@ -12,6 +12,7 @@ import {
 } from "#dtls/index.js";
 import { DtlsSession, type PskAnswer, type SessionSurroundings } from "./dtls-session.js";
 import { NetError } from "./net-error.js";
+import { RecordJoiner } from "./record-joiner.js";
 import { addressKey, SessionTable } from "./session-table.js";
 import { monotonicNow, resolveHost, type SocketAddress, UdpSocket, type UdpSocketOptions } from "./udp-socket.js";
 
@@ -30,6 +31,7 @@ export class DtlsEndpoint {
   readonly #sessions = new SessionTable();
   /** Handshakes, of new peers or of peers that have a session still. */
   readonly #handshakes = new Map<string, DtlsSession>();
+  readonly #joiner: RecordJoiner<DtlsSession>;
   #onSession: ((session: DtlsSession) => void) | undefined;
   #isClosed = false;
 
@@ -37,6 +39,7 @@ export class DtlsEndpoint {
     this.#socket = socket;
     this.#options = options;
     this.#onSession = onSession;
+    this.#joiner = new RecordJoiner((parts, session) => socket.sendJoined(parts, session.remoteAddress));
     const { server } = options;
     this.#gate =
       server === undefined ? undefined : new ServerGate({ connectionId: () => this.#newConnectionId(), ...server });
@@ -142,7 +145,14 @@ export class DtlsEndpoint {
   }
 
   readonly #surroundings: SessionSurroundings = {
-    send: (datagram, to) => this.#socket.send(datagram, to),
+    send: (session, datagram, mayWait) => {
+      if (mayWait && this.#options.joinsRecords !== false) {
+        this.#joiner.hold(session, datagram, session.maxDatagramBytes);
+        return;
+      }
+      this.#joiner.flush(session);
+      this.#socket.send(datagram, session.remoteAddress);
+    },
     pskOf: (identity) => this.#options.pskOf?.(identity),
     // Without a verifier no certificate is trusted: fail closed.
     verify: (certificates) => this.#options.verify?.(certificates) ?? NO_VERIFIER,
@@ -180,6 +190,11 @@ export interface EndpointOptions {
   readonly maxHandshakes?: number;
   /** A session's peer sends from another address now; the session goes on there. */
   readonly onAddressChanged?: (session: DtlsSession, previous: SocketAddress) => void;
+  /**
+   * Default true: data that are sent to a peer in one turn of the event loop share a datagram (RFC 6347 §4.1.1), up to the
+   * path MTU. False for peers that take no datagrams as long as that.
+   */
+  readonly joinsRecords?: boolean;
   readonly onHandshakeFailed?: (remote: SocketAddress, error: DtlsError | undefined) => void;
   /** A callback of yours threw; `what` names it. */
   readonly onFault?: (what: string, error: unknown) => void;
@@ -200,7 +215,7 @@ export async function listen(
  */
 export async function connect(
   remote: { readonly host: string; readonly port: number },
-  options: ClientOptions & Pick<EndpointOptions, "verify" | "onFault">,
+  options: ClientOptions & Pick<EndpointOptions, "verify" | "joinsRecords" | "onFault">,
 ): Promise<DtlsSession> {
   const address = await resolveHost(remote.host);
   const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });

@@ -73,6 +73,11 @@ export class DtlsSession {
     return this.#association.peer;
   }
 
+  /** For the endpoint: the longest datagram that the path takes. */
+  get maxDatagramBytes(): number {
+    return this.#association.maxDatagramBytes;
+  }
+
   get stats(): AssociationCounters {
     return this.#association.counters;
   }
@@ -80,7 +85,7 @@ export class DtlsSession {
   /** @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_MESSAGE_TOO_LARGE. */
   send(data: Uint8Array): void {
     this.#association.send(data);
-    this.pump();
+    this.pump(true);
   }
 
   /** Sends close_notify and ends the session; fulfilled when that is done. */
@@ -107,10 +112,10 @@ export class DtlsSession {
     return this.#association.beganWith(datagram);
   }
 
-  /** Carries out what the association asks for, until there is nothing left. */
-  pump(): void {
+  /** Carries out what the association asks for, until there is nothing left. `mayWait`: as in SessionSurroundings. */
+  pump(mayWait = false): void {
     for (let output = this.#association.poll(); output !== undefined; output = this.#association.poll())
-      this.#carryOut(output);
+      this.#carryOut(output, mayWait);
     this.#setTimer();
   }
 
@@ -121,10 +126,10 @@ export class DtlsSession {
     this.#surroundings.onMoved(this, previous);
   }
 
-  #carryOut(output: AssociationOutput): void {
+  #carryOut(output: AssociationOutput, mayWait: boolean): void {
     switch (output.type) {
       case "datagram":
-        this.#surroundings.send(output.bytes, this.#remoteAddress);
+        this.#surroundings.send(this, output.bytes, mayWait);
         return;
       case "data":
         this.onmessage?.(output.bytes);
@@ -188,7 +193,8 @@ export class DtlsSession {
 
 /** What a session needs of its endpoint. */
 export interface SessionSurroundings {
-  send(datagram: Uint8Array, to: SocketAddress): void;
+  /** `mayWait`: until the end of this turn of the event loop, to share its datagram. */
+  send(session: DtlsSession, datagram: Uint8Array, mayWait: boolean): void;
   pskOf(identity: Uint8Array): PskAnswer | Promise<PskAnswer>;
   verify(certificates: readonly Uint8Array[]): CertificateVerdict | Promise<CertificateVerdict>;
   onOpened(session: DtlsSession): void;

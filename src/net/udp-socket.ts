@@ -54,7 +54,14 @@ export class UdpSocket {
     if (this.#isClosed) return;
     this.counters.sent++;
     // Without a callback: it would cost a tick for each datagram, to tell what UDP promises nothing about.
-    this.#socket.send(datagram, to.port, to.address);
+    this.#socket.send(datagram.length <= IN_HEAP_BYTES ? pooled(datagram) : datagram, to.port, to.address);
+  }
+
+  /** Sends the parts as one datagram. */
+  sendJoined(parts: readonly Uint8Array[], to: SocketAddress): void {
+    const [first] = parts;
+    if (first === undefined) return;
+    this.send(parts.length === 1 ? first : Buffer.concat(parts), to);
   }
 
   async close(): Promise<void> {
@@ -90,6 +97,16 @@ export async function resolveHost(host: string): Promise<string> {
   });
 }
 
+/**
+ * A copy out of Node's pool. An array of up to 64 bytes lives in the heap of V8, and gets an ArrayBuffer of its own, by
+ * malloc, when native code first asks for its address: that costs 1 µs, a fifth of the sending; a copy 0.1 µs.
+ */
+function pooled(datagram: Uint8Array): Uint8Array {
+  const copy = Buffer.allocUnsafe(datagram.length);
+  for (let index = 0; index < datagram.length; index++) copy[index] = datagram[index] ?? 0;
+  return copy;
+}
+
 /** "192.0.2.1:5684", "[2001:db8::1]:5684". */
 export function formatAddress({ address, port }: SocketAddress): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
@@ -99,3 +116,5 @@ export function formatAddress({ address, port }: SocketAddress): string {
 export function monotonicNow(): number {
   return performance.now();
 }
+
+const IN_HEAP_BYTES = 64;

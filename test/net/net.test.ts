@@ -84,6 +84,46 @@ test("each PSK suite carries data both ways between sockets, over IPv4 and IPv6"
   }
 });
 
+test("records of one turn share a datagram up to the path MTU, in order and before a close, unless they are not to", async (t) => {
+  const received: string[] = [];
+  const endpoint = await listen((session) => (session.onmessage = (data) => received.push(text(data).slice(0, 1))), {
+    ...LOOPBACK,
+    server: PSK_SERVER,
+    pskOf,
+  });
+  const relay = await UdpSocket.bind(LOOPBACK);
+  let client = relay.address;
+  let datagrams = 0;
+  relay.onDatagram = (datagram, from) => {
+    const isOurs = from.port === endpoint.address.port;
+    if (!isOurs) {
+      client = { ...from };
+      datagrams++;
+    }
+    relay.send(datagram, isOurs ? client : endpoint.address);
+  };
+  for (const { joinsRecords, sizes, expected } of [
+    { joinsRecords: true, sizes: [5, 5, 5, 5], expected: 1 },
+    { joinsRecords: false, sizes: [5, 5, 5, 5], expected: 4 },
+    { joinsRecords: true, sizes: [500, 500, 500, 5], expected: 2 },
+  ]) {
+    received.length = 0;
+    const session = await connect(
+      { host: "127.0.0.1", port: relay.address.port },
+      { psk: { identity: bytes("alice"), key: KEY }, mtuBytes: 1280, joinsRecords },
+    );
+    await session.opened;
+    datagrams = 0;
+    for (const [index, size] of sizes.entries()) session.send(bytes(String(index).repeat(size)));
+    await session.close();
+    while (endpoint.sessionCount > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    // The close_notify comes in one of its own.
+    t.deepEqual([received.join(""), datagrams], ["0123", expected + 1]);
+  }
+  await relay.close();
+  await endpoint.close();
+});
+
 test("a wrong key and an unknown identity fail alike, at once and on both sides", async (t) => {
   const failures: (string | undefined)[] = [];
   const endpoint = await listen(() => t.fail("no session is to open"), {

@@ -66,9 +66,7 @@ function counterBlocks(nonce: Uint8Array, first: number, records: number, blocks
 }
 
 function word(bytes: Uint8Array, at: number): number {
-  return (
-    ((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0)
-  );
+  return ((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0);
 }
 
 const BLOCK = 16;
