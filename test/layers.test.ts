@@ -27,7 +27,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
     packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "node:util", "zod", "pino"],
   },
   agent: {
-    layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
+    layers: ["cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
     packages: [
       "node:child_process",
       "node:crypto",

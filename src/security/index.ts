@@ -15,6 +15,7 @@ export {
   type ServerExchange,
 } from "./decision.js";
 export { DEFAULT_FAILURE_LIMITS, type FailureLimitOptions, FailureLimits } from "./failure-limits.js";
+export { handshakeFailure, type HandshakeError, type HandshakePlace } from "./handshake-failure.js";
 export { offerAsText } from "./offer-text.js";
 export {
   CLIENT_AUTHENTICATIONS,

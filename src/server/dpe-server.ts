@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { RequestMessage, ResponseMessage } from "#coap/index.js";
 import {
+  authErrorName,
   BINDING_OPTION,
   BINDING_OPTION_FORMATS,
   Devices,
@@ -25,17 +26,18 @@ import {
   AuditTrail,
   canonicalAddress,
   type ExternalIdentities,
+  handshakeFailure,
   type Judgement,
   ProofChallenger,
   SecurityError,
   ServerGuard,
+  type Subscriber,
 } from "#security/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
 import { Dpe2Connections } from "./dpe2-connections.js";
 import { Dpe2Requests } from "./dpe2-requests.js";
-import { handshakeFailure } from "./handshake-failure.js";
 import { guardDigest } from "./interface-config.js";
 import { PeerFacts } from "./peer-facts.js";
 import type { ServerConfig } from "./server-config.js";
@@ -100,12 +102,7 @@ export class DpeServer {
         if (this.#current !== undefined) this.#connections.heardOn(registration.endpoint, this.#current);
         this.#onEvent({ type: "report", registration, records });
       },
-      onClientError: (request, subscriber) =>
-        this.#onEvent({
-          type: "client-error",
-          subscriber: subscriber?.name,
-          authError: request.options.uint(BINDING_OPTION.AuthError),
-        }),
+      onClientError: (request, subscriber) => this.#clientError(request, subscriber),
     });
     this.#coap = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
@@ -215,7 +212,8 @@ export class DpeServer {
         verify: (certificates) => this.#credentials.verify(certificates),
         pskOf: (identity) => this.#credentials.pskOf(identity),
         onHandshakeFailed: (remote, error) => {
-          const failure = handshakeFailure(formatAddress(remote), error, Date.now());
+          const where = { time: Date.now(), interface: "dpe1", side: "server", peer: formatAddress(remote) } as const;
+          const failure = handshakeFailure(error, where);
           this.#audited(failure);
           this.#onEvent({ type: "handshake-failed", peer: failure.peer, cause: error?.code ?? "closed by the peer" });
         },
@@ -276,6 +274,25 @@ export class DpeServer {
     if (registration === undefined)
       throw new DpeError("DPE_UNKNOWN_REGISTRATION", `no endpoint ${endpoint} is registered`);
     return registration;
+  }
+
+  /** A client does not accept this server, or what it answered at DPE-2 (R12): logged, counted and listed. */
+  #clientError(request: RequestMessage, subscriber: Subscriber | undefined): void {
+    const authError = request.options.uint(BINDING_OPTION.AuthError);
+    this.#onEvent({ type: "client-error", subscriber: subscriber?.name, authError });
+    const association = this.#current === undefined ? undefined : this.#facts.of(this.#current);
+    this.#audited({
+      time: Date.now(),
+      outcome: "failure",
+      interface: "dpe1",
+      side: "client",
+      mode: undefined,
+      subscriber: subscriber?.name,
+      peer: association?.peer ?? "",
+      connection: association?.connection ?? "none",
+      rule: "the client's own policy",
+      cause: (authError === undefined ? undefined : authErrorName(authError)) ?? "unnamed",
+    });
   }
 
   #audited(event: AuditEvent): void {
