@@ -41,6 +41,7 @@ export {
 } from "./digest-options.js";
 export { digestUri } from "./digest-uri.js";
 export { SecurityError, type SecurityErrorCode } from "./errors.js";
+export { type ExchangeDescription, exchangeOf, explain } from "./explain.js";
 export { type ExternalIdentities, NO_EXTERNAL_IDENTITIES } from "./external-identities.js";
 export { problem, refusal } from "./refusal.js";
 export { type GuardPolicy, type GuardSurroundings, type Judgement, ServerGuard } from "./server-guard.js";
