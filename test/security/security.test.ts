@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { CODE, Options, OPTION } from "#coap/index.js";
 import { createStoredCredential, DigestClient } from "#digest/index.js";
 import { AUTH_ERROR, BINDING_OPTION } from "#dpe/index.js";
@@ -20,6 +21,7 @@ import {
   Subscribers,
 } from "#security/index.js";
 import { SeededRandom } from "#testing/virtual-link.js";
+import { resultsOf, tableIn, tableOf } from "./requirements-table.js";
 import test from "ava";
 import fc from "fast-check";
 
@@ -223,4 +225,18 @@ test("a challenge keeps what it says through its option", (t) => {
   };
   t.deepEqual(decodeChallenge(encodeChallenge(challenge)), challenge);
   t.is(problem(CODE.BadRequest, "title").options.contentFormat, 257);
+});
+
+test("the README's table of requirements is that of the tests, all of which pass", (t) => {
+  const root = new URL("../../../", import.meta.url);
+  const source = readFileSync(new URL("test/security/requirements.test.ts", root), "utf8");
+  const titles = [...source.matchAll(/^test\("((?:R\d\d )+)(.*?)",? /gm)];
+  const results = titles.map(([, ids = "", shows = ""]) => ({ ids: ids.trim().split(" "), shows, outcome: "passes" }));
+  t.is(new Set(results.flatMap(({ ids }) => ids)).size, 20);
+  t.is(tableIn(readFileSync(new URL("README.md", root), "utf8")), tableOf(results), "run scripts/requirements");
+  const tap = "ok 1 - security › requirements › R03 R04 both\nnot ok 2 - R05 wrong\nok 3 - other";
+  t.deepEqual(
+    resultsOf(tap).map(({ ids, outcome }) => `${ids.join()} ${outcome}`),
+    ["R03,R04 passes", "R05 fails"],
+  );
 });
