@@ -23,11 +23,11 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto", "node:net"] },
   store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs", "node:fs/promises", "node:zlib"] },
   server: {
-    layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
-    packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "zod", "pino"],
+    layers: ["cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
+    packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "node:util", "zod", "pino"],
   },
   agent: {
-    layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
+    layers: ["cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
     packages: [
       "node:child_process",
       "node:crypto",

@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import {
   coapUri,
   type CoapUri,
@@ -12,6 +13,7 @@ import {
   text,
 } from "#config/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
+import type { ServerAuthentication } from "#security/index.js";
 import { z } from "zod";
 import { DEFAULT_OUTBOX_LIMITS, type OutboxLimits } from "./queue/outbox.js";
 import { SOURCE_SCHEMA, type SourceConfig } from "./sources/source-config.js";
@@ -24,27 +26,66 @@ export interface AgentConfig {
   /** Of the registration, ms; refreshed at half of it. */
   readonly lifetime: number;
   readonly interfaces: {
-    readonly dpe1: {
-      readonly connection: ConnectionLevel;
-      readonly serverAuthentication: "certificate" | "psk" | "none";
-      /** Trust anchors for the server's certificate, PEM. */
-      readonly ca?: string | undefined;
-      readonly credentials: {
-        readonly username?: string | undefined;
-        readonly password?: Secret | undefined;
-        readonly psk?: { readonly identity: string; readonly key: Secret } | undefined;
-        /** PEM, leaf first. */
-        readonly certificate?: string | undefined;
-        readonly key?: Secret | undefined;
+    readonly dpe1: AgentInterface & {
+      readonly credentials: AgentCredentials;
+      readonly digest: {
+        /** Refuse answers that do not prove that the server knows our credential too (rspauth). */
+        readonly requireServerProof: boolean;
+        readonly dangerAllowMd5: boolean;
+        readonly dangerAllowNoQop: boolean;
       };
     };
-    readonly dpe2: { readonly bind: "association" | "none"; readonly connection: ConnectionLevel };
+    readonly dpe2: AgentInterface & {
+      /** Over the association that carries DPE-1, at addresses of our own, or not at all. */
+      readonly bind: "association" | "none" | readonly CoapUri[];
+    };
   };
   /** The folder of what must survive a restart: unsent readings. Without it they wait in memory. */
   readonly store?: string | undefined;
   readonly queue: OutboxLimits;
   readonly sources: readonly SourceConfig[];
 }
+
+/** What an interface demands of the server. */
+export interface AgentInterface {
+  readonly connection: ConnectionLevel;
+  /** One mode, or several in order of preference. */
+  readonly serverAuthentication: ServerAuthenticationName | readonly ServerAuthenticationName[];
+  /** Trust anchors for the server's certificate, PEM. */
+  readonly ca?: string | undefined;
+  /** For `address`: names, addresses and prefixes such as 192.0.2.0/24. */
+  readonly addresses?: readonly string[] | undefined;
+}
+
+export type ServerAuthenticationName = Exclude<ServerAuthentication, "rawPublicKey">;
+
+export interface AgentCredentials {
+  readonly username?: string | undefined;
+  readonly password?: Secret | undefined;
+  readonly psk?: { readonly identity: string; readonly key: Secret } | undefined;
+  /** PEM, leaf first. */
+  readonly certificate?: string | undefined;
+  readonly key?: Secret | undefined;
+}
+
+const serverAuthentication = oneOf("certificate", "psk", "address", "none");
+const serverAuthentications = z.union([listOf(serverAuthentication, { minItems: 1 }), serverAuthentication]);
+
+function lists({ serverAuthentication: modes }: Pick<AgentInterface, "serverAuthentication">, mode: string): boolean {
+  return typeof modes === "string" ? modes === mode : modes.some((one) => one === mode);
+}
+
+/** A name, an address, or a prefix of addresses. */
+function serverAddress(): z.ZodType<string, unknown> {
+  return text().refine((value) => {
+    const [base = "", length, ...more] = value.split("/");
+    if (length === undefined) return true;
+    const bits = isIP(base) === 6 ? 128 : isIP(base) === 4 ? 32 : -1;
+    return more.length === 0 && /^\d{1,3}$/.test(length) && Number(length) <= bits;
+  }, "expected a name, an address or a prefix such as 192.0.2.0/24");
+}
+
+const DEFAULT_AGENT_DIGEST = { requireServerProof: false, dangerAllowMd5: false, dangerAllowNoQop: false };
 
 /** The schema that a file is checked against. */
 export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
@@ -54,7 +95,8 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
   interfaces: section({
     dpe1: section({
       connection: oneOf("none", "dtls"),
-      serverAuthentication: oneOf("certificate", "psk", "none"),
+      serverAuthentication: serverAuthentications,
+      addresses: listOf(serverAddress(), { minItems: 1 }).optional(),
       ca: path({ isReadableFile: true }).optional(),
       credentials: section({
         username: text().optional(),
@@ -72,15 +114,47 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
           "username and password go together",
         )
         .default({}),
-    }).refine(
-      ({ serverAuthentication, ca }) => (serverAuthentication === "certificate") === (ca !== undefined),
-      "serverAuthentication certificate and ca go together",
-    ),
+      digest: section({
+        requireServerProof: z.boolean().default(false),
+        dangerAllowMd5: z.boolean().default(false),
+        dangerAllowNoQop: z.boolean().default(false),
+      }).default(DEFAULT_AGENT_DIGEST),
+    })
+      .refine(
+        (dpe1) => lists(dpe1, "certificate") === (dpe1.ca !== undefined),
+        "serverAuthentication certificate and ca go together",
+      )
+      .refine(
+        (dpe1) => lists(dpe1, "address") === (dpe1.addresses !== undefined),
+        "serverAuthentication address and addresses go together",
+      )
+      .refine(
+        (dpe1) => !lists(dpe1, "psk") || dpe1.credentials.psk !== undefined,
+        "serverAuthentication psk needs credentials.psk",
+      ),
     dpe2: section({
-      bind: oneOf("association", "none").default("association"),
+      bind: z
+        .union([oneOf("association", "none"), listOf(coapUri(), { minItems: 1 })])
+        .refine(
+          (bind) => typeof bind === "string" || bind.every(({ host }) => isIP(host) !== 0),
+          "an address to listen on is a literal",
+        )
+        .default("association"),
       connection: oneOf("none", "dtls").default("none"),
-    }).default({ bind: "association", connection: "none" }),
-  }),
+      serverAuthentication: serverAuthentications.default("none"),
+      addresses: listOf(serverAddress(), { minItems: 1 }).optional(),
+      ca: path({ isReadableFile: true }).optional(),
+    })
+      .refine(
+        (dpe2) => lists(dpe2, "address") === (dpe2.addresses !== undefined),
+        "serverAuthentication address and addresses go together",
+      )
+      .default({ bind: "association", connection: "none", serverAuthentication: "none" }),
+  }).refine(({ dpe1, dpe2 }) => {
+    if (typeof dpe2.bind === "string") return true;
+    const { psk, certificate } = dpe1.credentials;
+    return psk !== undefined || certificate !== undefined || dpe2.bind.every(({ scheme }) => scheme === "coap");
+  }, "to listen on coaps, dpe2 needs dpe1.credentials with a psk, or a certificate and its key"),
   store: path().optional(),
   queue: section({
     maxReadings: z.int().min(100).max(1_000_000).default(DEFAULT_OUTBOX_LIMITS.maxReadings),

@@ -1,3 +1,5 @@
+import type { AuditEvent } from "#security/index.js";
+
 /** What an agent tells of its work; none of it holds a secret. */
 export type AgentEvent =
   /** Readings that waited on disk since an earlier start; `damaged` lines of the file could not be read. */
@@ -10,6 +12,8 @@ export type AgentEvent =
   | { readonly type: "lost"; readonly error: unknown; readonly retryInMs: number }
   /** Only a person can mend it. */
   | { readonly type: "refused"; readonly error: Error }
+  /** A server accepted, or not; what the server says of us is `refused`. */
+  | { readonly type: "audit"; readonly event: AuditEvent }
   | { readonly type: "server-error"; readonly authError: number | undefined }
   | { readonly type: "source-failed"; readonly source: string; readonly error: unknown }
   | { readonly type: "source-recovered"; readonly source: string }

@@ -1,10 +1,15 @@
-import { randomInt } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import type { RequestMessage } from "#coap/index.js";
-import { DpeError } from "#dpe/index.js";
-import type { ObservableResponse } from "#net/index.js";
+import { DigestClient } from "#digest/index.js";
+import { DPE2_OVER_ASSOCIATION, DpeError } from "#dpe/index.js";
+import { DtlsError, type ObservableResponse } from "#net/index.js";
+import { handshakeFailure } from "#security/index.js";
 import type { AgentConfig } from "./agent-config.js";
 import { AgentError, describeFault } from "./agent-error.js";
 import type { AgentEvent } from "./agent-event.js";
+import { Dpe2Guard } from "./dpe2-guard.js";
+import { Dpe2Listener } from "./dpe2-listener.js";
+import { SecurityRequiredError } from "./security-required-error.js";
 import { Dpe2Resources } from "./dpe2-resources.js";
 import { Properties } from "./properties.js";
 import { DeviceClock } from "./queue/device-clock.js";
@@ -13,7 +18,7 @@ import { outboxJournal } from "./queue/outbox-journal.js";
 import { Outbox } from "./queue/outbox.js";
 import { nextBatch } from "./queue/report-batch.js";
 import { refusalOf } from "./refusal.js";
-import { ServerAssociation } from "./server-association.js";
+import { type AssociationParts, ServerAssociation } from "./server-association.js";
 import { Sampler } from "./sources/sampler.js";
 import type { Source } from "./sources/source.js";
 
@@ -41,6 +46,11 @@ export class DpeAgent {
   readonly #outbox: Outbox;
   readonly #sampler: Sampler;
   readonly #closing = new AbortController();
+  readonly #guard: Dpe2Guard;
+  #listener: Dpe2Listener | undefined;
+  /** The server asked for DTLS: nothing less will do for as long as the agent runs. */
+  #isRaised = false;
+  #securePort: number | undefined;
   #keepsRegistration = false;
   #reportedDrops = 0;
 
@@ -65,6 +75,13 @@ export class DpeAgent {
       onSourceFault: (source, error) =>
         onEvent(error === undefined ? { type: "source-recovered", source } : { type: "source-failed", source, error }),
     });
+    this.#guard = new Dpe2Guard({
+      policy: config.interfaces.dpe2,
+      host: config.server.host,
+      digest: digestClientOf(config)?.(),
+      securePort: () => this.#listener?.securePort,
+      onAudit: (event) => onEvent({ type: "audit", event }),
+    });
     this.stopped = this.#run();
     this.stopped.catch(() => undefined);
   }
@@ -84,9 +101,13 @@ export class DpeAgent {
   async #run(): Promise<void> {
     try {
       await this.#sampler.firstReadings();
+      if (typeof this.#config.interfaces.dpe2.bind !== "string") {
+        this.#listener = await Dpe2Listener.open(this.#config, this.#guard, (request) => this.#answer(request));
+      }
       await this.#stayRegistered();
     } finally {
       this.#sampler.stop();
+      await this.#listener?.close();
       await this.#outbox.close();
     }
   }
@@ -97,15 +118,23 @@ export class DpeAgent {
       let association: ServerAssociation | undefined;
       try {
         const { signal } = this.#closing;
-        association = await ServerAssociation.open(this.#config, (request) => this.#answer(request), signal);
+        association = await ServerAssociation.open(this.#config, this.#parts(), signal);
         await association.register(this.properties.static());
         this.#onEvent({ type: "registered", endpoint: this.#config.endpoint });
         waitMs = MIN_WAIT_MS;
         await this.#report(association);
       } catch (error) {
         if (this.#closing.signal.aborted) return;
+        if (error instanceof SecurityRequiredError && this.#raise(error)) continue;
+        // The port may be another by then; what is never forgotten is that DTLS was asked for.
+        this.#securePort = undefined;
         const refusal = refusalOf(error);
         if (refusal !== undefined) {
+          if (error instanceof DtlsError) {
+            const peer = this.#config.server.href;
+            const where = { time: Date.now(), interface: "dpe1", side: "client", peer } as const;
+            this.#onEvent({ type: "audit", event: handshakeFailure(error, where) });
+          }
           this.#onEvent({ type: "refused", error: refusal });
           throw refusal;
         }
@@ -119,6 +148,27 @@ export class DpeAgent {
         await association?.close({ keepsRegistration: this.#keepsRegistration });
       }
     }
+  }
+
+  #parts(): AssociationParts {
+    const { bind } = this.#config.interfaces.dpe2;
+    return {
+      dpe2Guard: this.#guard,
+      digest: digestClientOf(this.#config),
+      dpe2Uri: bind === "association" ? DPE2_OVER_ASSOCIATION : this.#listener?.uri,
+      isRaised: this.#isRaised,
+      port: this.#securePort,
+      onDpe2: (request) => this.#answer(request),
+      onAudit: (event) => this.#onEvent({ type: "audit", event }),
+    };
+  }
+
+  /** Goes on over DTLS, as the server asks; false where that is what was done. */
+  #raise({ required }: SecurityRequiredError): boolean {
+    if (this.#isRaised || this.#config.server.scheme === "coaps") return false;
+    this.#isRaised = true;
+    this.#securePort = required.port;
+    return true;
   }
 
   /** Sends what waits, and refreshes, until the association ends. */
@@ -167,6 +217,20 @@ export class DpeAgent {
     this.#onEvent({ type: "queried", path: request.options.uriPath.join("/") });
     return this.#resources.handle(request);
   }
+}
+
+function digestClientOf({ interfaces }: AgentConfig): (() => DigestClient) | undefined {
+  const { credentials, digest } = interfaces.dpe1;
+  const { username, password } = credentials;
+  if (username === undefined || password === undefined) return undefined;
+  const { dangerAllowMd5, dangerAllowNoQop } = digest;
+  return () =>
+    new DigestClient({
+      secret: { username, password: password.text() },
+      random: randomBytes,
+      dangerAllowMd5,
+      dangerAllowNoQop,
+    });
 }
 
 /** A time-out alone does not say of what. */

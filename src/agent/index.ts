@@ -1,3 +1,4 @@
+export { clientPolicy } from "./server-authentication.js";
 export { AGENT_SCHEMA, type AgentConfig } from "./agent-config.js";
 export { AgentError, type AgentErrorCode } from "./agent-error.js";
 export type { AgentEvent } from "./agent-event.js";

@@ -1,30 +1,30 @@
-import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { isIP } from "node:net";
 import { CODE, formatCode, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
-import { DigestClient } from "#digest/index.js";
+import type { DigestClient } from "#digest/index.js";
 import {
+  AUTH_ERROR,
+  BINDING_OPTION,
   BINDING_OPTION_FORMATS,
-  CONNECTION_LEVEL,
   CONTENT_FORMAT,
   DpeError,
-  DPE2_OVER_ASSOCIATION,
   PATH,
   QUERY,
 } from "#dpe/index.js";
+import { type CoapConnection, CoapEndpoint, formatAddress, type ObservableResponse } from "#net/index.js";
 import {
-  type CoapConnection,
-  CoapEndpoint,
-  connect,
-  type ObservableResponse,
-  resolveHost,
-  UdpSocket,
-  CIPHER_SUITES,
-} from "#net/index.js";
-import { authErrorOf, ClientAuthenticator, SecurityError } from "#security/index.js";
+  type AuditEvent,
+  authErrorOf,
+  ClientAuthenticator,
+  decide,
+  offerAsText,
+  SecurityError,
+  securityRequiredOf,
+} from "#security/index.js";
 import { encodePack, type SenmlRecord } from "#senml/index.js";
-import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import type { AgentConfig } from "./agent-config.js";
+import type { Dpe2Guard } from "./dpe2-guard.js";
+import { openConnection } from "./open-connection.js";
+import { SecurityRequiredError } from "./security-required-error.js";
+import { clientPolicy, offerOf } from "./server-authentication.js";
 
 /**
  * DPE-1 on one association with the server: registration, refresh, reports, deregistration. The same association carries
@@ -37,9 +37,17 @@ export class ServerAssociation {
   readonly #config: AgentConfig;
   readonly #connection: CoapConnection;
   readonly #endpoint: CoapEndpoint;
+  readonly #parts: AssociationParts;
   #location: readonly string[] | undefined;
 
-  private constructor(config: AgentConfig, connection: CoapConnection, endpoint: CoapEndpoint, closed: Promise<void>) {
+  private constructor(
+    config: AgentConfig,
+    connection: CoapConnection,
+    endpoint: CoapEndpoint,
+    closed: Promise<void>,
+    parts: AssociationParts,
+  ) {
+    this.#parts = parts;
     this.#config = config;
     this.#connection = connection;
     this.#endpoint = endpoint;
@@ -47,55 +55,43 @@ export class ServerAssociation {
   }
 
   /**
-   * Opens an association as the policy asks; `signal` ends a handshake that is no longer wanted.
+   * Opens an association as the policy asks; `signal` ends a handshake that is no longer wanted. A server that is not
+   * accepted is told so (R12): by the alert of the handshake, else at its `err` resource.
    *
-   * @throws NetError, DtlsError, CoapError; SecurityError SECURITY_CONNECTION_BELOW_POLICY before anything is sent.
+   * @throws NetError, DtlsError, CoapError; SecurityError SECURITY_SERVER_NOT_ACCEPTED.
    */
-  static async open(
-    config: AgentConfig,
-    onDpe2: (request: RequestMessage) => ObservableResponse,
-    signal: AbortSignal,
-  ): Promise<ServerAssociation> {
+  static async open(config: AgentConfig, parts: AssociationParts, signal: AbortSignal): Promise<ServerAssociation> {
     const { dpe1, dpe2 } = config.interfaces;
-    const level = config.server.scheme === "coaps" ? "dtls" : "none";
-    if (CONNECTION_LEVEL[level] < CONNECTION_LEVEL[dpe1.connection]) {
-      throw new SecurityError(
-        "SECURITY_CONNECTION_BELOW_POLICY",
-        `${config.server.href} is not ${dpe1.connection}, which interfaces.dpe1.connection asks for`,
-      );
-    }
-    if (dpe1.serverAuthentication === "psk" && (level !== "dtls" || dpe1.credentials.psk === undefined)) {
-      throw new SecurityError(
-        "SECURITY_CONNECTION_BELOW_POLICY",
-        "serverAuthentication psk needs a coaps server and credentials.psk",
-      );
-    }
-    if (dpe1.serverAuthentication === "certificate" && level !== "dtls") {
-      throw new SecurityError(
-        "SECURITY_CONNECTION_BELOW_POLICY",
-        "serverAuthentication certificate needs a coaps server",
-      );
-    }
-    const isDpe2Allowed = dpe2.bind === "association" && CONNECTION_LEVEL[level] >= CONNECTION_LEVEL[dpe2.connection];
-    const { username, password } = dpe1.credentials;
+    const { digest, dpe2Guard } = parts;
     const authenticator =
-      username === undefined || password === undefined
+      digest === undefined
         ? undefined
-        : new ClientAuthenticator(
-            new DigestClient({ secret: { username, password: password.text() }, random: randomBytes }),
-          );
+        : new ClientAuthenticator(digest(), { requiresServerProof: dpe1.digest.requireServerProof });
     let lost: () => void = () => undefined;
     const closed = new Promise<void>((resolve) => (lost = resolve));
     const endpoint = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
-      onRequest: (request) => (isDpe2Allowed ? onDpe2(request) : NOT_FOUND),
+      onMessage: dpe2Guard.onMessage,
+      onRequest: (request) => (dpe2.bind === "association" ? parts.onDpe2(request) : NOT_FOUND),
       ...(authenticator === undefined
         ? {}
-        : { onSend: (message, _connection, send) => authenticator.send(message, send) }),
+        : {
+            // Whom we do not accept gets no credential, whatever it asks for.
+            onSend: (message, _connection, send) =>
+              isError(message) ? send(message) : authenticator.send(message, send),
+          }),
       onDisconnect: () => lost(),
     });
-    const connection = await connectTo(config, endpoint, signal);
-    return new ServerAssociation(config, connection, endpoint, closed);
+    try {
+      const isRaised = parts.isRaised === true;
+      const connection = await openConnection(config, endpoint, { isRaised, port: parts.port, signal });
+      const association = new ServerAssociation(config, connection, endpoint, closed, parts);
+      await association.#judgeServer();
+      return association;
+    } catch (error) {
+      await endpoint.close();
+      throw error;
+    }
   }
 
   /** @throws SecurityError SECURITY_AUTHENTICATION_REFUSED with the authentication error; DpeError DPE_BAD_REQUEST; CoapError. */
@@ -103,7 +99,7 @@ export class ServerAssociation {
     const query = [
       `${QUERY.endpoint}=${this.#config.endpoint}`,
       `${QUERY.lifetimeSeconds}=${Math.round(this.#config.lifetime / 1000)}`,
-      ...(this.#config.interfaces.dpe2.bind === "association" ? [`dpe2=${DPE2_OVER_ASSOCIATION}`] : []),
+      ...(this.#parts.dpe2Uri === undefined ? [] : [`${QUERY.dpe2}=${this.#parts.dpe2Uri}`]),
     ];
     const pack = records.length > 0 ? encodePack(records, "cbor") : NO_PAYLOAD;
     const response = await this.#post([PATH.dpe1, PATH.registrations], query, pack);
@@ -152,59 +148,81 @@ export class ServerAssociation {
     return response;
   }
 
-  #post(path: readonly string[], query: readonly string[], payload: Uint8Array): Promise<ResponseMessage> {
+  /** The server as the policy of DPE-1 sees it, before anything of ours is sent. */
+  async #judgeServer(): Promise<void> {
+    const { server, interfaces } = this.#config;
+    const policy = clientPolicy(interfaces.dpe1);
+    const offer = offerOf(this.#connection, server.host, interfaces.dpe1);
+    const decision = decide({ interface: "dpe1", side: "client", policy, offer });
+    this.#parts.onAudit({
+      time: Date.now(),
+      outcome: decision.type === "accept" ? "success" : "failure",
+      interface: "dpe1",
+      side: "client",
+      mode: decision.type === "accept" ? decision.mode : undefined,
+      subscriber: undefined,
+      peer: formatAddress(this.#connection.remoteAddress),
+      connection: offer.connection,
+      rule: decision.rule,
+      cause: decision.type === "accept" ? "accepted" : decision.error,
+      offer: offerAsText(offer),
+    });
+    if (decision.type === "accept") return;
+    await this.#tellNotAccepted();
+    await this.#connection.close();
+    throw new SecurityError("SECURITY_SERVER_NOT_ACCEPTED", `the server is not accepted: ${decision.rule}`);
+  }
+
+  async #tellNotAccepted(): Promise<void> {
+    const options = Options.none
+      .withAll(OPTION.UriPath, [PATH.dpe1, PATH.errors])
+      .with(BINDING_OPTION.AuthError, AUTH_ERROR["server-not-accepted"]);
+    const signal = AbortSignal.timeout(DEREGISTER_TIMEOUT_MS);
+    // It matters to the server's operator; to us nothing depends on it.
+    await this.#connection
+      .request({ code: CODE.POST, options, payload: NO_PAYLOAD }, { signal })
+      .catch(() => undefined);
+  }
+
+  async #post(path: readonly string[], query: readonly string[], payload: Uint8Array): Promise<ResponseMessage> {
     let options = Options.none.withAll(OPTION.UriPath, path).withAll(OPTION.UriQuery, query);
     if (payload.length > 0) options = options.with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor);
-    return this.#connection.request({ code: CODE.POST, options, payload });
+    try {
+      return await this.#connection.request({ code: CODE.POST, options, payload });
+    } catch (error) {
+      if (error instanceof SecurityError && error.code === "SECURITY_SERVER_NOT_ACCEPTED")
+        await this.#tellNotAccepted();
+      throw error;
+    }
   }
 }
 
-async function connectTo(config: AgentConfig, endpoint: CoapEndpoint, signal: AbortSignal): Promise<CoapConnection> {
-  const { scheme, host, port } = config.server;
-  if (scheme === "coap") {
-    const address = await resolveHost(host);
-    const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
-    return endpoint.addSocket(socket).connectTo({ address, port });
-  }
-  const session = await connect({ host, port }, dtlsOptions(config));
-  const giveUp = (): void => void session.close();
-  signal.addEventListener("abort", giveUp, { once: true });
-  await session.opened.finally(() => signal.removeEventListener("abort", giveUp));
-  return endpoint.addSession(session);
+/** What an association is given by its agent. */
+export interface AssociationParts {
+  readonly dpe2Guard: Dpe2Guard;
+  /** A client of Digest for each association; absent without a username. */
+  readonly digest: (() => DigestClient) | undefined;
+  /** The `dpe2` argument of the registration; undefined: none. */
+  readonly dpe2Uri: string | undefined;
+  /** The server asked for DTLS before: whatever is configured, nothing less will do from then on. */
+  readonly isRaised?: boolean;
+  /** The port that it then named. */
+  readonly port?: number | undefined;
+  onDpe2(request: RequestMessage): ObservableResponse;
+  onAudit(event: AuditEvent): void;
 }
 
-/** Only what the policy accepts is offered: a server that must show a certificate is not offered a PSK, nor the reverse. */
-function dtlsOptions(config: AgentConfig): Parameters<typeof connect>[1] {
-  const { serverAuthentication, ca, credentials } = config.interfaces.dpe1;
-  const { host } = config.server;
-  const { psk, certificate, key } = credentials;
-  const suites = Object.keys(CIPHER_SUITES) as (keyof typeof CIPHER_SUITES)[];
-  const usesPsk = serverAuthentication === "psk" || (serverAuthentication === "none" && psk !== undefined);
-  const cipherSuites = suites.filter((suite) => suite.includes("PSK") === usesPsk);
-  if (usesPsk) {
-    return psk === undefined
-      ? {}
-      : { cipherSuites, psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } };
-  }
-  const isAddress = isIP(host) !== 0;
-  const anchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
-  const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
-  return {
-    cipherSuites,
-    ...(isAddress ? {} : { serverName: host }),
-    ...(certificate === undefined || key === undefined
-      ? {}
-      : { certificate: loadCredentials(readFileSync(certificate, "utf8"), key.text()) }),
-    verify: (certificates) =>
-      serverAuthentication === "none"
-        ? { ok: true }
-        : verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
-  };
+function isError({ options }: RequestMessage): boolean {
+  return options.uriPath.join("/") === `${PATH.dpe1}/${PATH.errors}`;
 }
 
 function unexpected(what: string, response: ResponseMessage): Error {
   const authError = authErrorOf(response);
   const code = formatCode(response.code);
+  const required = securityRequiredOf(response);
+  if (required !== undefined) return new SecurityRequiredError(required);
+  if (authError === "too-many-failures")
+    return new DpeError("DPE_NOT_REACHABLE", `the server puts the ${what} off: ${code} ${authError}`);
   if (authError !== undefined) {
     return new SecurityError(
       "SECURITY_AUTHENTICATION_REFUSED",

@@ -69,6 +69,12 @@ function write(log: Logger, event: AgentEvent): void {
     case "reported":
       log.debug(facts, type);
       return;
+    case "audit": {
+      const { outcome, ...rest } = "event" in facts ? facts.event : { outcome: "failure" as const };
+      if (outcome === "failure") log.warn({ outcome, ...rest }, type);
+      else log.debug({ outcome, ...rest }, type);
+      return;
+    }
     case "registered":
     case "restored":
     case "source-recovered":

@@ -22,7 +22,7 @@ function runCheck(config: string): Promise<void> {
 }
 
 /** Whatever cannot be read is left to `loadConfig`, which says what is wrong. */
-function isAgentFile(file: string): boolean {
+export function isAgentFile(file: string): boolean {
   try {
     const root: unknown = parse(readFileSync(file, "utf8"));
     return typeof root === "object" && root !== null && ("endpoint" in root || "server" in root);

@@ -125,6 +125,7 @@ function onServerEvent(event: ServerEvent, seen: Seen): void {
     case "handshake-failed":
       say("server", `handshake with ${event.peer} failed: ${event.cause}`);
       return;
+    case "audit":
     case "client-error":
       return;
     case "fault":

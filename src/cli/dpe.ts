@@ -5,10 +5,20 @@ import { coapCommands } from "./coap-command.js";
 import type { Command } from "./command.js";
 import { demoCommand } from "./demo-command.js";
 import { exitWith, UsageError } from "./exit.js";
+import { explainCommand } from "./explain-command.js";
+import { ha1Command } from "./ha1-command.js";
 import { serverCommand } from "./server-command.js";
 
 /** In the order of the usage. */
-const COMMANDS: readonly Command[] = [serverCommand, agentCommand, checkCommand, demoCommand, ...coapCommands];
+const COMMANDS: readonly Command[] = [
+  serverCommand,
+  agentCommand,
+  checkCommand,
+  demoCommand,
+  explainCommand,
+  ha1Command,
+  ...coapCommands,
+];
 
 async function main([name, ...words]: readonly string[]): Promise<void> {
   if (name === "--help" || name === "-h" || name === "help") {

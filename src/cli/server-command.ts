@@ -51,6 +51,8 @@ function logged(event: ServerEvent): Record<string, unknown> {
       return { endpoint: event.registration.endpoint, properties: event.records.length };
     case "authentication-error":
       return { peer: event.peer, error: event.error, rule: event.rule };
+    case "audit":
+      return { ...event.event };
     case "handshake-failed":
       return { peer: event.peer, cause: event.cause };
     case "client-error":

@@ -22,6 +22,9 @@ export type DigestHash = (typeof DIGEST_HASHES)[number];
 export const DIGEST_QOPS = ["auth-int", "auth"] as const;
 export type DigestQop = (typeof DIGEST_QOPS)[number];
 
+/** The qop of an answer; `none` is that of RFC 2069, which RFC 2617 §3.2.2.1 still allows: no `nc`, and no cnonce but for -sess. */
+export type AuthorizationQop = DigestQop | "none";
+
 /** Length of a hash's output, and so of an HA1, a response and a userhash, in bytes. */
 export const DIGEST_HASH_BYTES: Readonly<Record<DigestHash, number>> = { MD5: 16, "SHA-256": 32, "SHA-512-256": 32 };
 

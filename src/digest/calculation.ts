@@ -1,5 +1,11 @@
 import { hash } from "node:crypto";
-import { type DigestAlgorithm, type DigestHash, type DigestQop, hashOf, isSessionAlgorithm } from "./algorithm.js";
+import {
+  type AuthorizationQop,
+  type DigestAlgorithm,
+  type DigestHash,
+  hashOf,
+  isSessionAlgorithm,
+} from "./algorithm.js";
 import { DigestError } from "./errors.js";
 
 /*
@@ -9,6 +15,7 @@ import { DigestError } from "./errors.js";
  *   A1       = HA1                            | H(HA1 ":" nonce ":" cnonce)         for -sess
  *   A2       = H(method ":" uri)              | H(method ":" uri ":" H(body))       for auth-int
  *   response = H(A1 ":" nonce ":" nc ":" cnonce ":" qop ":" A2)
+ *            | H(A1 ":" nonce ":" A2)        without qop (RFC 2617 §3.2.2.1)
  *
  * Every H gives lowercase hex. rspauth is the same with no method (§3.5): A2 starts with the colon.
  */
@@ -29,7 +36,7 @@ export function computeSessionHa1(algorithm: DigestAlgorithm, ha1: string, nonce
 /** The hashed A2 (RFC 7616 §3.4.3), lowercase hex. `method` is empty for rspauth and for a proof. */
 export function computeHa2(
   digestHash: DigestHash,
-  qop: DigestQop,
+  qop: AuthorizationQop,
   method: string,
   uri: string,
   body: Uint8Array,
@@ -49,6 +56,7 @@ export function computeResponse(input: ResponseInput): string {
   const digestHash = hashOf(algorithm);
   const a1 = computeSessionHa1(algorithm, input.ha1, nonce, cnonce);
   const a2 = computeHa2(digestHash, qop, input.method, input.uri, input.body);
+  if (qop === "none") return h(digestHash, `${a1}:${nonce}:${a2}`);
   return h(digestHash, `${a1}:${nonce}:${encodeNonceCount(input.nonceCount)}:${cnonce}:${qop}:${a2}`);
 }
 
@@ -60,7 +68,7 @@ export function computeUserhash(digestHash: DigestHash, username: string, realm:
 /** What a response is computed from: texts as in the HTTP header, unquoted. */
 export interface ResponseInput {
   readonly algorithm: DigestAlgorithm;
-  readonly qop: DigestQop;
+  readonly qop: AuthorizationQop;
   /** HA1 of the algorithm's hash, lowercase hex; never the session key, which is derived here. */
   readonly ha1: string;
   readonly nonce: string;

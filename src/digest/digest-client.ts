@@ -1,4 +1,12 @@
-import { DIGEST_ALGORITHMS, DIGEST_QOPS, type DigestAlgorithm, type DigestQop, hashOf } from "./algorithm.js";
+import {
+  type AuthorizationQop,
+  DIGEST_ALGORITHMS,
+  DIGEST_QOPS,
+  type DigestAlgorithm,
+  type DigestQop,
+  hashOf,
+  isSessionAlgorithm,
+} from "./algorithm.js";
 import { MAX_NONCE_COUNT, computeHa1, computeUserhash } from "./calculation.js";
 import { DigestError } from "./errors.js";
 import { decodeHex, encodeHex } from "./hex.js";
@@ -52,7 +60,7 @@ export class DigestClient {
     const { session } = this;
     if (session === undefined) return undefined;
     const authorization = this.sign(session, request);
-    if (session.nonceCount >= MAX_NONCE_COUNT) this.session = undefined;
+    if (session.qop === "none" || session.nonceCount >= MAX_NONCE_COUNT) this.session = undefined;
     return authorization;
   }
 
@@ -89,7 +97,8 @@ export class DigestClient {
     const session = this.proofSessions.get(key) ?? this.openSession(challenge);
     if (typeof session === "string") return session;
     this.proofSessions.delete(key);
-    if (session.nonceCount >= MAX_NONCE_COUNT) return "nonce-exhausted";
+    if (session.nonceCount >= MAX_NONCE_COUNT || (session.qop === "none" && session.nonceCount > 0))
+      return "nonce-exhausted";
     this.proofSessions.set(key, session);
     for (const oldest of this.proofSessions.keys()) {
       if (this.proofSessions.size <= this.maxProofNonces) break;
@@ -132,12 +141,12 @@ export class DigestClient {
     const strongest = this.strongestShared(challenge.algorithms, realm);
     if (strongest === undefined) return "no-shared-algorithm";
     const { algorithm, ha1 } = strongest;
-    const qop = DIGEST_QOPS.find((one) => challenge.qops.includes(one));
+    const qop = this.strongestQop(challenge.qops);
     if (qop === undefined) return "no-shared-qop";
     const username = challenge.userhash
       ? decodeHex(computeUserhash(hashOf(algorithm), this.username, realm))
       : this.username;
-    const cnonce = this.options.random(CNONCE_BYTES);
+    const cnonce = qop === "none" && !isSessionAlgorithm(algorithm) ? NO_CNONCE : this.options.random(CNONCE_BYTES);
     const session = { realm, nonce: nonce.slice(), algorithm, qop, username, ha1, cnonce, nonceCount: 0 };
     return opaque === undefined ? session : { ...session, opaque: opaque.slice() };
   }
@@ -169,6 +178,12 @@ export class DigestClient {
       if (ha1 !== undefined) return { algorithm, ha1 };
     }
     return undefined;
+  }
+
+  private strongestQop(offered: readonly DigestQop[]): AuthorizationQop | undefined {
+    const { dangerAllowNoQop = DIGEST_CLIENT_DEFAULTS.dangerAllowNoQop } = this.options;
+    if (offered.length === 0) return dangerAllowNoQop ? "none" : undefined;
+    return DIGEST_QOPS.find((one) => offered.includes(one));
   }
 
   private allows(algorithm: DigestAlgorithm): boolean {
@@ -252,11 +267,13 @@ export interface DigestClientOptions {
   /** Answer MD5 and MD5-sess where nothing better is offered. Default false: whoever sees such an answer can try
    * passwords against it fast. */
   readonly dangerAllowMd5?: boolean;
+  /** Answer a challenge without qop (RFC 2617 §3.2.2.1). Default false: such an answer holds no randomness of the client's. */
+  readonly dangerAllowNoQop?: boolean;
   /** DPE-2 nonces whose counts are kept. Too small for a server that reuses nonces: it sees a replay. Default 32. */
   readonly maxProofNonces?: number;
 }
 
-export const DIGEST_CLIENT_DEFAULTS = { dangerAllowMd5: false, maxProofNonces: 32 } as const;
+export const DIGEST_CLIENT_DEFAULTS = { dangerAllowMd5: false, dangerAllowNoQop: false, maxProofNonces: 32 } as const;
 
 /** Why a challenge cannot be answered. */
 export type CannotAnswer = "unexpected-realm" | "no-shared-algorithm" | "no-shared-qop" | "nonce-exhausted";
@@ -278,7 +295,7 @@ interface Session {
   readonly nonce: Uint8Array;
   readonly opaque?: Uint8Array;
   readonly algorithm: DigestAlgorithm;
-  readonly qop: DigestQop;
+  readonly qop: AuthorizationQop;
   readonly username: string | Uint8Array;
   readonly ha1: Uint8Array;
   readonly cnonce: Uint8Array;
@@ -286,3 +303,4 @@ interface Session {
 }
 
 const CNONCE_BYTES = 16;
+const NO_CNONCE = new Uint8Array(0);

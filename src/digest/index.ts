@@ -5,6 +5,7 @@ export {
   DIGEST_QOPS,
   hashOf,
   isSessionAlgorithm,
+  type AuthorizationQop,
   type DigestAlgorithm,
   type DigestHash,
   type DigestQop,
@@ -23,6 +24,7 @@ export { DIGEST_ERROR_CODES, DigestError, type DigestErrorCode } from "./errors.
 export type { AuthenticationInfo, Authorization, Challenge, DigestRequest, DigestResponse } from "./messages.js";
 export { computeRequestResponse, computeRspauth, type ResponseFields } from "./message-response.js";
 export { createStoredCredential, normalizeUsername, type StoredCredential } from "./stored-credential.js";
+export { ExchangeNonce } from "./exchange-nonce.js";
 export { NONCE_COUNT_WINDOW } from "./nonce-count-window.js";
 export {
   NONCE_BYTES,
@@ -40,6 +42,7 @@ export {
   type DigestRefusal,
   type DigestRefusalCause,
   type ProofVerdict,
+  type NonceJudge,
   type VerificationContext,
 } from "./verification.js";
 export {

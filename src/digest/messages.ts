@@ -1,4 +1,4 @@
-import type { DigestAlgorithm, DigestQop } from "./algorithm.js";
+import type { AuthorizationQop, DigestAlgorithm, DigestQop } from "./algorithm.js";
 
 /** A server's challenge (WWW-Authenticate, RFC 7616 §3.3). Bytes are as on the wire of the binding. */
 export interface Challenge {
@@ -9,7 +9,7 @@ export interface Challenge {
   readonly stale: boolean;
   /** Best first; never empty. */
   readonly algorithms: readonly DigestAlgorithm[];
-  /** Never empty. */
+  /** Empty: an answer without qop is asked for (RFC 2617 §3.2.1). */
   readonly qops: readonly DigestQop[];
   /** The server understands a username hash (RFC 7616 §3.4.4). */
   readonly userhash: boolean;
@@ -21,7 +21,8 @@ export interface Authorization {
   readonly nonce: Uint8Array;
   readonly opaque?: Uint8Array;
   readonly algorithm: DigestAlgorithm;
-  readonly qop: DigestQop;
+  /** With `none`, cnonce is empty but for a -sess algorithm, and nonceCount 1: a nonce serves once. */
+  readonly qop: AuthorizationQop;
   /** The name as text, or its hash as bytes. */
   readonly username: string | Uint8Array;
   readonly cnonce: Uint8Array;

@@ -28,7 +28,11 @@ import { NonceCountWindow } from "./nonce-count-window.js";
  * the caller; `now` is milliseconds of a clock that does not run backwards within one keeper.
  */
 export class NonceKeeper {
-  private readonly key: Uint8Array;
+  private readonly random: (size: number) => Uint8Array;
+  private readonly rotateAfterMs: number;
+  /** The key that MACs are made with, then the one before it: nonces live no longer than from one rotation to the next. */
+  private keys: readonly [Uint8Array, ...Uint8Array[]];
+  private rotatedAt: number | undefined;
   private readonly lifetimeMs: number;
   private readonly renewAfterMs: number;
   private readonly maxNonces: number;
@@ -47,7 +51,11 @@ export class NonceKeeper {
     if (!(lifetimeMs > 0)) throw badOption(`lifetimeMs ${lifetimeMs}`);
     if (!(renewAfterMs >= 0)) throw badOption(`renewAfterMs ${renewAfterMs}`);
     if (!Number.isInteger(maxNonces) || maxNonces < 1) throw badOption(`maxNonces ${maxNonces}`);
-    this.key = options.key.slice();
+    const rotateAfterMs = options.rotateAfterMs ?? Math.max(NONCE_KEEPER_DEFAULTS.rotateAfterMs, lifetimeMs);
+    if (!(rotateAfterMs >= lifetimeMs)) throw badOption(`rotateAfterMs ${rotateAfterMs} below lifetimeMs`);
+    this.random = options.random;
+    this.rotateAfterMs = rotateAfterMs;
+    this.keys = [options.key.slice()];
     this.lifetimeMs = lifetimeMs;
     this.renewAfterMs = renewAfterMs;
     this.maxNonces = maxNonces;
@@ -65,14 +73,15 @@ export class NonceKeeper {
    * @param association - identifies the DTLS association that alone may answer it; left out: anyone may.
    */
   issue(now: number, association?: Uint8Array): Uint8Array {
+    const key = this.currentKey(now);
     const nonce = new Uint8Array(NONCE_BYTES);
     const view = new DataView(nonce.buffer);
     nonce.set(this.epoch, EPOCH_AT);
     writeUint48(view, ISSUED_AT, Math.floor(now));
     writeUint48(view, SERIAL_AT, this.nextSerial);
     this.nextSerial += 1;
-    nonce.set(this.associationTag(association), TAG_AT);
-    nonce.set(this.mac(nonce, association), MAC_AT);
+    nonce.set(associationTag(key, association), TAG_AT);
+    nonce.set(macOf(key, nonce, association), MAC_AT);
     return nonce;
   }
 
@@ -86,9 +95,14 @@ export class NonceKeeper {
    */
   judge(nonce: Uint8Array, now: number, association?: Uint8Array): NonceVerdict {
     if (nonce.length !== NONCE_BYTES) return { type: "forged" };
-    const isOurs = timingSafeEqual(nonce.subarray(MAC_AT), this.mac(nonce, association));
     const isThisEpoch = timingSafeEqual(nonce.subarray(EPOCH_AT, ISSUED_AT), this.epoch);
-    const isThisAssociation = timingSafeEqual(nonce.subarray(TAG_AT, MAC_AT), this.associationTag(association));
+    let isOurs = false;
+    let isThisAssociation = false;
+    for (const key of this.keys) {
+      isOurs = timingSafeEqual(nonce.subarray(MAC_AT), macOf(key, nonce, association)) || isOurs;
+      isThisAssociation =
+        timingSafeEqual(nonce.subarray(TAG_AT, MAC_AT), associationTag(key, association)) || isThisAssociation;
+    }
     if (!isThisEpoch || !isThisAssociation) return { type: "stale", cause: isThisEpoch ? "association" : "epoch" };
     if (!isOurs) return { type: "forged" };
     const { issuedMs, serial } = fieldsOf(nonce);
@@ -125,17 +139,14 @@ export class NonceKeeper {
     }
   }
 
-  private mac(nonce: Uint8Array, association: Uint8Array | undefined): Uint8Array {
-    const hmac = createHmac("sha256", this.key).update(MAC_LABEL).update(nonce.subarray(0, MAC_AT));
-    return hmac
-      .update(association ?? NO_BYTES)
-      .digest()
-      .subarray(0, MAC_BYTES);
-  }
-
-  private associationTag(association: Uint8Array | undefined): Uint8Array {
-    if (association === undefined) return NO_ASSOCIATION;
-    return createHmac("sha256", this.key).update(TAG_LABEL).update(association).digest().subarray(0, TAG_BYTES);
+  private currentKey(now: number): Uint8Array {
+    this.rotatedAt ??= now;
+    const [current] = this.keys;
+    if (now - this.rotatedAt < this.rotateAfterMs) return current;
+    this.rotatedAt = now;
+    const fresh = this.random(MIN_KEY_BYTES);
+    this.keys = [fresh, current];
+    return fresh;
   }
 }
 
@@ -146,20 +157,35 @@ export type NonceVerdict =
   | { readonly type: "forged" };
 
 export interface NonceKeeperOptions {
-  /** MAC key, at least 32 bytes; copied. It may outlive a restart or not: the epoch tells them apart. */
+  /** The first MAC key, at least 32 bytes; copied. It may outlive a restart or not: the epoch tells them apart. */
   readonly key: Uint8Array;
-  /** A cryptographic source; asked once, for the epoch. */
+  /** A cryptographic source, for the epoch and for keys. */
   readonly random: (size: number) => Uint8Array;
   /** How long a nonce may be answered, ms. Too short: a round trip more for many requests; too long: a stolen Authorization
    * that never arrived stays good for as long. Default 300 000. */
   readonly lifetimeMs?: number;
   /** Age from which a client gets a nextnonce with its answer, ms. Default: half the lifetime. */
   readonly renewAfterMs?: number;
+  /** Age at which a key makes place for a fresh one, ms; at least the lifetime of a nonce. Default a day. */
+  readonly rotateAfterMs?: number;
   /** Nonces with state, at about 150 bytes each. Too small: busy clients answer stale again and again. Default 65 536. */
   readonly maxNonces?: number;
 }
 
-export const NONCE_KEEPER_DEFAULTS = { lifetimeMs: 300_000, maxNonces: 65_536 } as const;
+export const NONCE_KEEPER_DEFAULTS = { lifetimeMs: 300_000, maxNonces: 65_536, rotateAfterMs: 86_400_000 } as const;
+
+function macOf(key: Uint8Array, nonce: Uint8Array, association: Uint8Array | undefined): Uint8Array {
+  const hmac = createHmac("sha256", key).update(MAC_LABEL).update(nonce.subarray(0, MAC_AT));
+  return hmac
+    .update(association ?? NO_BYTES)
+    .digest()
+    .subarray(0, MAC_BYTES);
+}
+
+function associationTag(key: Uint8Array, association: Uint8Array | undefined): Uint8Array {
+  if (association === undefined) return NO_ASSOCIATION;
+  return createHmac("sha256", key).update(TAG_LABEL).update(association).digest().subarray(0, TAG_BYTES);
+}
 
 interface NonceState {
   readonly issuedMs: number;

@@ -43,18 +43,17 @@ export function verifyAuthorization(
   const verdict = verify(authorization, request, context, now);
   if (!verdict.ok) return verdict;
   const { ha1, needsRenewal, credential } = verdict;
+  const { keeper } = context;
   const { algorithm, qop, nonceCount, cnonce } = authorization;
   // A nextnonce would end the session that a -sess A1 belongs to (§3.4.2); such a client gets stale in time instead.
   const nextnonce =
-    needsRenewal && !isSessionAlgorithm(algorithm) ? context.keeper.issue(now, context.association) : undefined;
+    needsRenewal && !isSessionAlgorithm(algorithm) ? keeper.issue?.(now, context.association) : undefined;
   return {
     ok: true,
     credential,
     authenticationInfo: (response) => ({
       rspauth: computeRspauth(authorization, ha1, response),
-      qop,
-      nonceCount,
-      cnonce,
+      ...(qop === "none" ? {} : { qop, nonceCount, cnonce }),
       ...(nextnonce === undefined ? {} : { nextnonce }),
     }),
   };
@@ -82,6 +81,11 @@ export interface DigestPolicy {
   /** Best first. MD5 and MD5-sess only where the operator turned them on. */
   readonly algorithms: readonly DigestAlgorithm[];
   readonly qops: readonly DigestQop[];
+  /**
+   * Accept answers without qop too (RFC 2617 §3.2.2.1). They are not bound to a count or to the client's own randomness;
+   * here each nonce serves one of them. Default false.
+   */
+  readonly dangerAllowNoQop?: boolean;
   /** Challenges say that a username hash is understood; the caller can then look one up. */
   readonly userhash: boolean;
 }
@@ -89,7 +93,7 @@ export interface DigestPolicy {
 /** What an answer is judged by. */
 export interface VerificationContext {
   readonly policy: DigestPolicy;
-  readonly keeper: NonceKeeper;
+  readonly keeper: NonceJudge;
   /** The subscriber's credential; undefined when there is none of that name. */
   readonly credential: StoredCredential | undefined;
   /** Secret from which HA1 values for unknown users come; random, 32 bytes. */
@@ -97,6 +101,9 @@ export interface VerificationContext {
   /** The association on which the message came, when nonces are bound to it. */
   readonly association?: Uint8Array | undefined;
 }
+
+/** What judges the nonce of an answer, and counts its use. */
+export type NonceJudge = Pick<NonceKeeper, "judge" | "accept"> & Partial<Pick<NonceKeeper, "issue">>;
 
 export type AuthorizationVerdict =
   | {
@@ -147,9 +154,11 @@ function verify(
   const { policy, keeper, credential } = context;
   const { algorithm, qop, nonce, nonceCount } = authorization;
   if (!policy.algorithms.includes(algorithm)) return refuse("unsupported-method", "algorithm");
-  if (!policy.qops.includes(qop)) return refuse("unsupported-method", "qop");
+  const isQopAllowed = qop === "none" ? policy.dangerAllowNoQop === true : policy.qops.includes(qop);
+  if (!isQopAllowed) return refuse("unsupported-method", "qop");
   if (authorization.realm !== policy.realm) return refuse("invalid-credentials", "realm");
-  if (!isNonceCount(nonceCount)) return refuse("invalid-credentials", "nonce-count");
+  if (!isNonceCount(nonceCount) || (qop === "none" && nonceCount !== 1))
+    return refuse("invalid-credentials", "nonce-count");
 
   const nonceVerdict = keeper.judge(nonce, now, context.association);
   if (nonceVerdict.type === "stale") return refuse("stale-nonce", `nonce-${nonceVerdict.cause}`);

@@ -21,6 +21,7 @@ export {
   QUERY,
   SECURITY_REQUIRED_KEY,
 } from "./binding.js";
+export { type Dpe2Uri, formatDpe2Uri, parseDpe2Uri } from "./dpe2-uri.js";
 export { DpeError, type DpeErrorCode } from "./errors.js";
 export {
   DEFAULT_LIFETIME_SECONDS,

@@ -261,7 +261,7 @@ export class Association {
     if (handshake === undefined || !handshake.isAwaitingVerdict) return;
     handshake.isAwaitingVerdict = false;
     if (!verdict.ok) {
-      this.#fail(new DtlsError("DTLS_CERTIFICATE_REFUSED", verdict.reason), verdict.alert);
+      this.#fail(new DtlsError("DTLS_CERTIFICATE_REFUSED", verdict.reason, { cause: verdict }), verdict.alert);
       return;
     }
     this.#guard(() => {

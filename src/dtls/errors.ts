@@ -19,6 +19,11 @@ export class DtlsError extends Error {
     this.fault = entry.fault;
     this.receivedAlert = options?.receivedAlert;
   }
+
+  /** The alert that tells the peer, unless a verifier chose another; undefined where nothing is sent. */
+  get alert(): AlertDescription | undefined {
+    return alertOfError(this);
+  }
 }
 
 /** Whose doing it was. */

@@ -87,6 +87,8 @@ export interface RequestOptions {
   readonly responseBlockBytes?: number;
   /** Default 1 MiB: a longer response body fails with COAP_BODY_TOO_LARGE. */
   readonly maxBodyBytes?: number;
+  /** Handed to `onSend` with each message of the request. */
+  readonly context?: unknown;
 }
 
 /** An observation of ours: its first response, then the newest state each time that it changes. */
@@ -168,4 +170,6 @@ export interface PendingExchange {
   resolve(response: ResponseMessage): void;
   reject(error: Error): void;
   notifications: NotificationQueue | undefined;
+  /** Whether a notification may be handed on. */
+  isAccepted: ((notification: ResponseMessage) => boolean) | undefined;
 }

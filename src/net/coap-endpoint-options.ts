@@ -12,7 +12,15 @@ import type { CoapConnection } from "./coap-connection.js";
 /** A response that the client may observe: `observe` is given what sends notifications, and returns what stops them. */
 export interface ObservableResponse extends ResponseMessage {
   readonly observe?: (notify: (response: ResponseMessage) => void) => () => void;
+  /** The last word on each message of a notification, such as a proof over it. */
+  readonly finish?: (message: ResponseMessage) => ResponseMessage;
 }
+
+/** Sends a message and gives its response; notifications that follow are handed on where `isAccepted` says so. */
+export type SendMessage = (
+  message: RequestMessage,
+  isAccepted?: (notification: ResponseMessage) => boolean,
+) => Promise<ResponseMessage>;
 
 export type Answer = ObservableResponse | Promise<ObservableResponse>;
 
@@ -29,7 +37,8 @@ export interface CoapEndpointOptions {
   readonly onSend?: (
     message: RequestMessage,
     connection: CoapConnection,
-    send: (message: RequestMessage) => Promise<ResponseMessage>,
+    send: SendMessage,
+    context: unknown,
   ) => Promise<ResponseMessage>;
   readonly onDisconnect?: (connection: CoapConnection) => void;
   /** A handler threw; the peer was answered 5.00 with no detail. */

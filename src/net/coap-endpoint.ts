@@ -26,7 +26,7 @@ import {
   type RequestOptions,
 } from "./coap-connection.js";
 import { AmplificationGuard } from "./amplification-guard.js";
-import type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
+import type { Answer, CoapEndpointOptions, ObservableResponse, SendMessage } from "./coap-endpoint-options.js";
 import type { DtlsSession } from "./dtls-session.js";
 import { formatAddress, monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
@@ -180,7 +180,7 @@ export class CoapEndpoint {
 
   /** For {@link CoapConnection}. */
   async ping(connection: CoapConnection, options: RequestOptions): Promise<void> {
-    await this.#outcome(() => this.#endpoint.ping(connection.peer, monotonicNow()), options, undefined);
+    await this.#outcome(() => this.#endpoint.ping(connection.peer, monotonicNow()), options, undefined, undefined);
   }
 
   /** For {@link CoapConnection}. */
@@ -212,11 +212,11 @@ export class CoapEndpoint {
     options: RequestOptions,
     observing: ObservingSend | undefined,
   ): Promise<ResponseMessage> {
-    const send = (outgoing: RequestMessage): Promise<ResponseMessage> =>
-      this.#exchange(connection, outgoing, options, observing);
+    const send: SendMessage = (outgoing, isAccepted) =>
+      this.#exchange(connection, outgoing, options, observing, isAccepted);
     const { onSend } = this.#options;
     const sendBy = (outgoing: RequestMessage): Promise<ResponseMessage> =>
-      onSend === undefined ? send(outgoing) : onSend(outgoing, connection, send);
+      onSend === undefined ? send(outgoing) : onSend(outgoing, connection, send, options.context);
     const response = await sendBy(message);
     const echo = response.code === CODE.Unauthorized ? response.options.get(OPTION.Echo) : undefined;
     if (echo === undefined || message.options.has(OPTION.Echo)) return response;
@@ -228,8 +228,10 @@ export class CoapEndpoint {
     message: RequestMessage,
     options: RequestOptions,
     observing: ObservingSend | undefined,
+    isAccepted: PendingExchange["isAccepted"],
   ): Promise<ResponseMessage> {
-    return this.#outcome(() => this.#endpoint.request(connection.peer, message, monotonicNow()), options, observing);
+    const begin = (): Exchange => this.#endpoint.request(connection.peer, message, monotonicNow());
+    return this.#outcome(begin, options, observing, isAccepted);
   }
 
   /** Begins an exchange and gives its first response. */
@@ -237,6 +239,7 @@ export class CoapEndpoint {
     begin: () => Exchange,
     { signal }: RequestOptions,
     observing: ObservingSend | undefined,
+    isAccepted: PendingExchange["isAccepted"],
   ): Promise<ResponseMessage> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) {
@@ -262,6 +265,7 @@ export class CoapEndpoint {
           reject(error);
         },
         notifications: observing?.source,
+        isAccepted,
       };
       observing?.established.push(pending);
       this.#pending.set(exchange, pending);
@@ -297,8 +301,8 @@ export class CoapEndpoint {
         return;
       }
       case "notification": {
-        const notifications = this.#pending.get(output.exchange)?.notifications;
-        notifications?.push(output.response);
+        const { notifications, isAccepted } = this.#pending.get(output.exchange) ?? {};
+        if (isAccepted?.(output.response) !== false) notifications?.push(output.response);
         if (output.exchange.state !== "observing") {
           this.#pending.delete(output.exchange);
           notifications?.end();
@@ -376,7 +380,8 @@ export class CoapEndpoint {
       this.#endpoint.respond(incoming, response, now);
     } else if (this.#endpoint.respondObserved(incoming, response, now)) {
       const stop = observe((notification) => {
-        this.#endpoint.notify(incoming, this.#cut(connection, incoming, notification), monotonicNow());
+        const message = this.#cut(connection, incoming, notification);
+        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, monotonicNow());
         this.#pump();
       });
       this.#observers.set(incoming, stop);

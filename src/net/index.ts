@@ -1,6 +1,6 @@
 export { CoapConnection, Observation, type RequestOptions } from "./coap-connection.js";
 export { CoapEndpoint, type PlainTransport } from "./coap-endpoint.js";
-export type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
+export type { Answer, CoapEndpointOptions, ObservableResponse, SendMessage } from "./coap-endpoint-options.js";
 export { connect, DtlsEndpoint, type EndpointOptions, listen } from "./dtls-endpoint.js";
 export { DtlsSession, type PskAnswer } from "./dtls-session.js";
 export { NetError, type NetErrorCode } from "./net-error.js";

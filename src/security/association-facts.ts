@@ -6,6 +6,8 @@ export interface AssociationFacts {
   readonly connection: ConnectionLevel;
   /** The peer's address, canonical, without its port. */
   readonly address: string;
+  /** Address and port, for the log. */
+  readonly peer?: string;
   /** Bytes that tell this association from all others; nonces are bound to them. Absent on plain UDP. */
   readonly binding?: Uint8Array;
   /** What the handshake proved of the peer; absent without DTLS. */
@@ -15,6 +17,10 @@ export interface AssociationFacts {
   readonly rawPublicKey?: Subscriber | "unknown";
   /** Set by the guard: the subscriber that Digest bound to this association (scope association). */
   digestSubscriber?: Subscriber;
+  /** For the guard: what was told to the audit trail of this association. */
+  told?: string;
+  /** The same for DPE-2. */
+  toldDpe2?: string;
 }
 
 /** The peer's identity at the lower layer, each part proved by the DTLS handshake. */

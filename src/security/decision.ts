@@ -1,85 +1,59 @@
-import { type AuthErrorName, CONNECTION_LEVEL, type ConnectionLevel, type InterfaceName } from "#dpe/index.js";
-import { mayUse, type Subscriber } from "./subscribers.js";
+import type { AuthErrorName, InterfaceName } from "#dpe/index.js";
+import { decideOnClient, type ClientOffer } from "./decide-on-client.js";
+import { decideOnServer, type ServerOffer } from "./decide-on-server.js";
+import type { ClientAuthentication, ClientPolicy, ServerAuthentication, ServerPolicy } from "./policy.js";
+import type { Subscriber } from "./subscribers.js";
 
-/** What one interface of a server demands. */
-export interface InterfacePolicy {
-  /** The least connection security accepted. */
-  readonly connection: ConnectionLevel;
-  /** In order of preference; never empty. `none`, wherever it stands, accepts who offers nothing else that is listed. */
-  readonly clientAuthentication: readonly ClientAuthentication[];
+/**
+ * Decides one exchange from the interface, the side that decides, its policy and what the peer offers, and from nothing else.
+ * Every decision names its rule.
+ */
+export function decide(exchange: ServerExchange): ClientDecision;
+export function decide(exchange: ClientExchange): ServerDecision;
+export function decide(exchange: Exchange): Decision;
+export function decide(exchange: Exchange): Decision {
+  return exchange.side === "server"
+    ? decideOnClient(exchange.interface, exchange.policy, exchange.offer)
+    : decideOnServer(exchange.interface, exchange.policy, exchange.offer);
 }
 
-export const CLIENT_AUTHENTICATIONS = ["certificate", "rawPublicKey", "psk", "external", "digest", "none"] as const;
-export type ClientAuthentication = (typeof CLIENT_AUTHENTICATIONS)[number];
+export type Exchange = ServerExchange | ClientExchange;
 
-/** What one request offers, each part verified before by the layer that it belongs to. */
-export interface Offer {
-  readonly connection: ConnectionLevel;
-  /** The least connection security that the client asks for (R17). */
-  readonly requestedConnection?: ConnectionLevel;
-  readonly certificate?: Subscriber | "unknown";
-  readonly rawPublicKey?: Subscriber | "unknown";
-  readonly psk?: Subscriber | "unknown";
-  /** From outside of DPE (R14). `untrusted`: inserted by a peer that may not insert. */
-  readonly external?: Subscriber | "unknown" | "untrusted";
-  readonly digest?: Subscriber | DigestFault;
+/** A server decides on a client. */
+export interface ServerExchange {
+  readonly interface: InterfaceName;
+  readonly side: "server";
+  readonly policy: ServerPolicy;
+  readonly offer: ClientOffer;
 }
 
-export type DigestFault =
-  | "invalid-credentials"
-  | "stale-nonce"
-  | "replayed"
-  | "unsupported-method"
-  | "too-many-failures";
+/** A client decides on a server. */
+export interface ClientExchange {
+  readonly interface: InterfaceName;
+  readonly side: "client";
+  readonly policy: ClientPolicy;
+  readonly offer: ServerOffer;
+}
 
-/** The rule that decided; `dpe explain` and the audit trail name it. */
-export type Decision =
+export type Decision = ClientDecision | ServerDecision;
+
+/** Of a server on a client. */
+export type ClientDecision =
   | {
       readonly type: "accept";
       readonly rule: string;
       readonly mode: ClientAuthentication;
       readonly subscriber: Subscriber | undefined;
     }
-  | { readonly type: "refuse"; readonly rule: string; readonly error: AuthErrorName };
+  | Refusal;
 
-/**
- * Decides one exchange from policy and offer alone: connection security first, then the first mode of the policy that the
- * request offers, then the subscriber's right to the interface. A Digest answer that is wrong is refused even where `none`
- * would accept, and an inserted identity that is not trusted is refused always: whoever offers credentials means them.
- */
-export function decide(interfaceName: InterfaceName, policy: InterfacePolicy, offer: Offer): Decision {
-  const level = CONNECTION_LEVEL[offer.connection];
-  if (level < CONNECTION_LEVEL[policy.connection]) {
-    return refuse("security-required", `${interfaceName}.connection: ${policy.connection} is the least accepted`);
-  }
-  if (offer.requestedConnection !== undefined && level < CONNECTION_LEVEL[offer.requestedConnection]) {
-    return refuse("security-required", `${interfaceName}: the client asks for ${offer.requestedConnection}`);
-  }
-  const modes = policy.clientAuthentication;
-  const list = `${interfaceName}.clientAuthentication`;
-  if (offer.external === "untrusted") {
-    return refuse("untrusted-identity", `${interfaceName}: Subscriber-Identity from a peer that may not insert it`);
-  }
-  for (const mode of modes) {
-    if (mode === "none") continue;
-    const offered = offer[mode];
-    if (offered === undefined || offered === "unknown" || offered === "untrusted") continue;
-    const rule = `${list}: ${mode}`;
-    if (typeof offered === "string") return refuse(offered, rule);
-    if (!mayUse(offered, interfaceName))
-      return refuse("not-authorized", `${rule}: ${offered.name} may not use ${interfaceName}`);
-    return { type: "accept", rule, mode, subscriber: offered };
-  }
-  if (modes.includes("none")) {
-    if (typeof offer.digest === "string") return refuse(offer.digest, `${list}: none, but Digest was answered wrongly`);
-    return { type: "accept", rule: `${list}: none`, mode: "none", subscriber: undefined };
-  }
-  // A known way is left to try only where the client can be challenged.
-  const isStranger = modes.some((mode) => mode !== "none" && offer[mode] === "unknown");
-  if (isStranger && !modes.includes("digest")) return refuse("not-authorized", `${list}: no subscriber's credential`);
-  return refuse("credentials-required", `${list}: one of ${modes.join(", ")}`);
-}
+/** Of a client on a server. */
+export type ServerDecision =
+  | { readonly type: "accept"; readonly rule: string; readonly mode: ServerAuthentication }
+  | Refusal;
 
-function refuse(error: AuthErrorName, rule: string): Decision {
-  return { type: "refuse", rule, error };
+export interface Refusal {
+  readonly type: "refuse";
+  readonly rule: string;
+  readonly error: AuthErrorName;
 }

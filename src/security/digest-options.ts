@@ -10,6 +10,7 @@ import {
   type DigestQop,
   hashOf,
   isNonceCount,
+  isSessionAlgorithm,
 } from "#digest/index.js";
 import { DIGEST_ALGORITHM_NUMBER, DIGEST_KEY, DIGEST_QOP_NUMBER, DIGEST_SCOPE_NUMBER } from "#dpe/index.js";
 import { SecurityError } from "./errors.js";
@@ -29,7 +30,7 @@ export function encodeChallenge(challenge: ScopedChallenge): Uint8Array {
     [DIGEST_KEY.opaque, challenge.opaque],
     [DIGEST_KEY.stale, challenge.stale ? true : undefined],
     [DIGEST_KEY.algorithm, challenge.algorithms.map((algorithm) => DIGEST_ALGORITHM_NUMBER[algorithm])],
-    [DIGEST_KEY.qop, challenge.qops.map((qop) => DIGEST_QOP_NUMBER[qop])],
+    [DIGEST_KEY.qop, challenge.qops.length === 0 ? undefined : challenge.qops.map((qop) => DIGEST_QOP_NUMBER[qop])],
     [DIGEST_KEY.userhash, challenge.userhash ? true : undefined],
     [DIGEST_KEY.scope, DIGEST_SCOPE_NUMBER[challenge.scope]],
   ]);
@@ -41,7 +42,10 @@ export function decodeChallenge(value: Uint8Array): ScopedChallenge {
   const algorithms = map
     .numbers(DIGEST_KEY.algorithm, "algorithms")
     .flatMap((number) => ALGORITHM_NAMES.get(number) ?? []);
-  const qops = map.numbers(DIGEST_KEY.qop, "qop").flatMap((number) => QOP_NAMES.get(number) ?? []);
+  const qopNumbers = map.optionalNumbers(DIGEST_KEY.qop, "qop") ?? [];
+  const qops = qopNumbers.flatMap((number) => QOP_NAMES.get(number) ?? []);
+  // An empty list would ask for an answer without qop, which is less than any that is unknown here.
+  if (qops.length === 0 && qopNumbers.length > 0) map.fail("qop");
   const opaque = map.optionalBytes(DIGEST_KEY.opaque, "opaque");
   const scope =
     map.optionalNumber(DIGEST_KEY.scope, "scope") === DIGEST_SCOPE_NUMBER.association ? "association" : "request";
@@ -59,26 +63,29 @@ export function decodeChallenge(value: Uint8Array): ScopedChallenge {
 
 /** Value of a Digest-Authorization or Digest-Proof option. */
 export function encodeAuthorization(authorization: Authorization): Uint8Array {
+  const { qop, cnonce } = authorization;
   return encodeMap([
     [DIGEST_KEY.realm, authorization.realm],
     [DIGEST_KEY.nonce, authorization.nonce],
     [DIGEST_KEY.opaque, authorization.opaque],
     [DIGEST_KEY.algorithm, DIGEST_ALGORITHM_NUMBER[authorization.algorithm]],
-    [DIGEST_KEY.qop, DIGEST_QOP_NUMBER[authorization.qop]],
+    [DIGEST_KEY.qop, qop === "none" ? undefined : DIGEST_QOP_NUMBER[qop]],
     [DIGEST_KEY.username, authorization.username],
-    [DIGEST_KEY.cnonce, authorization.cnonce],
-    [DIGEST_KEY.nonceCount, authorization.nonceCount],
+    [DIGEST_KEY.cnonce, cnonce.length === 0 ? undefined : cnonce],
+    [DIGEST_KEY.nonceCount, qop === "none" ? undefined : authorization.nonceCount],
     [DIGEST_KEY.response, authorization.response],
   ]);
 }
 
 /** @throws SecurityError SECURITY_BAD_OPTION that names the field. */
-export function decodeAuthorization(value: Uint8Array): Authorization {
-  const map = new OptionMap("Digest-Authorization", value);
+export function decodeAuthorization(value: Uint8Array, name = "Digest-Authorization"): Authorization {
+  const map = new OptionMap(name, value);
   const algorithm = ALGORITHM_NAMES.get(map.number(DIGEST_KEY.algorithm, "algorithm")) ?? map.fail("algorithm");
-  const qop = QOP_NAMES.get(map.number(DIGEST_KEY.qop, "qop")) ?? map.fail("qop");
+  const qopNumber = map.optionalNumber(DIGEST_KEY.qop, "qop");
+  const qop = qopNumber === undefined ? "none" : (QOP_NAMES.get(qopNumber) ?? map.fail("qop"));
   const opaque = map.optionalBytes(DIGEST_KEY.opaque, "opaque");
-  const nonceCount = map.number(DIGEST_KEY.nonceCount, "nc");
+  const nonceCount = qop === "none" ? 1 : map.number(DIGEST_KEY.nonceCount, "nc");
+  const isCnonceNeeded = qop !== "none" || isSessionAlgorithm(algorithm);
   const response = map.bytes(DIGEST_KEY.response, "response");
   if (!isNonceCount(nonceCount)) map.fail("nc");
   if (response.length !== DIGEST_HASH_BYTES[hashOf(algorithm)]) map.fail("response");
@@ -89,7 +96,7 @@ export function decodeAuthorization(value: Uint8Array): Authorization {
     algorithm,
     qop,
     username: map.textOrBytes(DIGEST_KEY.username, "username"),
-    cnonce: map.bytes(DIGEST_KEY.cnonce, "cnonce"),
+    cnonce: isCnonceNeeded ? map.bytes(DIGEST_KEY.cnonce, "cnonce") : NO_BYTES,
     nonceCount,
     response,
   };
@@ -159,7 +166,12 @@ class OptionMap {
   }
 
   numbers(key: number, field: string): readonly number[] {
+    return this.optionalNumbers(key, field) ?? this.fail(field);
+  }
+
+  optionalNumbers(key: number, field: string): readonly number[] | undefined {
     const value = this.#fields.get(key);
+    if (value === undefined) return undefined;
     if (!Array.isArray(value) || value.length === 0 || value.length > MAX_LIST) return this.fail(field);
     return value.map((number: unknown) => (Number.isInteger(number) ? Number(number) : this.fail(field)));
   }
@@ -197,5 +209,6 @@ const ALGORITHM_NAMES: ReadonlyMap<number, DigestAlgorithm> = new Map(
   DIGEST_ALGORITHMS.map((name) => [DIGEST_ALGORITHM_NUMBER[name], name]),
 );
 const QOP_NAMES: ReadonlyMap<number, DigestQop> = new Map(DIGEST_QOPS.map((name) => [DIGEST_QOP_NUMBER[name], name]));
+const NO_BYTES = new Uint8Array(0);
 const MAX_LIST = 16;
 const MAX_FIELD_BYTES = 64;

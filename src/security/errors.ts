@@ -21,6 +21,10 @@ export class SecurityError extends Error {
 export type SecurityErrorCode =
   /** The peer refused us; `authError` says why. */
   | "SECURITY_AUTHENTICATION_REFUSED"
+  /** A client did not prove at DPE-2 who it is; its response was discarded. */
+  | "SECURITY_CLIENT_NOT_ACCEPTED"
+  /** A described exchange has a word that is none of those that it may have. */
+  | "SECURITY_BAD_EXCHANGE"
   /** A subscriber identity is of no known form, or its value does not have that form. */
   | "SECURITY_BAD_IDENTITY"
   /** A security option of the peer is not what the binding says. */

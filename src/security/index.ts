@@ -1,14 +1,34 @@
 export type { AssociationFacts, LowerLayerIdentity } from "./association-facts.js";
 export { authErrorOf, ClientAuthenticator } from "./client-authenticator.js";
+export { type AuditEvent, type AuditMode, cleanText } from "./audit-event.js";
+export { type AuditFilter, AuditTrail, DEFAULT_MAX_AUDIT_EVENTS } from "./audit-trail.js";
+export type { ClientOffer, DigestFault } from "./decide-on-client.js";
+export type { ServerOffer } from "./decide-on-server.js";
+export {
+  type ClientDecision,
+  type ClientExchange,
+  type Decision,
+  decide,
+  type Exchange,
+  type Refusal,
+  type ServerDecision,
+  type ServerExchange,
+} from "./decision.js";
+export { DEFAULT_FAILURE_LIMITS, type FailureLimitOptions, FailureLimits } from "./failure-limits.js";
+export { handshakeFailure, type HandshakeError, type HandshakePlace } from "./handshake-failure.js";
+export { offerAsText } from "./offer-text.js";
 export {
   CLIENT_AUTHENTICATIONS,
   type ClientAuthentication,
-  type Decision,
-  decide,
-  type DigestFault,
-  type InterfacePolicy,
-  type Offer,
-} from "./decision.js";
+  type ClientPolicy,
+  SERVER_AUTHENTICATIONS,
+  type ServerAuthentication,
+  type ServerPolicy,
+} from "./policy.js";
+export { answerProof } from "./proof-answerer.js";
+export { isSameSubscriber, ProofChallenger, type ProofExchange } from "./proof-challenger.js";
+export { encodeSecurityRequired, type SecurityRequired, securityRequiredOf } from "./security-required.js";
+export type { GuardDigest } from "./server-digest.js";
 export {
   decodeAuthorization,
   decodeChallenge,
@@ -21,15 +41,10 @@ export {
 } from "./digest-options.js";
 export { digestUri } from "./digest-uri.js";
 export { SecurityError, type SecurityErrorCode } from "./errors.js";
+export { type ExchangeDescription, exchangeOf, explain } from "./explain.js";
 export { type ExternalIdentities, NO_EXTERNAL_IDENTITIES } from "./external-identities.js";
 export { problem, refusal } from "./refusal.js";
-export {
-  type GuardDigest,
-  type GuardPolicy,
-  type GuardSurroundings,
-  type Judgement,
-  ServerGuard,
-} from "./server-guard.js";
+export { type GuardPolicy, type GuardSurroundings, type Judgement, ServerGuard } from "./server-guard.js";
 export {
   canonicalAddress,
   decodeSubscriberIdentity,
@@ -39,4 +54,4 @@ export {
   subscriberIdentity,
   type SubscriberIdentity,
 } from "./subscriber-identity.js";
-export { mayRegister, mayUse, type Subscriber, Subscribers } from "./subscribers.js";
+export { mayRegister, mayReport, mayUse, type Subscriber, Subscribers } from "./subscribers.js";

@@ -1,82 +1,75 @@
-import { CODE, methodName, type RequestMessage, type ResponseMessage } from "#coap/index.js";
-import {
-  type AuthenticationInfo,
-  createChallenge,
-  type DigestAlgorithm,
-  type DigestPolicy,
-  type DigestQop,
-  type DigestResponse,
-  hashOf,
-  NonceKeeper,
-  verifyAuthorization,
-} from "#digest/index.js";
+import { CODE, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import type { AuthenticationInfo, DigestResponse } from "#digest/index.js";
 import { BINDING_OPTION, CONNECTION_LEVEL, type InterfaceName } from "#dpe/index.js";
 import type { AssociationFacts } from "./association-facts.js";
-import { type Decision, decide, type DigestFault, type InterfacePolicy, type Offer } from "./decision.js";
-import { decodeAuthorization, type DigestScope, encodeInfo, type ScopedChallenge } from "./digest-options.js";
+import { type AuditEvent, cleanText } from "./audit-event.js";
+import type { ClientOffer } from "./decide-on-client.js";
+import { type ClientDecision, decide, type Refusal } from "./decision.js";
+import { encodeInfo } from "./digest-options.js";
 import { digestUri } from "./digest-uri.js";
 import { SecurityError } from "./errors.js";
 import { type ExternalIdentities, NO_EXTERNAL_IDENTITIES } from "./external-identities.js";
+import { offerAsText } from "./offer-text.js";
+import type { ServerPolicy } from "./policy.js";
 import { problem, refusal } from "./refusal.js";
+import { type DigestVerdict, type GuardDigest, ServerDigest } from "./server-digest.js";
 import { decodeSubscriberIdentity } from "./subscriber-identity.js";
-import type { Subscriber, Subscribers } from "./subscribers.js";
+import type { Subscribers } from "./subscribers.js";
 
 /**
  * The server's security at one interface: judges each message of a request, block by block, before anything else looks at
- * it. Keeps no state for whoever has not authenticated.
+ * it. Keeps no state for whoever has not authenticated, but for bounded counts of failures.
  */
 export class ServerGuard {
   readonly #interface: InterfaceName;
   readonly #policy: GuardPolicy;
-  readonly #subscribers: Subscribers;
+  readonly #surroundings: GuardSurroundings;
   readonly #external: ExternalIdentities;
-  readonly #nonces: NonceKeeper;
-  readonly #dummyKey: Uint8Array;
+  readonly #digest: ServerDigest | undefined;
 
   constructor(interfaceName: InterfaceName, policy: GuardPolicy, surroundings: GuardSurroundings) {
     const { subscribers, external, random } = surroundings;
     this.#interface = interfaceName;
     this.#policy = policy;
-    this.#subscribers = subscribers;
+    this.#surroundings = surroundings;
     this.#external = external ?? NO_EXTERNAL_IDENTITIES;
-    this.#nonces = new NonceKeeper({ key: random(KEY_BYTES), random });
-    this.#dummyKey = random(KEY_BYTES);
+    this.#digest =
+      policy.digest !== undefined && policy.clientAuthentication.includes("digest")
+        ? new ServerDigest(policy.digest, subscribers, random)
+        : undefined;
   }
 
+  /** `now` is milliseconds since 1970. */
   judge(message: RequestMessage, association: AssociationFacts, now: number): Judgement {
-    const { digest } = this.#policy;
-    let verified: Verified | undefined;
-    let offer: Offer;
+    let verdict: DigestVerdict | undefined;
+    let offer: ClientOffer;
     try {
-      verified = this.#verifyDigest(message, association, now);
-      offer = this.#offerOf(message, association, verified);
+      verdict = this.#digest?.verify(message, association, now);
+      offer = this.#offerOf(message, association, verdict);
     } catch (error) {
       if (!(error instanceof SecurityError)) throw error;
-      return {
-        type: "refuse",
-        rule: "the option is malformed",
-        error: "invalid-credentials",
-        response: problem(CODE.BadRequest, error.message),
-      };
+      const rule = `${this.#interface}: ${error.message}`;
+      const refused = { type: "refuse", rule, error: "invalid-credentials" } as const;
+      this.#audit(refused, association, undefined, undefined, now);
+      return { ...refused, response: problem(CODE.BadRequest, error.message) };
     }
-    const decision = decide(this.#interface, this.#policy, offer);
+    const decision = decide({ interface: this.#interface, side: "server", policy: this.#policy, offer });
     if (decision.type === "accept") {
-      const binds =
-        digest?.scope === "association" &&
-        association.connection === "dtls" &&
-        decision.mode === "digest" &&
-        !this.#external.mayInsert(association);
-      if (binds && decision.subscriber !== undefined) association.digestSubscriber = decision.subscriber;
-      const info = verified?.info;
+      this.#bind(decision, association);
+      this.#audit(decision, association, offer, verdict, now);
+      const info = verdict?.info;
       return {
         ...decision,
         ...(info === undefined ? {} : { finish: (response) => withInfo(response, message, info) }),
       };
     }
-    return { ...decision, response: this.#refusal(decision, association, now) };
+    const isOpen = this.#surroundings.isOpen?.(message) === true && OPEN_DESPITE.has(decision.error);
+    if (isOpen) return { type: "accept", rule: `${this.#interface}: open`, mode: "none", subscriber: undefined };
+    this.#audit(decision, association, offer, verdict, now);
+    return { ...decision, response: this.#refusal(decision, association, verdict?.waitMs, now) };
   }
 
-  #offerOf(message: RequestMessage, association: AssociationFacts, verified: Verified | undefined): Offer {
+  #offerOf(message: RequestMessage, association: AssociationFacts, verdict: DigestVerdict | undefined): ClientOffer {
     const { connection, address, certificate, rawPublicKey, psk, digestSubscriber } = association;
     const requested = message.options.uint(BINDING_OPTION.SecurityRequest);
     const inserted = message.options.get(BINDING_OPTION.SubscriberIdentity);
@@ -87,8 +80,9 @@ export class ServerGuard {
         : isProxy
           ? undefined
           : this.#external.ofAddress(address);
-    const external = identity === undefined ? undefined : (this.#subscribers.ofIdentity(identity) ?? "unknown");
-    const digest = verified?.offer ?? (isProxy ? undefined : digestSubscriber);
+    const subscriber = identity === undefined ? undefined : this.#surroundings.subscribers.ofIdentity(identity);
+    const external = identity === undefined ? undefined : (subscriber ?? "unknown");
+    const digest = verdict?.offer ?? (isProxy ? undefined : digestSubscriber);
     return {
       connection,
       ...(requested === undefined ? {} : { requestedConnection: requested >= CONNECTION_LEVEL.dtls ? "dtls" : "none" }),
@@ -101,96 +95,111 @@ export class ServerGuard {
     };
   }
 
-  #verifyDigest(message: RequestMessage, association: AssociationFacts, now: number): Verified | undefined {
-    const value = message.options.get(BINDING_OPTION.DigestAuthorization);
-    const { digest } = this.#policy;
-    if (value === undefined || !this.#policy.clientAuthentication.includes("digest") || digest === undefined)
-      return undefined;
-    const authorization = decodeAuthorization(value);
-    const { realm, algorithm, username } = authorization;
-    const subscriber = this.#subscribers.ofUsername(username, realm, hashOf(algorithm));
-    const verdict = verifyAuthorization(
-      authorization,
-      { method: methodName(message.code) ?? "", uri: digestUri(message.options), body: message.payload },
-      {
-        policy: this.#digestPolicy(digest),
-        keeper: this.#nonces,
-        credential: subscriber?.digest,
-        dummyKey: this.#dummyKey,
-        association: association.binding,
-      },
-      now,
-    );
-    if (!verdict.ok) return { offer: verdict.error };
-    return subscriber === undefined
-      ? { offer: "invalid-credentials" }
-      : { offer: subscriber, info: verdict.authenticationInfo };
+  #bind(decision: Extract<ClientDecision, { type: "accept" }>, association: AssociationFacts): void {
+    const isBinding =
+      decision.mode === "digest" &&
+      this.#policy.digest?.scope === "association" &&
+      association.connection === "dtls" &&
+      !this.#external.mayInsert(association);
+    if (isBinding && decision.subscriber !== undefined) association.digestSubscriber = decision.subscriber;
   }
 
   #refusal(
-    decision: Extract<Decision, { type: "refuse" }>,
+    { error }: Refusal,
     association: AssociationFacts,
+    waitMs: number | undefined,
     now: number,
   ): ResponseMessage {
-    const { digest } = this.#policy;
-    if (decision.error === "security-required") {
-      return refusal(decision.error, {
-        securityRequired: { port: this.#policy.securePort, interfaceName: this.#interface },
-      });
+    switch (error) {
+      case "security-required":
+        return refusal(error, {
+          securityRequired: { port: this.#policy.securePort, interfaceName: this.#interface },
+        });
+      case "too-many-failures":
+        return refusal(error, { maxAgeSeconds: Math.ceil((waitMs ?? 0) / 1000) });
+      case "credentials-required":
+      case "invalid-credentials":
+      case "stale-nonce":
+      case "replayed":
+      case "unsupported-method": {
+        if (this.#digest === undefined) return refusal(error);
+        return refusal(error, { challenge: this.#digest.challenge(association, now, error === "stale-nonce") });
+      }
+      case "not-authorized":
+      case "untrusted-identity":
+      case "server-not-accepted":
+        return refusal(error);
     }
-    const isChallenged =
-      CHALLENGED.has(decision.error) && digest !== undefined && this.#policy.clientAuthentication.includes("digest");
-    if (!isChallenged) return refusal(decision.error);
-    const stale = decision.error === "stale-nonce";
-    const base = createChallenge(this.#digestPolicy(digest), this.#nonces, now, {
-      stale,
-      association: association.binding,
-    });
-    const scope: DigestScope = association.connection === "dtls" ? digest.scope : "request";
-    const challenge: ScopedChallenge = { ...base, scope };
-    return refusal(decision.error, { challenge });
   }
 
-  #digestPolicy(digest: GuardDigest): DigestPolicy {
-    const { realm, algorithms, qops } = digest;
-    return { realm, algorithms, qops, userhash: false };
+  /** What holds for the whole association is told once; a challenge or a stale nonce is no failure. */
+  #audit(
+    decision: ClientDecision,
+    association: AssociationFacts,
+    offer: ClientOffer | undefined,
+    verdict: DigestVerdict | undefined,
+    now: number,
+  ): void {
+    const { onAudit } = this.#surroundings;
+    if (onAudit === undefined) return;
+    const common = {
+      time: now,
+      interface: this.#interface,
+      side: "server",
+      peer: association.peer ?? association.address,
+      connection: association.connection,
+      rule: decision.rule,
+      ...(offer === undefined ? {} : { offer: offerAsText(offer) }),
+    } as const;
+    if (decision.type === "accept") {
+      const { mode, subscriber } = decision;
+      const told = `${this.#interface} ${mode} ${subscriber?.name ?? ""}`;
+      if (association.told === told && (mode !== "digest" || verdict === undefined)) return;
+      association.told = told;
+      onAudit({ ...common, outcome: "success", mode, subscriber: subscriber?.name, cause: "accepted" });
+      return;
+    }
+    if (decision.error === "credentials-required" || decision.error === "stale-nonce") return;
+    const { detail } = verdict ?? {};
+    onAudit({
+      ...common,
+      outcome: "failure",
+      mode: verdict === undefined ? undefined : "digest",
+      subscriber: verdict === undefined ? undefined : cleanText(verdict.claimed),
+      cause: decision.error,
+      ...(detail === undefined ? {} : { detail }),
+    });
   }
 }
 
 /** An interface's policy with what Digest needs. */
-export interface GuardPolicy extends InterfacePolicy {
+export interface GuardPolicy extends ServerPolicy {
   readonly digest?: GuardDigest;
   /** The coaps port, told to clients that come without DTLS. */
-  readonly securePort?: number;
+  readonly securePort?: number | undefined;
 }
 
-export interface GuardDigest {
-  readonly realm: string;
-  readonly algorithms: readonly DigestAlgorithm[];
-  readonly qops: readonly DigestQop[];
-  readonly scope: DigestScope;
-}
-
-/** What a guard asks. */
+/** What a guard asks, and whom it tells. */
 export interface GuardSurroundings {
   readonly subscribers: Subscribers;
   /** Default: nobody is known from outside. */
   readonly external?: ExternalIdentities | undefined;
   /** A cryptographic source. */
   readonly random: (size: number) => Uint8Array;
+  /**
+   * What anybody may ask without being known: discovery, and the client's authentication error about a server that it will
+   * not show a credential to. Default: nothing.
+   */
+  readonly isOpen?: (message: RequestMessage) => boolean;
+  readonly onAudit?: (event: AuditEvent) => void;
 }
 
 export type Judgement =
-  | (Extract<Decision, { type: "accept" }> & {
+  | (Extract<ClientDecision, { type: "accept" }> & {
       /** Adds what proves the server to the client (Digest-Info) to the response. */
       readonly finish?: (response: ResponseMessage) => ResponseMessage;
     })
-  | (Extract<Decision, { type: "refuse" }> & { readonly response: ResponseMessage });
-
-interface Verified {
-  readonly offer: Subscriber | DigestFault;
-  readonly info?: (response: DigestResponse) => AuthenticationInfo;
-}
+  | (Refusal & { readonly response: ResponseMessage });
 
 function withInfo(
   response: ResponseMessage,
@@ -201,11 +210,5 @@ function withInfo(
   return { ...response, options: response.options.with(BINDING_OPTION.DigestInfo, value) };
 }
 
-const CHALLENGED: ReadonlySet<string> = new Set([
-  "credentials-required",
-  "invalid-credentials",
-  "stale-nonce",
-  "replayed",
-  "unsupported-method",
-]);
-const KEY_BYTES = 32;
+/** Where nothing, or too little, was offered. What was offered wrongly is refused there too. */
+const OPEN_DESPITE: ReadonlySet<string> = new Set(["credentials-required", "security-required", "not-authorized"]);

@@ -4,13 +4,26 @@ import { formatSubscriberIdentity, type SubscriberIdentity } from "./subscriber-
 
 /** Who may use the service, found by each kind of credential. */
 export class Subscribers {
-  readonly #byName: ReadonlyMap<string, Subscriber>;
-  readonly #byPskIdentity: ReadonlyMap<string, Subscriber>;
-  readonly #byCertificateName: ReadonlyMap<string, Subscriber>;
-  readonly #byKeyFingerprint: ReadonlyMap<string, Subscriber>;
-  readonly #byIdentity: ReadonlyMap<string, Subscriber>;
+  #byName: ReadonlyMap<string, Subscriber> = new Map();
+  #byPskIdentity: ReadonlyMap<string, Subscriber> = new Map();
+  #byCertificateName: ReadonlyMap<string, Subscriber> = new Map();
+  #byKeyFingerprint: ReadonlyMap<string, Subscriber> = new Map();
+  #byIdentity: ReadonlyMap<string, Subscriber> = new Map();
+  /** By hash of the username, for each hash and realm that was asked for. */
+  readonly #byUserhash = new Map<string, ReadonlyMap<string, Subscriber>>();
 
   constructor(subscribers: readonly Subscriber[]) {
+    this.replace(subscribers);
+  }
+
+  /** All of them, in no particular order. */
+  get all(): Iterable<Subscriber> {
+    return this.#byName.values();
+  }
+
+  /** Takes these in place of those before; whoever keeps one of those must be told. */
+  replace(subscribers: readonly Subscriber[]): void {
+    this.#byUserhash.clear();
     this.#byName = new Map(subscribers.map((subscriber) => [subscriber.name, subscriber]));
     this.#byPskIdentity = new Map(
       subscribers.flatMap((subscriber) =>
@@ -69,11 +82,19 @@ export class Subscribers {
   /** By the username of an Authorization, or its hash (RFC 7616 §3.4.4). */
   ofUsername(username: string | Uint8Array, realm: string, hash: DigestHash): Subscriber | undefined {
     if (typeof username === "string") return this.#byName.get(username.normalize("NFC"));
-    const wanted = hex(username);
-    for (const subscriber of this.#byName.values()) {
-      if (computeUserhash(hash, subscriber.name, realm) === wanted) return subscriber;
-    }
-    return undefined;
+    return this.#userhashes(hash, realm)?.get(hex(username));
+  }
+
+  /** Only realms that somebody has are indexed, so that a peer cannot make this grow. */
+  #userhashes(hash: DigestHash, realm: string): ReadonlyMap<string, Subscriber> | undefined {
+    const key = `${hash} ${realm}`;
+    const known = this.#byUserhash.get(key);
+    if (known !== undefined) return known;
+    const ofRealm = [...this.#byName.values()].filter(({ digest }) => digest?.realm === realm);
+    if (ofRealm.length === 0) return undefined;
+    const made = new Map(ofRealm.map((subscriber) => [computeUserhash(hash, subscriber.name, realm), subscriber]));
+    this.#byUserhash.set(key, made);
+    return made;
   }
 }
 
@@ -89,6 +110,8 @@ export interface Subscriber {
   readonly identities?: readonly SubscriberIdentity[];
   /** Patterns of endpoint names, `*` for any run of characters. Default: any. */
   readonly endpoints?: readonly string[];
+  /** Beginnings of property names that it may report and be asked for, whole segments. Default: any. */
+  readonly properties?: readonly string[];
   /** Default: both. */
   readonly interfaces?: readonly InterfaceName[];
 }
@@ -99,6 +122,11 @@ export function mayUse(subscriber: Subscriber, interfaceName: InterfaceName): bo
 
 export function mayRegister(subscriber: Subscriber, endpoint: string): boolean {
   return subscriber.endpoints?.some((pattern) => matches(pattern, endpoint)) ?? true;
+}
+
+/** Whether a subscriber may report a property, or be asked for it: one of its prefixes, or below it. */
+export function mayReport({ properties }: Subscriber, name: string): boolean {
+  return properties?.some((prefix) => name === prefix || name.startsWith(`${prefix}/`)) ?? true;
 }
 
 /** Without backtracking: the pieces between the stars are found one after the other. */

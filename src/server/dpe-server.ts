@@ -1,12 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { CODE, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import type { RequestMessage, ResponseMessage } from "#coap/index.js";
 import {
-  BINDING_OPTION_FORMATS,
-  CONTENT_FORMAT,
-  Devices,
+  authErrorName,
   BINDING_OPTION,
+  BINDING_OPTION_FORMATS,
+  Devices,
   DpeError,
-  PATH,
   type Registration,
   Registrations,
 } from "#dpe/index.js";
@@ -22,17 +21,35 @@ import {
   type SocketAddress,
   UdpSocket,
 } from "#net/index.js";
-import { decide, type ExternalIdentities, type Judgement, SecurityError, ServerGuard } from "#security/index.js";
-import { decodePack, type SenmlRecord } from "#senml/index.js";
+import {
+  type AuditEvent,
+  AuditTrail,
+  canonicalAddress,
+  type ExternalIdentities,
+  handshakeFailure,
+  type Judgement,
+  ProofChallenger,
+  SecurityError,
+  ServerGuard,
+  type Subscriber,
+} from "#security/index.js";
+import type { SenmlRecord } from "#senml/index.js";
+import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
+import { Dpe2Connections } from "./dpe2-connections.js";
+import { Dpe2Requests } from "./dpe2-requests.js";
+import { guardDigest } from "./interface-config.js";
 import { PeerFacts } from "./peer-facts.js";
 import type { ServerConfig } from "./server-config.js";
 import { ServerCredentials } from "./server-credentials.js";
+import type { SubscriberConfig } from "./subscriber-config.js";
 
 /** A DPE Server: DPE-1 on its sockets, and DPE-2 toward the registered endpoints over the associations that they opened. */
 export class DpeServer {
   readonly registrations: Registrations = new Registrations(() => randomBytes(9).toString("base64url"));
   readonly devices: Devices = new Devices();
+  /** Authentications of late, and counts of all. */
+  readonly audit: AuditTrail = new AuditTrail();
 
   readonly #config: ServerConfig;
   readonly #credentials: ServerCredentials;
@@ -41,8 +58,8 @@ export class DpeServer {
   readonly #coap: CoapEndpoint;
   readonly #onEvent: (event: ServerEvent) => void;
   readonly #facts: PeerFacts;
-  /** The connection on which each endpoint was last heard, for DPE-2. */
-  readonly #reached = new Map<string, CoapConnection>();
+  readonly #connections: Dpe2Connections;
+  readonly #dpe2: Dpe2Requests;
   #current: CoapConnection | undefined;
   #dtls: DtlsEndpoint | undefined;
   #plain: UdpSocket | undefined;
@@ -53,49 +70,60 @@ export class DpeServer {
     this.#onEvent = onEvent;
     this.#credentials = new ServerCredentials(config);
     this.#facts = new PeerFacts(this.#credentials);
-    const { connection, clientAuthentication, digest, listen: ports } = config.interfaces.dpe1;
-    if (clientAuthentication.includes("external") && parts.external === undefined) {
+    const { dpe1, dpe2 } = config.interfaces;
+    if (dpe1.clientAuthentication.includes("external") && parts.external === undefined) {
       throw new SecurityError(
         "SECURITY_NO_EXTERNAL_IDENTITIES",
         "clientAuthentication external, but nothing outside vouches for anybody",
       );
     }
+    const { subscribers } = this.#credentials;
+    const onAudit = (event: AuditEvent): void => this.#audited(event);
     this.#guard = new ServerGuard(
       "dpe1",
-      {
-        connection,
-        clientAuthentication,
-        digest: { realm: config.realm, algorithms: digest.algorithms, qops: digest.qop, scope: digest.scope },
-        ...(ports.coaps === undefined ? {} : { securePort: ports.coaps }),
-      },
-      { subscribers: this.#credentials.subscribers, external: parts.external, random: randomBytes },
+      { ...dpe1, digest: guardDigest(config.realm, dpe1.digest), securePort: dpe1.listen.coaps },
+      { subscribers, external: parts.external, random: randomBytes, isOpen: isOpenResource, onAudit },
     );
     this.#resources = new Dpe1Resources({
       registrations: this.registrations,
       devices: this.devices,
+      discovery: new Discovery(config, () => ({
+        coap: this.#plain?.address.port,
+        coaps: this.#dtls?.address.port,
+      })),
+      dpe2Addresses: dpe2.addresses.map((address) => canonicalAddress(address) ?? address),
       now: monotonicNow,
       onRegistered: (registration) => {
-        if (this.#current !== undefined) this.#reached.set(registration.endpoint, this.#current);
+        if (this.#current !== undefined) this.#connections.heardOn(registration.endpoint, this.#current);
         this.#onEvent({ type: "registered", registration });
       },
       onDeregistered: (registration) => this.#forget(registration, "deregistered"),
       onReport: (registration, records) => {
-        if (this.#current !== undefined) this.#reached.set(registration.endpoint, this.#current);
+        if (this.#current !== undefined) this.#connections.heardOn(registration.endpoint, this.#current);
         this.#onEvent({ type: "report", registration, records });
       },
-      onClientError: (request, subscriber) =>
-        this.#onEvent({
-          type: "client-error",
-          subscriber: subscriber?.name,
-          authError: request.options.uint(BINDING_OPTION.AuthError),
-        }),
+      onClientError: (request, subscriber) => this.#clientError(request, subscriber),
     });
     this.#coap = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
       blockwise: { optionsOutsideOperation: [BINDING_OPTION.DigestAuthorization] },
       onMessage: (message, peer, serve) => this.#guarded(message, peer, serve),
       onRequest: (request, peer, context) => this.#served(request, peer, context),
+      onSend: (message, peer, send, context) => this.#dpe2.send(message, peer, send, context),
       onFault: (error) => this.#onEvent({ type: "fault", error }),
+    });
+    this.#connections = new Dpe2Connections(this.#coap, this.#credentials);
+    this.#dpe2 = new Dpe2Requests({
+      connections: this.#connections,
+      challenger: new ProofChallenger(
+        { ...dpe2, digest: guardDigest(config.realm, dpe2.digest) },
+        subscribers,
+        randomBytes,
+      ),
+      canChallenge: dpe2.clientAuthentication.includes("digest"),
+      facts: this.#facts,
+      subscribers,
+      onAudit,
     });
   }
 
@@ -123,16 +151,44 @@ export class DpeServer {
   /**
    * DPE-2: asks an endpoint for one property, or for all of them.
    *
-   * @throws DpeError DPE_UNKNOWN_REGISTRATION, DPE_NOT_REACHABLE, DPE_BAD_REQUEST for an error response; CoapError.
+   * @throws DpeError DPE_UNKNOWN_REGISTRATION, DPE_NOT_REACHABLE, DPE_BAD_REQUEST for an error response; SecurityError
+   * SECURITY_CLIENT_NOT_ACCEPTED where the client does not prove who it is; CoapError; NetError, DtlsError of dialling.
    */
   async query(endpoint: string, name?: string, signal?: AbortSignal): Promise<readonly SenmlRecord[]> {
-    const response = await this.#reach(endpoint).request(propertyRequest(name), signal === undefined ? {} : { signal });
-    return recordsOf(response);
+    return this.#dpe2.query(this.#registered(endpoint), name, signal);
   }
 
   /** DPE-2: observes one property of an endpoint, or all. Throws as {@link query} does. */
-  observe(endpoint: string, name?: string): Promise<Observation> {
-    return this.#reach(endpoint).observe(propertyRequest(name));
+  async observe(endpoint: string, name?: string): Promise<Observation> {
+    return this.#dpe2.observe(this.#registered(endpoint), name);
+  }
+
+  /**
+   * Takes subscribers in place of those before. Whatever was authenticated by a credential that has changed or is gone ends
+   * at once: its associations, its Digest bindings, and with the subscriber its registrations.
+   *
+   * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
+   */
+  replaceSubscribers(subscribers: readonly SubscriberConfig[]): void {
+    for (const name of this.#credentials.replaceSubscribers(subscribers)) this.endAssociationsOf(name);
+    for (const registration of this.registrations.list(monotonicNow())) {
+      const { subscriber } = registration;
+      if (subscriber === undefined || this.#credentials.subscribers.named(subscriber) !== undefined) continue;
+      this.registrations.deregister(registration.id, subscriber, monotonicNow());
+      this.#forget(registration, "deregistered");
+    }
+  }
+
+  /** Ends the associations of one subscriber, and what Digest bound to them, at once; how it comes back is the policy's. */
+  endAssociationsOf(subscriber: string): void {
+    for (const connection of this.#coap.connections) {
+      const { psk, certificate, rawPublicKey, digestSubscriber } = this.#facts.of(connection);
+      const isConcerned = [psk, certificate, rawPublicKey, digestSubscriber].some(
+        (known) => typeof known === "object" && known.name === subscriber,
+      );
+      this.#facts.forget(connection);
+      if (isConcerned) void connection.close();
+    }
   }
 
   async close(): Promise<void> {
@@ -155,12 +211,12 @@ export class DpeServer {
         },
         verify: (certificates) => this.#credentials.verify(certificates),
         pskOf: (identity) => this.#credentials.pskOf(identity),
-        onHandshakeFailed: (remote, error) =>
-          this.#onEvent({
-            type: "handshake-failed",
-            peer: formatAddress(remote),
-            cause: error?.code ?? "closed by the peer",
-          }),
+        onHandshakeFailed: (remote, error) => {
+          const where = { time: Date.now(), interface: "dpe1", side: "server", peer: formatAddress(remote) } as const;
+          const failure = handshakeFailure(error, where);
+          this.#audited(failure);
+          this.#onEvent({ type: "handshake-failed", peer: failure.peer, cause: error?.code ?? "closed by the peer" });
+        },
       });
     }
     if (coap !== undefined) {
@@ -206,31 +262,46 @@ export class DpeServer {
   #served(request: RequestMessage, peer: CoapConnection, context: unknown): ResponseMessage {
     this.#current = peer;
     try {
-      return this.#resources.handle(request, context as Extract<Judgement, { type: "accept" }>["subscriber"]);
+      const { address } = this.#facts.of(peer);
+      return this.#resources.handle(request, context as Extract<Judgement, { type: "accept" }>["subscriber"], address);
     } finally {
       this.#current = undefined;
     }
   }
 
-  #reach(endpoint: string): CoapConnection {
-    if (this.registrations.ofEndpoint(endpoint, monotonicNow()) === undefined) {
+  #registered(endpoint: string): Registration {
+    const registration = this.registrations.ofEndpoint(endpoint, monotonicNow());
+    if (registration === undefined)
       throw new DpeError("DPE_UNKNOWN_REGISTRATION", `no endpoint ${endpoint} is registered`);
-    }
-    const peer = this.#reached.get(endpoint);
-    if (peer === undefined || peer.isClosed)
-      throw new DpeError("DPE_NOT_REACHABLE", `${endpoint} has no open association`);
-    const { connection, psk } = this.#facts.of(peer);
-    const decision = decide("dpe2", this.#config.interfaces.dpe2, {
-      connection,
-      ...(psk === undefined ? {} : { psk }),
+    return registration;
+  }
+
+  /** A client does not accept this server, or what it answered at DPE-2 (R12): logged, counted and listed. */
+  #clientError(request: RequestMessage, subscriber: Subscriber | undefined): void {
+    const authError = request.options.uint(BINDING_OPTION.AuthError);
+    this.#onEvent({ type: "client-error", subscriber: subscriber?.name, authError });
+    const association = this.#current === undefined ? undefined : this.#facts.of(this.#current);
+    this.#audited({
+      time: Date.now(),
+      outcome: "failure",
+      interface: "dpe1",
+      side: "client",
+      mode: undefined,
+      subscriber: subscriber?.name,
+      peer: association?.peer ?? "",
+      connection: association?.connection ?? "none",
+      rule: "the client's own policy",
+      cause: (authError === undefined ? undefined : authErrorName(authError)) ?? "unnamed",
     });
-    if (decision.type === "refuse")
-      throw new DpeError("DPE_NOT_REACHABLE", `${endpoint}: ${decision.error} (${decision.rule})`);
-    return peer;
+  }
+
+  #audited(event: AuditEvent): void {
+    this.audit.record(event);
+    this.#onEvent({ type: "audit", event });
   }
 
   #forget(registration: Registration, cause: "deregistered" | "expired"): void {
-    this.#reached.delete(registration.endpoint);
+    this.#connections.forget(registration.endpoint);
     this.devices.forget(registration.endpoint);
     this.#onEvent({ type: "gone", registration, cause });
   }
@@ -248,21 +319,9 @@ export type ServerEvent =
   | { readonly type: "report"; readonly registration: Registration; readonly records: readonly SenmlRecord[] }
   | { readonly type: "gone"; readonly registration: Registration; readonly cause: "deregistered" | "expired" }
   | { readonly type: "authentication-error"; readonly peer: string; readonly error: string; readonly rule: string }
+  | { readonly type: "audit"; readonly event: AuditEvent }
   | { readonly type: "handshake-failed"; readonly peer: string; readonly cause: string }
   | { readonly type: "client-error"; readonly subscriber: string | undefined; readonly authError: number | undefined }
   | { readonly type: "fault"; readonly error: unknown };
-
-/** The properties in a DPE-2 response. @throws DpeError DPE_BAD_REQUEST for an error response; SenmlError. */
-export function recordsOf(response: ResponseMessage): SenmlRecord[] {
-  if (response.code !== CODE.Content)
-    throw new DpeError("DPE_BAD_REQUEST", `the endpoint answered ${response.code >> 5}.${response.code & 31}`);
-  return decodePack(response.payload, "cbor", Date.now() / 1000);
-}
-
-function propertyRequest(name: string | undefined): RequestMessage {
-  const path = [PATH.dpe2, PATH.properties, ...(name?.split("/") ?? [])];
-  const options = Options.none.withAll(OPTION.UriPath, path).with(OPTION.Accept, CONTENT_FORMAT.senmlCbor);
-  return { code: CODE.GET, options, payload: new Uint8Array(0) };
-}
 
 const SWEEP_INTERVAL_MS = 10_000;

@@ -16,13 +16,16 @@ import {
   type Dpe2Binding,
   DpeError,
   type DpeErrorCode,
+  formatDpe2Uri,
+  parseDpe2Uri,
   PATH,
   QUERY,
   type Registration,
   type Registrations,
 } from "#dpe/index.js";
-import { mayRegister, problem, refusal, type Subscriber } from "#security/index.js";
+import { canonicalAddress, mayRegister, mayReport, problem, refusal, type Subscriber } from "#security/index.js";
 import { decodePack, SenmlError, type SenmlRecord } from "#senml/index.js";
+import type { Discovery } from "./discovery.js";
 
 /** The resources of DPE-1 (docs/binding.md): registration, refresh, reports, deregistration, errors of the client. */
 export class Dpe1Resources {
@@ -32,16 +35,17 @@ export class Dpe1Resources {
     this.#surroundings = surroundings;
   }
 
-  /** Answers a whole request of a subscriber (undefined: unauthenticated, as policy allows). */
-  handle(request: RequestMessage, subscriber: Subscriber | undefined): ResponseMessage {
+  /** Answers a whole request of a subscriber (undefined: unauthenticated, as policy allows) from an address. */
+  handle(request: RequestMessage, subscriber: Subscriber | undefined, sender: string): ResponseMessage {
     const [root, collection, id, part, ...more] = request.options.uriPath;
     if (root === ".well-known" && collection === "core" && id === undefined) return this.#links(request);
     if (root !== PATH.dpe1 || more.length > 0) return NOT_FOUND;
     try {
+      if (collection === undefined) return this.#surroundings.discovery.answer(request);
       if (collection === PATH.errors && id === undefined) return this.#error(request, subscriber);
       if (collection !== PATH.registrations) return NOT_FOUND;
-      if (id === undefined) return this.#register(request, subscriber);
-      if (part === undefined) return this.#registration(request, id, subscriber);
+      if (id === undefined) return this.#register(request, subscriber, sender);
+      if (part === undefined) return this.#registration(request, id, subscriber, sender);
       return part === PATH.properties ? this.#report(request, id, subscriber) : NOT_FOUND;
     } catch (error) {
       if (error instanceof DpeError) return dpeProblem(error);
@@ -50,19 +54,20 @@ export class Dpe1Resources {
     }
   }
 
-  #register(request: RequestMessage, subscriber: Subscriber | undefined): ResponseMessage {
+  #register(request: RequestMessage, subscriber: Subscriber | undefined, sender: string): ResponseMessage {
     if (request.code !== CODE.POST) return METHOD_NOT_ALLOWED;
     const query = queryOf(request);
     const endpoint = query.get(QUERY.endpoint) ?? "";
     if (subscriber !== undefined && !mayRegister(subscriber, endpoint)) return refusal("not-authorized");
     const records = packOf(request);
+    if (!areReportable(subscriber, records)) return refusal("not-authorized");
     const { registrations, devices } = this.#surroundings;
     const { registration } = registrations.register(
       {
         endpoint,
         subscriber: subscriber?.name,
         lifetimeSeconds: lifetimeOf(query) ?? DEFAULT_LIFETIME_SECONDS,
-        dpe2: dpe2Of(query) ?? { type: "association" },
+        dpe2: this.#dpe2Of(query, sender) ?? { type: "association" },
         isQueueMode: query.has(QUERY.queueMode),
       },
       this.#surroundings.now(),
@@ -74,11 +79,16 @@ export class Dpe1Resources {
     return { code: CODE.Created, options: Options.none.withAll(OPTION.LocationPath, location), payload: NO_PAYLOAD };
   }
 
-  #registration(request: RequestMessage, id: string, subscriber: Subscriber | undefined): ResponseMessage {
+  #registration(
+    request: RequestMessage,
+    id: string,
+    subscriber: Subscriber | undefined,
+    sender: string,
+  ): ResponseMessage {
     const { registrations } = this.#surroundings;
     if (request.code === CODE.POST) {
       const query = queryOf(request);
-      const change = { lifetimeSeconds: lifetimeOf(query), dpe2: dpe2Of(query) };
+      const change = { lifetimeSeconds: lifetimeOf(query), dpe2: this.#dpe2Of(query, sender) };
       const registration = registrations.refresh(id, subscriber?.name, change, this.#surroundings.now());
       this.#surroundings.onRegistered(registration);
       return CHANGED;
@@ -93,10 +103,26 @@ export class Dpe1Resources {
     const { registrations, devices } = this.#surroundings;
     const registration = registrations.heard(id, subscriber?.name, this.#surroundings.now());
     const records = packOf(request);
+    if (!areReportable(subscriber, records)) return refusal("not-authorized");
     if (!devices.report(registration.endpoint, records))
       return problem(CODE.RequestEntityTooLarge, "too many properties");
     this.#surroundings.onReport(registration, records);
     return CHANGED;
+  }
+
+  /**
+   * An address of the client's own must be the one that it sends from, or one that policy lists: nobody makes the server send
+   * requests to others.
+   */
+  #dpe2Of(query: ReadonlyMap<string, string>, sender: string): Dpe2Binding | undefined {
+    const text = query.get(QUERY.dpe2);
+    if (text === undefined) return undefined;
+    if (text === DPE2_OVER_ASSOCIATION) return { type: "association" };
+    const uri = parseDpe2Uri(text);
+    const address = canonicalAddress(uri.address);
+    if (address === undefined || (address !== sender && !this.#surroundings.dpe2Addresses.includes(address)))
+      throw new DpeError("DPE_BAD_REQUEST", "a dpe2 URI names the address that the registration comes from");
+    return { type: "uri", uri: formatDpe2Uri({ ...uri, address }) };
   }
 
   #error(request: RequestMessage, subscriber: Subscriber | undefined): ResponseMessage {
@@ -125,6 +151,9 @@ export class Dpe1Resources {
 export interface Dpe1Surroundings {
   readonly registrations: Registrations;
   readonly devices: Devices;
+  readonly discovery: Discovery;
+  /** Canonical addresses that a `dpe2` URI may name besides the sender's own. */
+  readonly dpe2Addresses: readonly string[];
   now(): number;
   onRegistered(registration: Registration): void;
   onDeregistered(registration: Registration): void;
@@ -149,12 +178,8 @@ function lifetimeOf(query: ReadonlyMap<string, string>): number | undefined {
   return Number(text);
 }
 
-/** Only the association binding is served: an address given by a client would let it send our requests anywhere. */
-function dpe2Of(query: ReadonlyMap<string, string>): Dpe2Binding | undefined {
-  const text = query.get(QUERY.dpe2);
-  if (text === undefined) return undefined;
-  if (text !== DPE2_OVER_ASSOCIATION) throw new DpeError("DPE_BAD_REQUEST", `dpe2 is ${DPE2_OVER_ASSOCIATION} here`);
-  return { type: "association" };
+function areReportable(subscriber: Subscriber | undefined, records: readonly SenmlRecord[]): boolean {
+  return subscriber === undefined || records.every(({ name }) => mayReport(subscriber, name));
 }
 
 function packOf({ options, payload }: RequestMessage): SenmlRecord[] {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { CoapConnection } from "#net/index.js";
+import { type CoapConnection, formatAddress } from "#net/index.js";
 import { type AssociationFacts, canonicalAddress, type LowerLayerIdentity } from "#security/index.js";
 import type { ServerCredentials } from "./server-credentials.js";
 
@@ -20,9 +20,14 @@ export class PeerFacts {
     return facts;
   }
 
+  /** Works them out anew when next asked: credentials have changed. */
+  forget(peer: CoapConnection): void {
+    this.#facts.delete(peer);
+  }
+
   #workOut(peer: CoapConnection): AssociationFacts {
     const { address } = peer.remoteAddress;
-    const facts = { address: canonicalAddress(address) ?? address };
+    const facts = { address: canonicalAddress(address) ?? address, peer: formatAddress(peer.remoteAddress) };
     if (!peer.isSecure) return { ...facts, connection: "none" };
     const { subscribers } = this.#credentials;
     const pskIdentity = peer.peerInfo?.pskIdentity;

@@ -1,27 +1,15 @@
-import {
-  host,
-  listOf,
-  oneOf,
-  path,
-  port,
-  refuse,
-  type Secret,
-  secret,
-  secretFile,
-  section,
-  text,
-} from "#config/index.js";
-import type { DigestHash, DigestQop } from "#digest/index.js";
-import type { ConnectionLevel, InterfaceName } from "#dpe/index.js";
+import { host, listOf, oneOf, path, port, refuse, type Secret, secretFile, section, text } from "#config/index.js";
+import type { ConnectionLevel } from "#dpe/index.js";
 import {
   type ClientAuthentication,
-  type DigestScope,
   formatSubscriberIdentity,
   parseSubscriberIdentity,
   SecurityError,
   type SubscriberIdentity,
 } from "#security/index.js";
 import { z } from "zod";
+import { DEFAULT_DIGEST, type DigestConfig, digestSection } from "./interface-config.js";
+import { type PskConfig, pskSection, type SubscriberConfig, subscriberSection } from "./subscriber-config.js";
 
 /** The configuration of `dpe server`, as its file is checked to. */
 export interface ServerConfig {
@@ -47,38 +35,19 @@ export interface ServerConfig {
       };
       readonly connection: ConnectionLevel;
       readonly clientAuthentication: readonly ClientAuthentication[];
-      readonly digest: {
-        readonly algorithms: readonly DigestHash[];
-        readonly qop: readonly DigestQop[];
-        readonly scope: DigestScope;
-      };
+      readonly digest: DigestConfig;
     };
     readonly dpe2: {
       readonly connection: ConnectionLevel;
       readonly clientAuthentication: readonly ClientAuthentication[];
+      readonly digest: DigestConfig;
+      /** Addresses that a `dpe2` URI may name besides the sender's own. */
+      readonly addresses: readonly string[];
     };
   };
   readonly subscribers: readonly SubscriberConfig[];
 }
 
-export interface PskConfig {
-  readonly identity: string;
-  readonly key: Secret;
-}
-
-export interface SubscriberConfig {
-  readonly name: string;
-  readonly password?: Secret | undefined;
-  readonly psk?: PskConfig | undefined;
-  /** Names in client certificates: subjectAltNames, or the common name. */
-  readonly certificates?: readonly string[] | undefined;
-  /** What it is to functions outside of DPE, such as `imsi:001010123456789`. */
-  readonly identities?: readonly SubscriberIdentity[] | undefined;
-  readonly endpoints?: readonly string[] | undefined;
-  readonly interfaces?: readonly InterfaceName[] | undefined;
-}
-
-const psk = section({ identity: text(), key: secret() });
 const connection = oneOf("none", "dtls");
 
 /** `FORM:VALUE`, in canonical form once read. */
@@ -101,7 +70,7 @@ function identity(): z.ZodType<SubscriberIdentity, unknown> {
 export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
   realm: text().default("dpe"),
   credentials: section({
-    psk: listOf(psk).default([]),
+    psk: listOf(pskSection()).default([]),
     certificate: path({ isReadableFile: true }).optional(),
     key: secretFile().optional(),
     ca: path({ isReadableFile: true }).optional(),
@@ -120,32 +89,21 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       ),
       connection,
       clientAuthentication: listOf(oneOf("certificate", "psk", "external", "digest", "none"), { minItems: 1 }),
-      digest: section({
-        algorithms: listOf(oneOf("SHA-512-256", "SHA-256", "MD5"), { minItems: 1 }).default(["SHA-256"]),
-        qop: listOf(oneOf("auth-int", "auth"), { minItems: 1 }).default(["auth-int", "auth"]),
-        scope: oneOf("request", "association").default("association"),
-      }).default({ algorithms: ["SHA-256"], qop: ["auth-int", "auth"], scope: "association" }),
+      digest: digestSection(),
     }),
     dpe2: section({
       connection: connection.default("none"),
-      clientAuthentication: listOf(oneOf("certificate", "psk", "none"), { minItems: 1 }).default(["none"]),
-    }).default({ connection: "none", clientAuthentication: ["none"] }),
+      clientAuthentication: listOf(oneOf("certificate", "psk", "digest", "none"), { minItems: 1 }).default(["none"]),
+      digest: digestSection(),
+      addresses: listOf(host()).default([]),
+    }).default({ connection: "none", clientAuthentication: ["none"], digest: DEFAULT_DIGEST, addresses: [] }),
   }),
-  subscribers: listOf(
-    section({
-      name: text(),
-      password: secret().optional(),
-      psk: psk.optional(),
-      certificates: listOf(text(), { minItems: 1 }).optional(),
-      identities: listOf(identity(), { minItems: 1 }).optional(),
-      endpoints: listOf(text(), { minItems: 1 }).optional(),
-      interfaces: listOf(oneOf("dpe1", "dpe2")).optional(),
-    }),
-  ).default([]),
+  subscribers: listOf(subscriberSection(identity())).default([]),
 })
   .refine(
     ({ interfaces, credentials }) =>
-      credentials.ca !== undefined || !interfaces.dpe1.clientAuthentication.includes("certificate"),
+      credentials.ca !== undefined ||
+      ![...interfaces.dpe1.clientAuthentication, ...interfaces.dpe2.clientAuthentication].includes("certificate"),
     "clientAuthentication certificate needs credentials.ca",
   )
   .refine(

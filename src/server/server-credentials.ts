@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { createStoredCredential } from "#digest/index.js";
+import { isDeepStrictEqual } from "node:util";
+import type { DigestAlgorithm } from "#digest/index.js";
 import { type Subscriber, Subscribers } from "#security/index.js";
 import {
   type Credentials,
@@ -9,13 +10,16 @@ import {
   type Verdict,
   verifyPeerCertificates,
 } from "#x509/index.js";
-import type { ServerConfig, SubscriberConfig } from "./server-config.js";
+import type { ServerConfig } from "./server-config.js";
+import { type SubscriberConfig, toSubscriber } from "./subscriber-config.js";
 
 /** Subscribers and connection keys of a configuration, in the form that the protocols ask for them. */
 export class ServerCredentials {
   readonly subscribers: Subscribers;
   /** The server's own certificate, where it has one. */
   readonly certificate: Credentials | undefined;
+  readonly #realm: string;
+  readonly #algorithms: readonly DigestAlgorithm[];
   readonly #connectionKeys: ReadonlyMap<string, Uint8Array>;
   readonly #clientAnchors: readonly Uint8Array[];
   /** Names of the certificates verified of late, by the leaf's hash, oldest first. */
@@ -29,10 +33,10 @@ export class ServerCredentials {
         ? undefined
         : loadCredentials(readFileSync(certificate, "utf8"), key.text());
     this.#clientAnchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
-    const { algorithms } = config.interfaces.dpe1.digest;
-    this.subscribers = new Subscribers(
-      config.subscribers.map((subscriber) => toSubscriber(subscriber, config.realm, algorithms)),
-    );
+    const { dpe1, dpe2 } = config.interfaces;
+    this.#realm = config.realm;
+    this.#algorithms = [...dpe1.digest.algorithms, ...dpe2.digest.algorithms];
+    this.subscribers = new Subscribers(config.subscribers.map((subscriber) => this.#subscriber(subscriber)));
     this.#connectionKeys = new Map(config.credentials.psk.map(({ identity, key }) => [identity, key.reveal()]));
   }
 
@@ -47,11 +51,32 @@ export class ServerCredentials {
     );
   }
 
+  /**
+   * Takes subscribers in place of those before. Gives the names of those that are gone, or of which anything changed; of
+   * the others the very same objects stay.
+   *
+   * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
+   */
+  replaceSubscribers(configs: readonly SubscriberConfig[]): ReadonlySet<string> {
+    const old = new Map([...this.subscribers.all].map((subscriber) => [subscriber.name, subscriber]));
+    const next = configs.map((config) => {
+      const made = this.#subscriber(config);
+      const before = old.get(made.name);
+      return before !== undefined && isDeepStrictEqual(before, made) ? before : made;
+    });
+    const kept = new Set<Subscriber>(next);
+    this.subscribers.replace(next);
+    return new Set([...old.values()].filter((subscriber) => !kept.has(subscriber)).map(({ name }) => name));
+  }
+
   /** Whether a client's chain leads to an anchor; keeps the names that it proves. */
-  async verify(certificates: readonly Uint8Array[]): Promise<Verdict> {
+  async verify(
+    certificates: readonly Uint8Array[],
+    purpose: "clientAuth" | "serverAuth" = "clientAuth",
+  ): Promise<Verdict> {
     const verdict = await verifyPeerCertificates(certificates, {
       anchors: this.#clientAnchors,
-      purpose: "clientAuth",
+      purpose,
       atMs: Date.now(),
     });
     const [leaf] = certificates;
@@ -72,31 +97,15 @@ export class ServerCredentials {
   namesOf(leaf: Uint8Array): readonly string[] {
     return this.#verifiedNames.get(hashOf(leaf)) ?? [];
   }
+
+  #subscriber(config: SubscriberConfig): Subscriber {
+    return toSubscriber(config, this.#realm, this.#algorithms);
+  }
 }
 
 function hashOf(certificate: Uint8Array): string {
   return createHash("sha256").update(certificate).digest("base64");
 }
 
-function toSubscriber(
-  config: SubscriberConfig,
-  realm: string,
-  algorithms: ServerConfig["interfaces"]["dpe1"]["digest"]["algorithms"],
-): Subscriber {
-  const { name, password, psk, certificates, identities, endpoints, interfaces } = config;
-  return {
-    name,
-    ...(password === undefined
-      ? {}
-      : { digest: createStoredCredential({ username: name, realm, password: password.text() }, algorithms) }),
-    ...(psk === undefined ? {} : { psk: { identity: TEXT_ENCODER.encode(psk.identity), key: psk.key.reveal() } }),
-    ...(certificates === undefined ? {} : { certificateNames: certificates }),
-    ...(identities === undefined ? {} : { identities }),
-    ...(endpoints === undefined ? {} : { endpoints }),
-    ...(interfaces === undefined ? {} : { interfaces }),
-  };
-}
-
 const MAX_VERIFIED_NAMES = 10_000;
-const TEXT_ENCODER = new TextEncoder();
 const TEXT_DECODER = new TextDecoder();

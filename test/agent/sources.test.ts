@@ -112,11 +112,11 @@ test("http reads JSON within its time and size", async (t) => {
   t.teardown(() => server.close().closeAllConnections());
   await new Promise((resolve) => server.once("listening", resolve));
   const { port } = server.address() as AddressInfo;
-  const at = (path: string): Source =>
-    sourceOf(`{ use: http, name: h, url: "http://127.0.0.1:${port}${path}", timeout: 300ms }`);
+  const at = (path: string, timeout = "20s"): Source =>
+    sourceOf(`{ use: http, name: h, url: "http://127.0.0.1:${port}${path}", timeout: ${timeout} }`);
   t.deepEqual(await at("/ok").read(), [{ name: "h/t", value: 20 }]);
   t.regex(await failureOf(at("/refused")), /answered 503/);
-  t.regex(await failureOf(at("/silent")), /no answer in time/);
+  t.regex(await failureOf(at("/silent", "300ms")), /no answer in time/);
   t.regex(await failureOf(at("/long")), /longer than/);
 });
 

@@ -115,12 +115,18 @@ test("a port in use ends the server with one line and exit code 1", async (t) =>
   );
 });
 
-test("a policy that the server's address cannot meet ends the agent with exit code 3, before it sends anything", async (t) => {
-  const file = fileOf(
-    t,
-    AGENT("coap://127.0.0.1:9", '{ username: alice, password: secret, psk: { identity: a, key: "hex:00" } }'),
-  );
-  const { code, stderr } = await dpe("agent", "--config", file);
+test("a server that the agent's policy does not accept ends the agent with exit code 3", async (t) => {
+  const config = `
+endpoint: pi-1
+server: coap://127.0.0.1:9
+interfaces:
+  dpe1:
+    connection: none
+    serverAuthentication: address
+    addresses: [192.0.2.0/24]
+    credentials: { username: alice, password: secret }
+`;
+  const { code, stderr } = await dpe("agent", "--config", fileOf(t, config));
   t.is(code, 3);
-  t.regex(stderr, /^dpe: coap:\/\/127\.0\.0\.1:9 is not dtls.*\(SECURITY_CONNECTION_BELOW_POLICY\)\n$/);
+  t.regex(stderr, /^dpe: .*dpe1\.serverAuthentication: address.*\(SECURITY_SERVER_NOT_ACCEPTED\)\n$/);
 });

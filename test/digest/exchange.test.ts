@@ -1,3 +1,4 @@
+import { hash } from "node:crypto";
 import test from "ava";
 import fc from "fast-check";
 import {
@@ -10,6 +11,7 @@ import {
   type DigestClientOptions,
   type DigestPolicy,
   type DigestRequest,
+  ExchangeNonce,
   NonceKeeper,
   type StoredCredential,
   type VerificationContext,
@@ -38,7 +40,7 @@ function countingRandom(): (size: number) => Uint8Array {
 class TestServer {
   now = 0;
   readonly credential: StoredCredential = createStoredCredential(ALICE, ["MD5", "SHA-256", "SHA-512-256"]);
-  context: VerificationContext;
+  context: VerificationContext & { readonly keeper: NonceKeeper };
 
   constructor(policy: Partial<DigestPolicy> = {}) {
     const keeper = new NonceKeeper({ key: new Uint8Array(32).fill(7), random: countingRandom(), lifetimeMs: 1000 });
@@ -269,6 +271,60 @@ test("a -sess answer gets no nextnonce, since its A1 belongs to the nonce", (t) 
   server.now = 900;
   const verdict = server.verify(authorization);
   t.is(verdict.ok && verdict.authenticationInfo(RESPONSE).nextnonce, undefined);
+});
+
+test("an answer without qop is refused unless policy allows it, and then each nonce serves one (RFC 2617 §3.2.2.1)", (t) => {
+  const server = new TestServer({ qops: [] });
+  t.is(
+    createClient().attempt(REQUEST).handleChallenge(server.challenge()).type,
+    "give-up",
+    "nor does a client give one",
+  );
+  const client = createClient({ dangerAllowNoQop: true });
+  t.is(server.outcome(answer(client, server.challenge())), "unsupported-method: qop");
+  const lax = new TestServer({ qops: [], dangerAllowNoQop: true });
+  const authorization = answer(client, lax.challenge());
+  t.is(authorization.cnonce.length, 0);
+  const ha1 = hash("sha256", `alice:${REALM}:${ALICE.password}`, "hex");
+  const ha2 = hash("sha256", `POST:${REQUEST.uri}`, "hex");
+  const expected = hash("sha256", `${ha1}:${Buffer.from(authorization.nonce).toString("hex")}:${ha2}`, "hex");
+  t.is(Buffer.from(authorization.response).toString("hex"), expected);
+  t.is(lax.outcome(authorization), "ok");
+  t.is(lax.outcome(authorization), "replayed: nonce-count-seen");
+  t.is(client.authorize(REQUEST), undefined, "the client does not use the nonce again");
+});
+
+test("50 answers under one nonce all pass, in any order, and each once", (t) => {
+  const server = new TestServer();
+  const client = createClient();
+  const answers = [answer(client, server.challenge())];
+  while (answers.length < 50) answers.push(client.authorize(REQUEST)!);
+  const shuffled = answers.toReversed();
+  t.deepEqual(
+    shuffled.map((authorization) => server.outcome(authorization)),
+    shuffled.map(() => "ok"),
+  );
+  t.is(server.outcome(answers[7]!), "replayed: nonce-count-seen");
+});
+
+test("the nonce of one exchange of ours proves answers to it only, each count once", (t) => {
+  const server = new TestServer();
+  const own = new ExchangeNonce(new Uint8Array(16).fill(5));
+  const challenge: Challenge = { ...POLICY, nonce: own.nonce, stale: false };
+  const context = { ...server.context, keeper: own };
+  const client = createClient();
+  const first = client.prove(challenge, RESPONSE);
+  const second = client.prove(challenge, RESPONSE);
+  if (typeof first === "string" || typeof second === "string") return t.fail();
+  const judge = (proof: Authorization, response = RESPONSE): string => {
+    const verdict = verifyProof(proof, response, challenge, context, 1e12);
+    return verdict.ok ? "ok" : verdict.error;
+  };
+  t.is(judge(first, { ...RESPONSE, body: new Uint8Array(1) }), "invalid-credentials");
+  t.is(judge(second), "ok");
+  t.is(judge(first), "ok");
+  t.is(judge(first), "replayed");
+  t.is(own.judge(new Uint8Array(16)).type, "forged");
 });
 
 test("a nonce of one association is stale on another", (t) => {

@@ -30,6 +30,21 @@ test("a nonce is valid to the end of its lifetime, and stale after it", (t) => {
   t.is(describe(keeper.judge(nonce, 6001)), "stale: expired");
 });
 
+test("keys rotate, and a nonce of the key before is good to the end of its lifetime", (t) => {
+  const keeper = createKeeper({ rotateAfterMs: 5000 });
+  const association = Uint8Array.of(1);
+  const first = keeper.issue(0, association);
+  const old = keeper.issue(4900, association);
+  const fresh = keeper.issue(5000, association);
+  t.is(describe(keeper.judge(old, 5100, association)), "valid");
+  t.is(describe(keeper.judge(fresh, 5100, association)), "valid");
+  t.is(describe(keeper.judge(old, 5100, Uint8Array.of(2))), "stale: association");
+  t.is(describe(keeper.judge(first, 5100, association)), "stale: expired");
+  keeper.issue(10_000, association);
+  t.not(describe(keeper.judge(old, 5100, association)), "valid", "the key before the last is forgotten");
+  t.throws(() => createKeeper({ rotateAfterMs: 10 }), { code: "DIGEST_BAD_OPTION" });
+});
+
 test("a nonce from the future of the clock is stale, not valid for ever", (t) => {
   const keeper = createKeeper();
   t.is(describe(keeper.judge(keeper.issue(9000), 8000)), "stale: expired");

@@ -1,11 +1,10 @@
+import { readFileSync } from "node:fs";
 import { CODE, Options, OPTION } from "#coap/index.js";
 import { createStoredCredential, DigestClient } from "#digest/index.js";
-import { AUTH_ERROR, BINDING_OPTION, CONNECTION_LEVEL, type ConnectionLevel, INTERFACES } from "#dpe/index.js";
+import { AUTH_ERROR, BINDING_OPTION } from "#dpe/index.js";
 import {
   type AssociationFacts,
   authErrorOf,
-  CLIENT_AUTHENTICATIONS,
-  type ClientAuthentication,
   ClientAuthenticator,
   decide,
   decodeAuthorization,
@@ -15,7 +14,6 @@ import {
   encodeChallenge,
   type GuardPolicy,
   mayRegister,
-  type Offer,
   problem,
   SecurityError,
   ServerGuard,
@@ -23,6 +21,7 @@ import {
   Subscribers,
 } from "#security/index.js";
 import { SeededRandom } from "#testing/virtual-link.js";
+import { resultsOf, tableIn, tableOf } from "./requirements-table.js";
 import test from "ava";
 import fc from "fast-check";
 
@@ -31,93 +30,15 @@ const ALICE: Subscriber = {
   name: "alice",
   digest: createStoredCredential({ username: "alice", realm: REALM, password: "secret" }),
 };
-const MODES: readonly (readonly ClientAuthentication[])[] = CLIENT_AUTHENTICATIONS.flatMap((first) => [
-  [first],
-  ...CLIENT_AUTHENTICATIONS.filter((second) => second !== first).map((second) => [first, second]),
-]);
 const random = (seed: number): ((size: number) => Uint8Array) => {
   const seeded = new SeededRandom(seed);
   return (size) => seeded.bytes(size);
 };
 
-/** Every offer: each connection, each request for one, and each credential absent, unknown or a subscriber's. */
-function* offers(): Generator<Offer> {
-  for (const connection of ["none", "dtls"] as const satisfies readonly ConnectionLevel[]) {
-    for (const requestedConnection of [undefined, "none", "dtls"] as const) {
-      for (const certificate of [undefined, "unknown", ALICE] as const) {
-        for (const psk of [undefined, "unknown", ALICE] as const) {
-          for (const digest of [
-            undefined,
-            "invalid-credentials",
-            "stale-nonce",
-            "replayed",
-            "unsupported-method",
-            ALICE,
-          ] as const) {
-            yield {
-              connection,
-              ...(requestedConnection === undefined ? {} : { requestedConnection }),
-              ...(certificate === undefined ? {} : { certificate }),
-              ...(psk === undefined ? {} : { psk }),
-              ...(digest === undefined ? {} : { digest }),
-            };
-          }
-        }
-      }
-    }
-  }
-}
-
-test("the whole matrix of connection, modes and offers obeys the invariants of a decision", (t) => {
-  let decisions = 0;
-  for (const interfaceName of INTERFACES) {
-    for (const connection of ["none", "dtls"] as const) {
-      for (const clientAuthentication of MODES) {
-        for (const offer of offers()) {
-          const decision = decide(interfaceName, { connection, clientAuthentication }, offer);
-          decisions++;
-          const where = JSON.stringify({ interfaceName, connection, clientAuthentication, offer, decision });
-          const isSecureEnough =
-            CONNECTION_LEVEL[offer.connection] >= CONNECTION_LEVEL[connection] &&
-            CONNECTION_LEVEL[offer.connection] >= CONNECTION_LEVEL[offer.requestedConnection ?? "none"];
-          if (!isSecureEnough) {
-            t.is(decision.type === "refuse" ? decision.error : "", "security-required", where);
-            continue;
-          }
-          t.true(decision.rule.startsWith(interfaceName), where);
-          if (decision.type === "accept") {
-            t.true(clientAuthentication.includes(decision.mode), where);
-            t.is(decision.subscriber, decision.mode === "none" ? undefined : ALICE, where);
-            t.true(decision.mode === "none" || offer[decision.mode] === ALICE, where);
-          }
-          const listed = clientAuthentication.filter((mode) => mode !== "none" && offer[mode] === ALICE);
-          const isWrongDigestFirst =
-            typeof offer.digest === "string" &&
-            (clientAuthentication.indexOf("digest") < clientAuthentication.indexOf(listed[0] ?? "digest") ||
-              clientAuthentication[0] === "none");
-          // R05: a valid credential of a listed mode is never refused, unless a wrong answer was offered as well.
-          if (listed.length > 0 && typeof offer.digest !== "string") t.is(decision.type, "accept", where);
-          // R13: unauthenticated service, and only where the policy allows it.
-          if (decision.type === "accept" && decision.mode === "none")
-            t.true(clientAuthentication.includes("none"), where);
-          if (isWrongDigestFirst && listed.length === 0)
-            t.is(
-              decision.type,
-              clientAuthentication.includes("digest") || clientAuthentication.includes("none")
-                ? "refuse"
-                : decision.type,
-              where,
-            );
-        }
-      }
-    }
-  }
-  t.is(decisions, 2 * 2 * MODES.length * 2 * 3 * 3 * 3 * 6);
-});
-
 test("a subscriber without the interface is recognized and refused", (t) => {
   const policy = { connection: "none", clientAuthentication: ["psk"] } as const;
-  const decision = decide("dpe2", policy, { connection: "none", psk: { ...ALICE, interfaces: ["dpe1"] } });
+  const offer = { connection: "none", psk: { ...ALICE, interfaces: ["dpe1"] } } as const;
+  const decision = decide({ interface: "dpe2", side: "server", policy, offer });
   t.is(decision.type === "refuse" ? decision.error : "", "not-authorized");
 });
 
@@ -304,4 +225,18 @@ test("a challenge keeps what it says through its option", (t) => {
   };
   t.deepEqual(decodeChallenge(encodeChallenge(challenge)), challenge);
   t.is(problem(CODE.BadRequest, "title").options.contentFormat, 257);
+});
+
+test("the README's table of requirements is that of the tests, all of which pass", (t) => {
+  const root = new URL("../../../", import.meta.url);
+  const source = readFileSync(new URL("test/security/requirements.test.ts", root), "utf8");
+  const titles = [...source.matchAll(/^test\("((?:R\d\d )+)(.*?)",? /gm)];
+  const results = titles.map(([, ids = "", shows = ""]) => ({ ids: ids.trim().split(" "), shows, outcome: "passes" }));
+  t.is(new Set(results.flatMap(({ ids }) => ids)).size, 20);
+  t.is(tableIn(readFileSync(new URL("README.md", root), "utf8")), tableOf(results), "run scripts/requirements");
+  const tap = "ok 1 - security › requirements › R03 R04 both\nnot ok 2 - R05 wrong\nok 3 - other";
+  t.deepEqual(
+    resultsOf(tap).map(({ ids, outcome }) => `${ids.join()} ${outcome}`),
+    ["R03,R04 passes", "R05 fails"],
+  );
 });

@@ -1,0 +1,103 @@
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import type { RequestMessage } from "#coap/index.js";
+import { BINDING_OPTION_FORMATS, formatDpe2Uri } from "#dpe/index.js";
+import { CoapEndpoint, type DtlsEndpoint, listen, type ObservableResponse, UdpSocket } from "#net/index.js";
+import { loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import type { AgentConfig } from "./agent-config.js";
+import type { Dpe2Guard } from "./dpe2-guard.js";
+import { clientPolicy, credentialsOf } from "./server-authentication.js";
+
+/** DPE-2 at addresses of the agent's own, for servers that are to reach it there and not over its association. */
+export class Dpe2Listener {
+  readonly #config: AgentConfig;
+  readonly #coap: CoapEndpoint;
+  #dtls: DtlsEndpoint | undefined;
+  #plain: UdpSocket | undefined;
+
+  private constructor(
+    config: AgentConfig,
+    guard: Dpe2Guard,
+    onRequest: (request: RequestMessage) => ObservableResponse,
+  ) {
+    this.#config = config;
+    this.#coap = new CoapEndpoint({
+      optionFormats: BINDING_OPTION_FORMATS,
+      onMessage: guard.onMessage,
+      onRequest: (request) => onRequest(request),
+    });
+  }
+
+  /** @throws NetError of binding; X509Error for files that do not serve. */
+  static async open(
+    config: AgentConfig,
+    guard: Dpe2Guard,
+    onRequest: (request: RequestMessage) => ObservableResponse,
+  ): Promise<Dpe2Listener> {
+    const listener = new Dpe2Listener(config, guard, onRequest);
+    try {
+      await listener.#listen();
+    } catch (error) {
+      await listener.close();
+      throw error;
+    }
+    return listener;
+  }
+
+  /** The port that takes DTLS. */
+  get securePort(): number | undefined {
+    return this.#dtls?.address.port;
+  }
+
+  /** What a registration says: over DTLS where the policy asks for it, or nothing else is bound. */
+  get uri(): string {
+    const isSecure = this.#plain === undefined || this.#config.interfaces.dpe2.connection === "dtls";
+    const address = (isSecure ? this.#dtls : this.#plain)?.address ?? this.#dtls?.address ?? this.#plain?.address;
+    if (address === undefined) throw new Error("a listener is open");
+    return formatDpe2Uri({ isSecure: isSecure && this.#dtls !== undefined, ...address });
+  }
+
+  async close(): Promise<void> {
+    await this.#dtls?.close();
+    await this.#coap.close();
+  }
+
+  async #listen(): Promise<void> {
+    const { dpe2 } = this.#config.interfaces;
+    if (typeof dpe2.bind === "string") return;
+    for (const { scheme, host, port } of dpe2.bind) {
+      if (scheme === "coap") {
+        this.#plain = await UdpSocket.bind({ host, port });
+        this.#coap.addSocket(this.#plain);
+      } else {
+        await this.#listenSecure(host, port);
+      }
+    }
+  }
+
+  async #listenSecure(host: string, port: number): Promise<void> {
+    const { dpe1, dpe2 } = this.#config.interfaces;
+    const { psk } = dpe1.credentials;
+    const certificate = credentialsOf(dpe1.credentials);
+    const modes = clientPolicy(dpe2).serverAuthentication;
+    const anchors = dpe2.ca === undefined ? [] : loadTrustAnchors(readFileSync(dpe2.ca, "utf8"));
+    const server = this.#config.server.host;
+    const name =
+      isIP(server) === 0 ? ({ type: "dns", name: server } as const) : ({ type: "ip", address: server } as const);
+    const text = new TextDecoder();
+    const asks = modes.includes("certificate");
+    this.#dtls = await listen((session) => this.#coap.addSession(session), {
+      host,
+      port,
+      server: {
+        pskEnabled: psk !== undefined,
+        ...(certificate === undefined ? {} : { certificate }),
+        clientCertificate: asks ? (modes.length === 1 ? "require" : "request") : "none",
+      },
+      pskOf: (identity) => (psk !== undefined && text.decode(identity) === psk.identity ? psk.key.reveal() : undefined),
+      // The server is itself on both interfaces: it shows the certificate that it has as a server.
+      verify: (certificates) =>
+        verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+    });
+  }
+}

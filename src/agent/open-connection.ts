@@ -1,0 +1,88 @@
+import { decodeCbor } from "#cbor/index.js";
+import { CODE, OPTION, Options } from "#coap/index.js";
+import { CONTENT_FORMAT, PATH } from "#dpe/index.js";
+import { type CoapConnection, type CoapEndpoint, connect, resolveHost, UdpSocket } from "#net/index.js";
+import type { AgentConfig } from "./agent-config.js";
+import { clientPolicy, dtlsOptions, isBelow, leastConnection } from "./server-authentication.js";
+
+/**
+ * Opens the connection that the agent's own policy asks for, at least: where the server's URI says less, over DTLS at the port
+ * that the server names, in a refusal or at `GET /dpe1`. That answer is plain and anybody may have written it, so it decides
+ * about the port and nothing else; who answers there is for the handshake to prove.
+ *
+ * @throws NetError, DtlsError; SecurityError, X509Error as `dtlsOptions`.
+ */
+export async function openConnection(
+  config: AgentConfig,
+  endpoint: CoapEndpoint,
+  { isRaised, port, signal }: Raised,
+): Promise<CoapConnection> {
+  const { scheme, host } = config.server;
+  const least = isRaised ? "dtls" : leastConnection(clientPolicy(config.interfaces.dpe1));
+  if (scheme === "coaps") return openSecure(config, endpoint, config.server.port, signal);
+  if (!isBelow("none", least)) return openPlain(host, config.server.port, endpoint);
+  const securePort = port ?? (await discoverPort(config, endpoint, signal)) ?? DEFAULT_COAPS_PORT;
+  return openSecure(config, endpoint, securePort, signal);
+}
+
+export interface Raised {
+  /** The server asked for DTLS. */
+  readonly isRaised: boolean;
+  /** The port that it named then. */
+  readonly port: number | undefined;
+  readonly signal: AbortSignal;
+}
+
+async function openPlain(host: string, port: number, endpoint: CoapEndpoint): Promise<CoapConnection> {
+  const address = await resolveHost(host);
+  const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
+  return endpoint.addSocket(socket).connectTo({ address, port });
+}
+
+async function openSecure(
+  config: AgentConfig,
+  endpoint: CoapEndpoint,
+  port: number,
+  signal: AbortSignal,
+): Promise<CoapConnection> {
+  const session = await connect({ host: config.server.host, port }, dtlsOptions(config));
+  const giveUp = (): void => void session.close();
+  signal.addEventListener("abort", giveUp, { once: true });
+  await session.opened.finally(() => signal.removeEventListener("abort", giveUp));
+  return endpoint.addSession(session);
+}
+
+/** The port for DTLS by `GET /dpe1`; undefined where that is not answered, or not as the binding says. */
+async function discoverPort(
+  config: AgentConfig,
+  endpoint: CoapEndpoint,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const { host, port } = config.server;
+  const options = Options.none.with(OPTION.UriPath, PATH.dpe1).with(OPTION.Accept, CONTENT_FORMAT.cbor);
+  try {
+    const connection = await openPlain(host, port, endpoint);
+    const timeout = AbortSignal.any([signal, AbortSignal.timeout(DISCOVERY_TIMEOUT_MS)]);
+    const { code, payload } = await connection.request(
+      { code: CODE.GET, options, payload: new Uint8Array(0) },
+      { signal: timeout },
+    );
+    return code === CODE.Content ? portIn(decodeCbor(payload)) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function portIn(answer: unknown): number | undefined {
+  const dpe1 = fieldOf(answer, "dpe1");
+  const port = fieldOf(dpe1, "coaps");
+  return typeof port === "number" && Number.isInteger(port) && port >= 1 && port <= 65_535 ? port : undefined;
+}
+
+function fieldOf(map: unknown, name: string): unknown {
+  return map instanceof Map ? map.get(name) : undefined;
+}
+
+const DISCOVERY_TIMEOUT_MS = 5000;
+/** RFC 7252 §6.2 */
+const DEFAULT_COAPS_PORT = 5684;

@@ -1,0 +1,104 @@
+import { readFileSync } from "node:fs";
+import { BlockList, isIP } from "node:net";
+import { CONNECTION_LEVEL, type ConnectionLevel } from "#dpe/index.js";
+import { CIPHER_SUITES, type CipherSuiteName, type CoapConnection, type connect } from "#net/index.js";
+import {
+  canonicalAddress,
+  type ClientPolicy,
+  SecurityError,
+  type ServerAuthentication,
+  type ServerOffer,
+} from "#security/index.js";
+import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import type { AgentConfig, AgentCredentials, AgentInterface } from "./agent-config.js";
+
+/** What an interface of the agent demands of the server. */
+export function clientPolicy({ connection, serverAuthentication }: AgentInterface): ClientPolicy {
+  const modes = typeof serverAuthentication === "string" ? [serverAuthentication] : serverAuthentication;
+  return { connection, serverAuthentication: modes };
+}
+
+/** The least connection with which the policy can be satisfied: what only a handshake can prove needs one. */
+export function leastConnection({ connection, serverAuthentication }: ClientPolicy): ConnectionLevel {
+  return serverAuthentication.some((mode) => !NEEDS_DTLS.has(mode)) ? connection : "dtls";
+}
+
+export function isBelow(level: ConnectionLevel, least: ConnectionLevel): boolean {
+  return CONNECTION_LEVEL[level] < CONNECTION_LEVEL[least];
+}
+
+/**
+ * How to shake hands with the server: only what the policy accepts is offered. A server that must show a certificate is not
+ * offered a PSK, nor the reverse.
+ *
+ * @throws X509Error for files that do not serve; SecurityError SECURITY_CONNECTION_BELOW_POLICY where the policy asks for a
+ * PSK and there is none.
+ */
+export function dtlsOptions(config: AgentConfig): Parameters<typeof connect>[1] {
+  const { dpe1 } = config.interfaces;
+  const { ca, credentials } = dpe1;
+  const { serverAuthentication: modes } = clientPolicy(dpe1);
+  const { host } = config.server;
+  const { psk } = credentials;
+  const asksForCertificate = modes.includes("certificate");
+  const isLax = modes.some((mode) => !NEEDS_DTLS.has(mode));
+  const usesPsk = modes.includes("psk") || (isLax && psk !== undefined && !asksForCertificate);
+  const usesCertificates = asksForCertificate || (isLax && !usesPsk);
+  if (usesPsk && psk === undefined) {
+    throw new SecurityError("SECURITY_CONNECTION_BELOW_POLICY", "serverAuthentication psk needs credentials.psk");
+  }
+  const isAddress = isIP(host) !== 0;
+  const anchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+  const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
+  const own = credentialsOf(credentials);
+  return {
+    cipherSuites: SUITES.filter((suite) => (suite.includes("PSK") ? usesPsk : usesCertificates)),
+    ...(isAddress ? {} : { serverName: host }),
+    ...(usesPsk && psk !== undefined
+      ? { psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } }
+      : {}),
+    ...(own === undefined ? {} : { certificate: own }),
+    verify: (certificates) =>
+      asksForCertificate
+        ? verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name })
+        : { ok: true },
+  };
+}
+
+/** The agent's own certificate, where it has one. @throws X509Error. */
+export function credentialsOf({ certificate, key }: AgentCredentials): ReturnType<typeof loadCredentials> | undefined {
+  return certificate === undefined || key === undefined
+    ? undefined
+    : loadCredentials(readFileSync(certificate, "utf8"), key.text());
+}
+
+/** What the server has shown on a connection; its certificate was verified in the handshake if the policy asks for one. */
+export function offerOf(connection: CoapConnection, host: string, policy: AgentInterface): ServerOffer {
+  const { peerInfo, remoteAddress } = connection;
+  const { serverAuthentication: modes } = clientPolicy(policy);
+  const isListed = isListedServer(policy.addresses ?? [], host, remoteAddress.address);
+  const isVerified = modes.includes("certificate") && peerInfo?.certificates !== undefined;
+  return {
+    connection: connection.isSecure ? "dtls" : "none",
+    ...(peerInfo?.pskIdentity === undefined ? {} : { psk: "valid" }),
+    ...(isVerified ? { certificate: "valid" } : {}),
+    ...(modes.includes("address") ? { address: isListed ? "valid" : "invalid" } : {}),
+  };
+}
+
+/** Whether the name that was dialled, or the address that it led to, is in a list of names, addresses and prefixes. */
+function isListedServer(list: readonly string[], host: string, address: string): boolean {
+  const canonical = canonicalAddress(address) ?? address;
+  const family = isIP(canonical) === 6 ? "ipv6" : "ipv4";
+  return list.some((entry) => {
+    const [base = "", lengthText] = entry.split("/");
+    if (isIP(base) === 0) return entry.toLowerCase() === host.toLowerCase();
+    if (lengthText === undefined) return canonicalAddress(base) === canonical;
+    const prefixes = new BlockList();
+    prefixes.addSubnet(base, Number(lengthText), isIP(base) === 6 ? "ipv6" : "ipv4");
+    return prefixes.check(canonical, family);
+  });
+}
+
+const NEEDS_DTLS: ReadonlySet<ServerAuthentication> = new Set(["certificate", "psk", "rawPublicKey"]);
+const SUITES = Object.keys(CIPHER_SUITES) as CipherSuiteName[];

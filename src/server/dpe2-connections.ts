@@ -1,0 +1,128 @@
+import { DpeError, type Dpe2Uri, parseDpe2Uri, type Registration } from "#dpe/index.js";
+import {
+  CIPHER_SUITES,
+  type CipherSuiteName,
+  type CoapConnection,
+  type CoapEndpoint,
+  connect,
+  type PlainTransport,
+  UdpSocket,
+} from "#net/index.js";
+import type { ServerCredentials } from "./server-credentials.js";
+
+/**
+ * How DPE-2 reaches each endpoint: over the association that carried its DPE-1, or at an address that the client listens on.
+ * There the server dials, over DTLS where the URI or the client asks for it: with the subscriber's own PSK, else with
+ * certificates.
+ */
+export class Dpe2Connections {
+  readonly #coap: CoapEndpoint;
+  readonly #credentials: ServerCredentials;
+  /** The connection on which each endpoint was last heard. */
+  readonly #heard = new Map<string, CoapConnection>();
+  /** Connections that the server opened, by endpoint. */
+  readonly #dialled = new Map<string, Dialled>();
+  #plain: Promise<PlainTransport> | undefined;
+
+  constructor(coap: CoapEndpoint, credentials: ServerCredentials) {
+    this.#coap = coap;
+    this.#credentials = credentials;
+  }
+
+  heardOn(endpoint: string, connection: CoapConnection): void {
+    this.#heard.set(endpoint, connection);
+  }
+
+  forget(endpoint: string): void {
+    this.#heard.delete(endpoint);
+    const dialled = this.#dialled.get(endpoint);
+    this.#dialled.delete(endpoint);
+    if (dialled !== undefined) void dialled.connection.then(close, () => undefined);
+  }
+
+  /** @throws DpeError DPE_NOT_REACHABLE; NetError, DtlsError of dialling. */
+  async to(registration: Registration): Promise<CoapConnection> {
+    const { endpoint, dpe2 } = registration;
+    if (dpe2.type === "association") {
+      const connection = this.#heard.get(endpoint);
+      if (connection === undefined || connection.isClosed)
+        throw new DpeError("DPE_NOT_REACHABLE", `${endpoint} has no open association`);
+      return connection;
+    }
+    return this.#dial(registration, dpe2.uri, parseDpe2Uri(dpe2.uri));
+  }
+
+  /**
+   * Dials an endpoint anew over DTLS, as it asked for, and goes on so. Undefined where it cannot be dialled: it is reached
+   * over its own association, or is spoken with by DTLS already.
+   */
+  async secured(registration: Registration, port: number | undefined): Promise<CoapConnection | undefined> {
+    const { dpe2 } = registration;
+    if (dpe2.type === "association") return undefined;
+    const plain = parseDpe2Uri(dpe2.uri);
+    if (plain.isSecure) return undefined;
+    return this.#dial(registration, `${dpe2.uri} over DTLS`, {
+      isSecure: true,
+      address: plain.address,
+      port: port ?? DEFAULT_COAPS_PORT,
+    });
+  }
+
+  async #dial({ endpoint, subscriber }: Registration, key: string, target: Dpe2Uri): Promise<CoapConnection> {
+    const known = this.#dialled.get(endpoint);
+    // Once over DTLS, a plain URI leads there still: what the client asked for is not forgotten.
+    if (known?.key === key || known?.key === `${key} over DTLS`) {
+      const connection = await known.connection.catch(() => undefined);
+      if (connection?.isClosed === false) return connection;
+    }
+    const opening = target.isSecure ? this.#openSecure(target, subscriber) : this.#openPlain(target);
+    const dialled: Dialled = { key, connection: opening };
+    if (known !== undefined) void known.connection.then((old) => (old.isSecure ? close(old) : undefined), ignore);
+    this.#dialled.set(endpoint, dialled);
+    try {
+      return await opening;
+    } catch (error) {
+      if (this.#dialled.get(endpoint) === dialled) this.#dialled.delete(endpoint);
+      throw error;
+    }
+  }
+
+  async #openPlain({ address, port }: Dpe2Uri): Promise<CoapConnection> {
+    const isIpv6 = address.includes(":");
+    this.#plain ??= UdpSocket.bind({ host: isIpv6 ? "::" : "0.0.0.0" }).then((socket) => this.#coap.addSocket(socket));
+    return (await this.#plain).connectTo({ address, port });
+  }
+
+  async #openSecure({ address, port }: Dpe2Uri, subscriber: string | undefined): Promise<CoapConnection> {
+    const psk = subscriber === undefined ? undefined : this.#credentials.subscribers.named(subscriber)?.psk;
+    const { certificate } = this.#credentials;
+    const session = await connect(
+      { host: address, port },
+      {
+        cipherSuites: SUITES.filter((suite) => suite.includes("PSK") === (psk !== undefined)),
+        ...(psk === undefined ? {} : { psk }),
+        ...(certificate === undefined ? {} : { certificate }),
+        // Whose certificate it is, is the policy's part; here it must lead to an anchor.
+        verify: (certificates) => this.#credentials.verify(certificates, "serverAuth"),
+      },
+    );
+    await session.opened;
+    return this.#coap.addSession(session);
+  }
+}
+
+interface Dialled {
+  /** The URI, and whether it was raised to DTLS. */
+  readonly key: string;
+  readonly connection: Promise<CoapConnection>;
+}
+
+function close(connection: CoapConnection): Promise<void> {
+  return connection.close();
+}
+
+function ignore(): void {}
+
+const SUITES = Object.keys(CIPHER_SUITES) as CipherSuiteName[];
+/** RFC 7252 §6.2 */
+const DEFAULT_COAPS_PORT = 5684;

@@ -1,0 +1,212 @@
+import { CODE, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import {
+  AUTH_ERROR,
+  type AuthErrorName,
+  BINDING_OPTION,
+  CONTENT_FORMAT,
+  DpeError,
+  PATH,
+  type Registration,
+} from "#dpe/index.js";
+import type { CoapConnection, Observation, SendMessage } from "#net/index.js";
+import {
+  type AuditEvent,
+  type ClientDecision,
+  type ClientOffer,
+  digestUri,
+  isSameSubscriber,
+  mayRegister,
+  mayReport,
+  offerAsText,
+  type ProofChallenger,
+  SecurityError,
+  securityRequiredOf,
+  type Subscribers,
+} from "#security/index.js";
+import { decodePack, type SenmlRecord } from "#senml/index.js";
+import type { Dpe2Connections } from "./dpe2-connections.js";
+import type { PeerFacts } from "./peer-facts.js";
+
+/**
+ * DPE-2 from the server's side: queries and observations, each under the policy of that interface. A response that is not
+ * authenticated as policy asks is discarded, and the client told at `/dpe2/err`.
+ */
+export class Dpe2Requests {
+  readonly #parts: Dpe2Parts;
+
+  constructor(parts: Dpe2Parts) {
+    this.#parts = parts;
+  }
+
+  /** Asks an endpoint for one property, or all. @throws as {@link DpeServer.query}. */
+  async query(
+    registration: Registration,
+    name: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly SenmlRecord[]> {
+    const options = { context: registration, ...(signal === undefined ? {} : { signal }) };
+    const connection = await this.#reach(registration, name);
+    let response = await connection.request(propertyRequest(name), options);
+    const required = connection.isSecure ? undefined : securityRequiredOf(response);
+    if (required !== undefined) {
+      const secured = await this.#parts.connections.secured(registration, required.port);
+      if (secured !== undefined) {
+        this.#accept(registration, secured);
+        response = await secured.request(propertyRequest(name), options);
+      }
+    }
+    return recordsOf(response);
+  }
+
+  /** Observes one property of an endpoint, or all. */
+  async observe(registration: Registration, name: string | undefined): Promise<Observation> {
+    const connection = await this.#reach(registration, name);
+    const observation = await connection.observe(propertyRequest(name), { context: registration });
+    const required = connection.isSecure ? undefined : securityRequiredOf(observation.first);
+    if (required === undefined) return observation;
+    const secured = await this.#parts.connections.secured(registration, required.port);
+    if (secured === undefined) return observation;
+    observation.cancel();
+    this.#accept(registration, secured);
+    return secured.observe(propertyRequest(name), { context: registration });
+  }
+
+  /** Sends one message of a request of ours: with a challenge where policy asks for a proof, which is then judged. */
+  async send(
+    message: RequestMessage,
+    connection: CoapConnection,
+    send: SendMessage,
+    context: unknown,
+  ): Promise<ResponseMessage> {
+    if (context === undefined) return send(message);
+    const registration = context as Registration;
+    const association = this.#parts.facts.of(connection);
+    const exchange = this.#parts.challenger.begin(association);
+    const uri = digestUri(message.options);
+    const judge = (response: ResponseMessage): Judged => {
+      const judged = exchange.judge(response, uri, Date.now());
+      return this.#isOwners(judged.decision, registration) ? judged : { ...judged, decision: NOT_THE_OWNER };
+    };
+    const options =
+      exchange.challenge === undefined
+        ? message.options
+        : message.options.with(BINDING_OPTION.DigestChallenge, exchange.challenge);
+    const response = await send({ ...message, options }, (notification) => {
+      const judged = judge(notification);
+      if (judged.decision.type === "refuse") this.#refused(registration, connection, judged);
+      return judged.decision.type === "accept";
+    });
+    // What the client refuses to do without DTLS it cannot prove either: that answer only makes us ask anew over DTLS.
+    if (!connection.isSecure && securityRequiredOf(response) !== undefined) return response;
+    // Nor can it before we have shown that we receive (RFC 9175 §2.3); then the endpoint asks once more.
+    const isEcho = response.code === CODE.Unauthorized && response.options.has(OPTION.Echo);
+    if (isEcho && !message.options.has(OPTION.Echo)) return response;
+    const judged = judge(response);
+    if (judged.decision.type === "refuse") throw this.#refused(registration, connection, judged);
+    this.#audit(registration, connection, judged);
+    return response;
+  }
+
+  async #reach(registration: Registration, name: string | undefined): Promise<CoapConnection> {
+    const subscriber =
+      registration.subscriber === undefined ? undefined : this.#parts.subscribers.named(registration.subscriber);
+    if (registration.subscriber !== undefined && subscriber === undefined)
+      throw new DpeError("DPE_NOT_REACHABLE", `${registration.endpoint}: its subscriber is no longer known`);
+    if (subscriber?.properties !== undefined && (name === undefined || !mayReport(subscriber, name)))
+      throw new DpeError("DPE_NOT_REACHABLE", `${registration.endpoint}: the subscriber may not be asked for that`);
+    const connection = await this.#parts.connections.to(registration);
+    this.#accept(registration, connection);
+    return connection;
+  }
+
+  /** Whether the connection alone rules the request out, before anything is sent. */
+  #accept({ endpoint }: Registration, connection: CoapConnection): void {
+    const decision = this.#parts.challenger.decide(this.#parts.facts.of(connection));
+    const isFinal =
+      decision.type === "refuse" && (decision.error !== "credentials-required" || !this.#parts.canChallenge);
+    if (isFinal) throw new DpeError("DPE_NOT_REACHABLE", `${endpoint}: ${decision.error} (${decision.rule})`);
+  }
+
+  #isOwners(decision: ClientDecision, { endpoint, subscriber }: Registration): boolean {
+    if (decision.type === "refuse") return true;
+    const mayOwn = decision.subscriber === undefined || mayRegister(decision.subscriber, endpoint);
+    return mayOwn && isSameSubscriber(decision, subscriber);
+  }
+
+  #refused(registration: Registration, connection: CoapConnection, judged: Judged): SecurityError {
+    this.#audit(registration, connection, judged);
+    const { decision } = judged;
+    const authError = decision.type === "refuse" ? decision.error : "invalid-credentials";
+    // Nobody waits for it, and a client that does not answer loses nothing but the reason.
+    connection.request(errorRequest(authError)).catch(() => undefined);
+    const what = `${registration.endpoint}: ${authError} (${decision.rule})`;
+    return new SecurityError("SECURITY_CLIENT_NOT_ACCEPTED", what, { authError });
+  }
+
+  #audit({ subscriber }: Registration, connection: CoapConnection, { decision, offer, detail }: Judged): void {
+    const association = this.#parts.facts.of(connection);
+    const common = {
+      time: Date.now(),
+      interface: "dpe2",
+      side: "server",
+      peer: association.peer ?? association.address,
+      connection: association.connection,
+      rule: decision.rule,
+      offer: offerAsText(offer),
+      ...(detail === undefined ? {} : { detail }),
+    } as const;
+    if (decision.type === "refuse") {
+      const mode = offer.digest === undefined ? undefined : "digest";
+      this.#parts.onAudit({ ...common, outcome: "failure", mode, subscriber, cause: decision.error });
+      return;
+    }
+    const told = `dpe2 ${decision.mode} ${decision.subscriber?.name ?? ""}`;
+    if (association.toldDpe2 === told && decision.mode !== "digest") return;
+    association.toldDpe2 = told;
+    const name = decision.subscriber?.name;
+    this.#parts.onAudit({ ...common, outcome: "success", mode: decision.mode, subscriber: name, cause: "accepted" });
+  }
+}
+
+export interface Dpe2Parts {
+  readonly connections: Dpe2Connections;
+  readonly challenger: ProofChallenger;
+  /** Whether the policy lists Digest. */
+  readonly canChallenge: boolean;
+  readonly facts: PeerFacts;
+  readonly subscribers: Subscribers;
+  onAudit(event: AuditEvent): void;
+}
+
+/** The properties in a DPE-2 response. @throws DpeError DPE_BAD_REQUEST for an error response; SenmlError. */
+export function recordsOf(response: ResponseMessage): SenmlRecord[] {
+  if (response.code !== CODE.Content)
+    throw new DpeError("DPE_BAD_REQUEST", `the endpoint answered ${response.code >> 5}.${response.code & 31}`);
+  return decodePack(response.payload, "cbor", Date.now() / 1000);
+}
+
+interface Judged {
+  readonly decision: ClientDecision;
+  readonly offer: ClientOffer;
+  readonly detail?: string;
+}
+
+function propertyRequest(name: string | undefined): RequestMessage {
+  const path = [PATH.dpe2, PATH.properties, ...(name?.split("/") ?? [])];
+  const options = Options.none.withAll(OPTION.UriPath, path).with(OPTION.Accept, CONTENT_FORMAT.senmlCbor);
+  return { code: CODE.GET, options, payload: NO_PAYLOAD };
+}
+
+function errorRequest(error: AuthErrorName): RequestMessage {
+  const options = Options.none
+    .withAll(OPTION.UriPath, [PATH.dpe2, PATH.errors])
+    .with(BINDING_OPTION.AuthError, AUTH_ERROR[error]);
+  return { code: CODE.POST, options, payload: NO_PAYLOAD };
+}
+
+const NOT_THE_OWNER: ClientDecision = {
+  type: "refuse",
+  rule: "dpe2: another subscriber than the one that registered the endpoint",
+  error: "not-authorized",
+};
+const NO_PAYLOAD = new Uint8Array(0);
