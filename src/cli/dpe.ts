@@ -6,9 +6,17 @@ import type { Command } from "./command.js";
 import { demoCommand } from "./demo-command.js";
 import { exitWith, UsageError } from "./exit.js";
 import { serverCommand } from "./server-command.js";
+import { simCommand } from "./sim-command.js";
 
 /** In the order of the usage. */
-const COMMANDS: readonly Command[] = [serverCommand, agentCommand, checkCommand, demoCommand, ...coapCommands];
+const COMMANDS: readonly Command[] = [
+  serverCommand,
+  agentCommand,
+  checkCommand,
+  simCommand,
+  demoCommand,
+  ...coapCommands,
+];
 
 async function main([name, ...words]: readonly string[]): Promise<void> {
   if (name === "--help" || name === "-h" || name === "help") {
