@@ -42,7 +42,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   },
   sim: {
     layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "agent"],
-    packages: ["node:crypto", "node:timers/promises"],
+    packages: ["node-dtls-client", "coap-packet", "cbor-x"],
   },
 };
 

@@ -5,8 +5,8 @@ export type AgentEvent =
   /** Readings that waited on disk since an earlier start; `damaged` lines of the file could not be read. */
   | { readonly type: "restored"; readonly readings: number; readonly damaged: number }
   | { readonly type: "registered"; readonly endpoint: string }
-  /** The server has these readings; `unsent` ones still wait. */
-  | { readonly type: "reported"; readonly properties: number; readonly unsent: number }
+  /** The server has these readings, after `tookMs` from sending them; `unsent` ones still wait. */
+  | { readonly type: "reported"; readonly properties: number; readonly unsent: number; readonly tookMs: number }
   | { readonly type: "queried"; readonly path: string }
   /** The server or the network is gone; nothing is lost by that. */
   | { readonly type: "lost"; readonly error: unknown; readonly retryInMs: number }

@@ -200,12 +200,14 @@ export class DpeAgent {
     for (let maxBytes = MAX_REPORT_BYTES; ; maxBytes = Math.floor(maxBytes / 2)) {
       const batch = nextBatch(this.#outbox, this.#clock, maxBytes);
       if (batch === undefined) return;
+      const sentAt = performance.now();
       const isTaken = await association.report(batch.payload);
+      const tookMs = performance.now() - sentAt;
       if (!isTaken && batch.ids.length > 1) continue;
       // One reading that the server can never take would hold up all after it.
       if (!isTaken) this.#onEvent({ type: "discarded", name: batch.names[0] ?? "" });
       this.#outbox.remove(batch.ids);
-      if (isTaken) this.#onEvent({ type: "reported", properties: batch.ids.length, unsent: this.#outbox.size });
+      if (isTaken) this.#onEvent({ type: "reported", properties: batch.ids.length, unsent: this.#outbox.size, tookMs });
       break;
     }
     const { dropped } = this.#outbox;

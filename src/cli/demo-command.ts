@@ -1,10 +1,11 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { AGENT_SCHEMA, type AgentConfig, type AgentEvent, DpeAgent, hostSource, type Source } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import { DpeServer, recordsOf, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { type Command, parseWords } from "./command.js";
+import { DEVICE_PROFILES } from "#sim/index.js";
 import { describe } from "./exit.js";
 import { untilSignal } from "./signals.js";
 
@@ -149,23 +150,10 @@ function say(who: string, what: string): void {
   process.stdout.write(`${who.padEnd(13)} ${what}\n`);
 }
 
-/** A sensor whose battery drains and whose temperature wanders. */
+/** A battery sensor, as `dpe sim` has it, that is heard each second. */
 function simulatedSource(): Source {
-  let level = 100;
-  let temperature = 21;
-  return {
-    name: "simulated",
-    everyMs: 1000,
-    read: () => {
-      const [random = 0] = randomBytes(1);
-      level = Math.max(0, level - 0.01);
-      temperature += (random - 127.5) / 1275;
-      return Promise.resolve([
-        { name: "battery/level", unit: "%EL", value: Number(level.toFixed(2)) },
-        { name: "temperature", unit: "Cel", value: Number(temperature.toFixed(2)) },
-      ]);
-    },
-  };
+  const read = DEVICE_PROFILES["battery-sensor"].readings(randomInt(2 ** 31));
+  return { name: "simulated", everyMs: 1000, read: () => Promise.resolve(read(performance.now() / 1000)) };
 }
 
 function serverConfig(key: string): string {

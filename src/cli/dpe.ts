@@ -8,12 +8,14 @@ import { exitWith, UsageError } from "./exit.js";
 import { explainCommand } from "./explain-command.js";
 import { ha1Command } from "./ha1-command.js";
 import { serverCommand } from "./server-command.js";
+import { simCommand } from "./sim-command.js";
 
 /** In the order of the usage. */
 const COMMANDS: readonly Command[] = [
   serverCommand,
   agentCommand,
   checkCommand,
+  simCommand,
   demoCommand,
   explainCommand,
   ha1Command,

@@ -182,7 +182,8 @@ export interface Dpe2Parts {
 export function recordsOf(response: ResponseMessage): SenmlRecord[] {
   if (response.code !== CODE.Content)
     throw new DpeError("DPE_BAD_REQUEST", `the endpoint answered ${response.code >> 5}.${response.code & 31}`);
-  return decodePack(response.payload, "cbor", Date.now() / 1000);
+  const format = response.options.contentFormat === CONTENT_FORMAT.senmlJson ? "json" : "cbor";
+  return decodePack(response.payload, format, Date.now() / 1000);
 }
 
 interface Judged {
