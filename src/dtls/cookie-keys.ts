@@ -1,4 +1,5 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
+import { HmacSha256 } from "./crypto/sha256.js";
 import type { ClientHelloParameters } from "./wire/client-hello.js";
 import { concat, uint16, uint16List, vector16, vector8 } from "./wire/writer.js";
 
@@ -14,14 +15,14 @@ export class CookieKeys {
   readonly #random: (size: number) => Uint8Array;
   readonly #lifetimeMs: number;
   #generation = 0;
-  #current: Uint8Array;
-  #previous: Uint8Array | undefined;
+  #current: HmacSha256;
+  #previous: HmacSha256 | undefined;
   #renewAt: number | undefined;
 
   constructor(random: (size: number) => Uint8Array, lifetimeMs: number) {
     this.#random = random;
     this.#lifetimeMs = lifetimeMs;
-    this.#current = random(SECRET_BYTES);
+    this.#current = new HmacSha256(random(SECRET_BYTES));
   }
 
   make(peerAddress: Uint8Array, parameters: ClientHelloParameters, now: number): Uint8Array {
@@ -45,25 +46,27 @@ export class CookieKeys {
     if (now < this.#renewAt) return;
     const steps = Math.floor((now - this.#renewAt) / this.#lifetimeMs) + 1;
     this.#previous = steps === 1 ? this.#current : undefined;
-    this.#current = this.#random(SECRET_BYTES);
+    this.#current = new HmacSha256(this.#random(SECRET_BYTES));
     this.#generation += steps;
     this.#renewAt += steps * this.#lifetimeMs;
   }
 }
 
 function cookieOf(
-  secret: Uint8Array,
+  secret: HmacSha256,
   generation: number,
   peerAddress: Uint8Array,
   parameters: ClientHelloParameters,
 ): Uint8Array {
   const { version, random, sessionId, cipherSuites, compressionMethods } = parameters;
-  const mac = createHmac("sha256", secret)
-    .update(vector16(peerAddress))
-    .update(concat(uint16(version), random, vector8(sessionId)))
-    .update(vector16(uint16List(cipherSuites)))
-    .update(vector8(Uint8Array.from(compressionMethods)))
-    .digest();
+  const mac = secret.mac(
+    vector16(peerAddress),
+    uint16(version),
+    random,
+    vector8(sessionId),
+    vector16(uint16List(cipherSuites)),
+    vector8(Uint8Array.from(compressionMethods)),
+  );
   return concat(Uint8Array.of(generation), mac.subarray(0, COOKIE_BYTES - 1));
 }
 

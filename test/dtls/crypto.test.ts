@@ -8,6 +8,7 @@ import { GcmKey } from "#dtls/crypto/gcm.js";
 import { generateKeyShare, type GroupName, GROUPS } from "#dtls/crypto/key-exchange.js";
 import { extendedMasterSecret, keyBlock, masterSecret, pskPremasterSecret } from "#dtls/crypto/key-schedule.js";
 import { prf } from "#dtls/crypto/prf.js";
+import { HmacSha256 } from "#dtls/crypto/sha256.js";
 import { type SignatureSchemeName, signWith, verifyWith } from "#dtls/crypto/signatures.js";
 import { DtlsError } from "#dtls/index.js";
 import { credential } from "./fixtures.js";
@@ -169,6 +170,20 @@ test("the cipher pool holds at most its capacity, keeps keys in use, and a key t
   const before = seal(key, nonce, new Uint8Array(0), Uint8Array.of(1, 2, 3));
   CIPHER_POOL.release(key);
   t.deepEqual(key.open(nonce, new Uint8Array(0), before), Uint8Array.of(1, 2, 3));
+});
+
+test("HMAC-SHA-256 of two hashes equals node:crypto's, for keys and messages of any length", (t) => {
+  const lengths = fc.oneof(fc.integer({ min: 0, max: 130 }), fc.constantFrom(600, 1500));
+  fc.assert(
+    fc.property(lengths, fc.array(lengths, { maxLength: 4 }), (keyLength, partLengths) => {
+      const secret = randomBytes(keyLength);
+      const parts = partLengths.map((length) => randomBytes(length));
+      const expected = createHmac("sha256", secret).update(Buffer.concat(parts)).digest();
+      const hmac = new HmacSha256(secret);
+      return hex(hmac.mac(...parts)) === hex(expected) && hex(hmac.mac(...parts)) === hex(expected);
+    }),
+  );
+  t.pass();
 });
 
 test("the PRF gives the published P_SHA256 vector", (t) => {

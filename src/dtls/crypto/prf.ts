@@ -1,16 +1,15 @@
-import { createHmac } from "node:crypto";
+import { HmacSha256, SHA256_BYTES } from "./sha256.js";
 
 /** PRF(secret, label, seed) = P_SHA256(secret, label ‖ seed), the first `length` bytes (RFC 5246 §5). */
 export function prf(secret: Uint8Array, label: string, seed: Uint8Array, length: number): Uint8Array {
   const output = new Uint8Array(length);
-  const labelled = Buffer.concat([Buffer.from(label, "latin1"), seed]);
-  let a: Uint8Array = labelled;
-  for (let offset = 0; offset < length; offset += HASH_BYTES) {
-    a = createHmac("sha256", secret).update(a).digest();
-    const block = createHmac("sha256", secret).update(a).update(labelled).digest();
-    output.set(block.subarray(0, length - offset), offset);
+  const hmac = new HmacSha256(secret);
+  const labelBytes = Buffer.from(label, "latin1");
+  let a = hmac.mac(labelBytes, seed);
+  for (let offset = 0; offset < length; offset += SHA256_BYTES) {
+    output.set(hmac.mac(a, labelBytes, seed).subarray(0, length - offset), offset);
+    if (offset + SHA256_BYTES < length) a = hmac.mac(a);
   }
+  hmac.clear();
   return output;
 }
-
-const HASH_BYTES = 32;

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { sha256 } from "../crypto/sha256.js";
 import { encodeHandshakeFragment } from "../wire/handshake-header.js";
 import { concat } from "../wire/writer.js";
 import type { HandshakeMessage } from "./reassembly.js";
@@ -22,12 +22,12 @@ export class Transcript {
   }
 
   hash(): Uint8Array {
-    return sha256(this.#messages);
+    return sha256(this.bytes());
   }
 
   /** Without the message added last: what that message's sender had before it. */
   hashBeforeLast(): Uint8Array {
-    return sha256(this.#messages.slice(0, -1));
+    return sha256(this.bytesBeforeLast());
   }
 
   bytes(): Uint8Array {
@@ -37,10 +37,4 @@ export class Transcript {
   bytesBeforeLast(): Uint8Array {
     return concat(...this.#messages.slice(0, -1));
   }
-}
-
-function sha256(parts: readonly Uint8Array[]): Uint8Array {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part);
-  return hash.digest();
 }
