@@ -79,7 +79,8 @@ export class CoapEndpoint {
     });
     this.#connections.set(peer, connection);
     session.onmessage = (data) => this.#receive(connection, data);
-    void session.closed.then(() => this.closeConnection(connection));
+    session.onclose = () => this.closeConnection(connection);
+    if (session.state === "closed") this.closeConnection(connection);
     return connection;
   }
 

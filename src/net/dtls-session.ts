@@ -16,20 +16,20 @@ import { monotonicNow, type SocketAddress } from "./udp-socket.js";
 export class DtlsSession {
   /** Where the handshake came from; with a connection identifier, the peer may be elsewhere by now. */
   readonly handshakeAddress: SocketAddress;
-  /** Fulfilled when the handshake is complete; rejected with the DtlsError or NetError that ended it before. */
-  readonly opened: Promise<PeerInfo>;
-  /** Fulfilled when the session is over: with the DtlsError that ended it, or undefined after an orderly close. */
-  readonly closed: Promise<DtlsError | undefined>;
   onmessage: ((data: Uint8Array) => void) | undefined;
+  /** Called once, when the session is over: with the DtlsError that ended it, or undefined after an orderly close. */
+  onclose: ((error: DtlsError | undefined) => void) | undefined;
 
   readonly #association: Association;
   readonly #surroundings: SessionSurroundings;
   #remoteAddress: SocketAddress;
   #lastHeardAt: number;
   #timer: NodeJS.Timeout | undefined;
-  #open: (peer: PeerInfo) => void = ignore;
-  #refuse: (error: Error) => void = ignore;
-  #end: (error: DtlsError | undefined) => void = ignore;
+  #timerAt = 0;
+  #error: DtlsError | undefined;
+  /** Promises that were asked for and are not settled: a server has neither for most of its sessions. */
+  #opening: Deferred<PeerInfo> | undefined;
+  #closing: Deferred<DtlsError | undefined> | undefined;
 
   /** For a DtlsEndpoint: `surroundings` are the socket, the answers to the handshake's questions, and who is told. */
   constructor(association: Association, remoteAddress: SocketAddress, surroundings: SessionSurroundings) {
@@ -38,15 +38,26 @@ export class DtlsSession {
     this.#remoteAddress = remoteAddress;
     this.#lastHeardAt = monotonicNow();
     this.#surroundings = surroundings;
-    this.opened = new Promise((resolve, reject) => {
-      this.#open = resolve;
-      this.#refuse = reject;
-    });
-    this.closed = new Promise((resolve) => {
-      this.#end = resolve;
-    });
+  }
+
+  /** Fulfilled when the handshake is complete; rejected with the DtlsError or NetError that ended it before. */
+  get opened(): Promise<PeerInfo> {
+    if (this.#opening !== undefined) return this.#opening.promise;
+    const { peer } = this.#association;
+    if (peer !== undefined) return Promise.resolve(peer);
+    this.#opening = defer();
     // A caller that only looks at `closed` must not be ended by an unhandled rejection.
-    this.opened.catch(ignore);
+    this.#opening.promise.catch(ignore);
+    if (this.#association.state === "closed") this.#opening.reject(closedEarly(this.#error));
+    return this.#opening.promise;
+  }
+
+  /** Fulfilled when the session is over: with the DtlsError that ended it, or undefined after an orderly close. */
+  get closed(): Promise<DtlsError | undefined> {
+    if (this.#closing !== undefined) return this.#closing.promise;
+    if (this.#association.state === "closed") return Promise.resolve(this.#error);
+    this.#closing = defer();
+    return this.#closing.promise;
   }
 
   /** Where the peer is: with a connection identifier, the address that its newest record came from (RFC 9146 §6). */
@@ -136,34 +147,46 @@ export class DtlsSession {
         return;
       case "connected":
         this.#surroundings.onOpened(this);
-        this.#open(output.peer);
+        this.#opening?.resolve(output.peer);
+        this.#opening = undefined;
         return;
       case "need-psk":
-        void this.#answerPsk(output.identity);
+        this.#lookUpPsk(output.identity);
         return;
       case "need-peer-certificate-verification":
         void this.#answerPeerCertificate(output.certificates);
         return;
       case "closed":
         this.#surroundings.onClosed(this, output.error);
-        this.#refuse(
-          output.error ?? new NetError("NET_CLOSED", "the session was closed before its handshake was complete"),
-        );
-        this.#end(output.error);
+        this.#error = output.error;
+        this.#opening?.reject(closedEarly(output.error));
+        this.#closing?.resolve(output.error);
+        this.onclose?.(output.error);
         return;
     }
   }
 
-  /** A lookup that fails is an unknown identity: the peer is told nothing else. */
-  async #answerPsk(identity: Uint8Array): Promise<void> {
-    let key: Uint8Array | undefined;
-    try {
-      key = await this.#surroundings.pskOf(identity);
-    } catch (error) {
+  /** A lookup that fails is an unknown identity: the peer is told nothing else. One that takes no time costs no promise. */
+  #lookUpPsk(identity: Uint8Array): void {
+    const failed = (error: unknown): PskAnswer => {
       this.#surroundings.onFault("PSK lookup", error);
+      return undefined;
+    };
+    let answer: PskAnswer | Promise<PskAnswer>;
+    try {
+      answer = this.#surroundings.pskOf(identity);
+    } catch (error) {
+      answer = failed(error);
     }
-    this.#association.answerPsk(identity, key, monotonicNow());
-    this.pump();
+    if (answer instanceof Promise) {
+      void answer.catch(failed).then((key) => {
+        this.#association.answerPsk(identity, key, monotonicNow());
+        this.pump();
+      });
+    } else {
+      // The caller polls on.
+      this.#association.answerPsk(identity, answer, monotonicNow());
+    }
   }
 
   /** A verification that fails to answer refuses the certificate. */
@@ -179,16 +202,27 @@ export class DtlsSession {
     this.pump();
   }
 
+  /** A timer that is early only looks again: in a handshake the time moves on with each message, and is seldom reached. */
   #setTimer(): void {
     const at = this.#association.nextTimeout();
+    if (at === undefined) {
+      if (this.#timer !== undefined) clearTimeout(this.#timer);
+      this.#timer = undefined;
+      return;
+    }
+    if (this.#timer !== undefined && this.#timerAt <= at) return;
     if (this.#timer !== undefined) clearTimeout(this.#timer);
-    this.#timer = at === undefined ? undefined : setTimeout(this.#onTimer, Math.max(0, at - monotonicNow()));
+    this.#timerAt = at;
+    this.#timer = setTimeout(DtlsSession.#fire, Math.max(0, at - monotonicNow()), this);
   }
 
-  readonly #onTimer = (): void => {
+  static readonly #fire = (session: DtlsSession): void => session.#handleTimer();
+
+  #handleTimer(): void {
+    this.#timer = undefined;
     this.#association.handleTimeout(monotonicNow());
     this.pump();
-  };
+  }
 }
 
 /** What a session needs of its endpoint. */
@@ -207,5 +241,25 @@ export interface SessionSurroundings {
 
 /** The key of an identity; undefined when there is none. */
 export type PskAnswer = Uint8Array | undefined;
+
+interface Deferred<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: Error) => void;
+}
+
+function defer<T>(): Deferred<T> {
+  let resolve: (value: T) => void = ignore;
+  let reject: (error: Error) => void = ignore;
+  const promise = new Promise<T>((fulfil, refuse) => {
+    resolve = fulfil;
+    reject = refuse;
+  });
+  return { promise, resolve, reject };
+}
+
+function closedEarly(error: DtlsError | undefined): Error {
+  return error ?? new NetError("NET_CLOSED", "the session was closed before its handshake was complete");
+}
 
 function ignore(): void {}

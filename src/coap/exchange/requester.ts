@@ -131,8 +131,9 @@ export class Requester {
   }
 
   closePeer(peer: Peer, now: number): void {
+    if (peer.exchanges === undefined) return;
     const error = new CoapError("COAP_PEER_CLOSED", "the peer was closed before a response came");
-    for (const exchange of peer.exchanges?.values() ?? []) this.handleFailure(exchange, error, now);
+    for (const exchange of peer.exchanges.values()) this.handleFailure(exchange, error, now);
   }
 
   /** For exchanges: their turn within NSTART has come. */
