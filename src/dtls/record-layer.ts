@@ -64,14 +64,16 @@ export class RecordLayer {
 
   /** Makes epoch 1 readable and writable. `keyBlock` is copied. */
   installKeys(aead: AeadName, keyBlock: Uint8Array, role: "client" | "server"): void {
-    const key = (index: number): AeadKey =>
-      createAeadKey(aead, copyOf(keyBlock, index * KEY_BYTES, (index + 1) * KEY_BYTES));
-    const salt = (index: number): Uint8Array => {
-      const from = 2 * KEY_BYTES + index * SALT_BYTES;
-      return copyOf(keyBlock, from, from + SALT_BYTES);
-    };
+    // One array for both directions: an array costs 200 bytes besides its own.
+    const keys = copyOf(keyBlock);
     const [write, read] = role === "client" ? [0, 1] : [1, 0];
-    this.#keys = { read: key(read), readSalt: salt(read), write: key(write), writeSalt: salt(write) };
+    this.#keys = {
+      read: createAeadKey(aead, keys, read * KEY_BYTES),
+      write: createAeadKey(aead, keys, write * KEY_BYTES),
+      readSaltAt: 2 * KEY_BYTES + read * SALT_BYTES,
+      writeSaltAt: 2 * KEY_BYTES + write * SALT_BYTES,
+      bytes: keys,
+    };
   }
 
   /** What was negotiated: ours, for what we receive, and the peer's; either may be empty. */
@@ -124,9 +126,9 @@ export class RecordLayer {
       return record;
     }
     if (this.#keys === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no keys");
-    const { write, writeSalt } = this.#keys;
+    const { write, writeSaltAt, bytes } = this.#keys;
     writeEpochAndSequence(epoch, sequenceNumber, record, RECORD_HEADER_BYTES);
-    prepareNonceAndAad(writeSalt, record, RECORD_HEADER_BYTES, type, epoch, sequenceNumber, plaintext.length);
+    prepareNonceAndAad(bytes, writeSaltAt, record, RECORD_HEADER_BYTES, type, epoch, sequenceNumber, plaintext.length);
     write.seal(NONCE, AAD, plaintext, record, RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES);
     return record;
   }
@@ -136,7 +138,7 @@ export class RecordLayer {
     if (this.#keys === undefined) return "unexpected-epoch";
     const hasConnectionId = header.type === TLS12_CID;
     if (hasConnectionId !== this.#ownConnectionId.length > 0) return "connection-id-missing";
-    const { read, readSalt } = this.#keys;
+    const { read, readSaltAt, bytes } = this.#keys;
     const plaintextBytes = fragment.length - EXPLICIT_NONCE_BYTES - read.tagBytes;
     if (plaintextBytes < 0) return "record-too-short";
     if (plaintextBytes > MAX_PLAINTEXT_BYTES + (hasConnectionId ? MAX_INNER_OVERHEAD_BYTES : 0)) {
@@ -144,7 +146,16 @@ export class RecordLayer {
     }
     if (!this.#window.isFresh(header.sequenceNumber)) return "replayed";
     if (header.type === TLS12_CID) return this.#openWithConnectionId(header, fragment, plaintextBytes);
-    prepareNonceAndAad(readSalt, fragment, 0, header.type, header.epoch, header.sequenceNumber, plaintextBytes);
+    prepareNonceAndAad(
+      bytes,
+      readSaltAt,
+      fragment,
+      0,
+      header.type,
+      header.epoch,
+      header.sequenceNumber,
+      plaintextBytes,
+    );
     const plaintext = read.open(NONCE, AAD, fragment.subarray(EXPLICIT_NONCE_BYTES));
     if (plaintext === undefined) return "bad-mac";
     this.openedType = header.type;
@@ -154,7 +165,7 @@ export class RecordLayer {
 
   #sealWithConnectionId(type: ContentType, plaintext: Uint8Array): Uint8Array {
     if (this.#keys === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no keys");
-    const { write, writeSalt } = this.#keys;
+    const { write, writeSaltAt, bytes } = this.#keys;
     const sequenceNumber = this.#takeSequenceNumber(1);
     const connectionId = this.#peerConnectionId;
     const inner = encodeInnerPlaintext(type, plaintext, this.#paddingBlockBytes);
@@ -164,7 +175,7 @@ export class RecordLayer {
     const header = { type: TLS12_CID, version: DTLS_1_2, epoch: 1, sequenceNumber, length } as const;
     encodeRecordHeader(header, record, 0, connectionId);
     writeEpochAndSequence(1, sequenceNumber, record, fragmentAt);
-    prepareNonce(writeSalt, record, fragmentAt);
+    prepareNonce(bytes, writeSaltAt, record, fragmentAt);
     const aad = connectionIdAad(connectionId, sequenceNumber, inner.length);
     write.seal(NONCE, aad, inner, record, fragmentAt + EXPLICIT_NONCE_BYTES);
     return record;
@@ -172,8 +183,8 @@ export class RecordLayer {
 
   #openWithConnectionId(header: RecordHeader, fragment: Uint8Array, innerBytes: number): Uint8Array | DropReason {
     if (this.#keys === undefined) return "unexpected-epoch";
-    const { read, readSalt } = this.#keys;
-    prepareNonce(readSalt, fragment, 0);
+    const { read, readSaltAt, bytes } = this.#keys;
+    prepareNonce(bytes, readSaltAt, fragment, 0);
     const aad = connectionIdAad(this.#ownConnectionId, header.sequenceNumber, innerBytes);
     const inner = read.open(NONCE, aad, fragment.subarray(EXPLICIT_NONCE_BYTES));
     if (inner === undefined) return "bad-mac";
@@ -209,11 +220,13 @@ export class RecordLayer {
 
 export type Epoch = 0 | 1;
 
+/** `bytes`: the key block, in which the salts stand too. */
 interface DirectionalKeys {
   readonly read: AeadKey;
-  readonly readSalt: Uint8Array;
   readonly write: AeadKey;
-  readonly writeSalt: Uint8Array;
+  readonly readSaltAt: number;
+  readonly writeSaltAt: number;
+  readonly bytes: Uint8Array;
 }
 
 /**
@@ -221,7 +234,8 @@ interface DirectionalKeys {
  * (RFC 5246 §6.2.3.3, RFC 6347 §4.1.2.1).
  */
 function prepareNonceAndAad(
-  salt: Uint8Array,
+  keys: Uint8Array,
+  saltAt: number,
   explicitNonce: Uint8Array,
   explicitNonceAt: number,
   type: ContentType,
@@ -229,7 +243,7 @@ function prepareNonceAndAad(
   sequenceNumber: number,
   plaintextBytes: number,
 ): void {
-  prepareNonce(salt, explicitNonce, explicitNonceAt);
+  prepareNonce(keys, saltAt, explicitNonce, explicitNonceAt);
   writeEpochAndSequence(epoch, sequenceNumber, AAD, 0);
   AAD[8] = type;
   AAD[9] = DTLS_1_2 >> 8;
@@ -238,8 +252,8 @@ function prepareNonceAndAad(
   AAD[12] = plaintextBytes;
 }
 
-function prepareNonce(salt: Uint8Array, explicitNonce: Uint8Array, explicitNonceAt: number): void {
-  for (let i = 0; i < SALT_BYTES; i++) NONCE[i] = salt[i] ?? 0;
+function prepareNonce(keys: Uint8Array, saltAt: number, explicitNonce: Uint8Array, explicitNonceAt: number): void {
+  for (let i = 0; i < SALT_BYTES; i++) NONCE[i] = keys[saltAt + i] ?? 0;
   for (let i = 0; i < EXPLICIT_NONCE_BYTES; i++) NONCE[SALT_BYTES + i] = explicitNonce[explicitNonceAt + i] ?? 0;
 }
 

@@ -52,7 +52,7 @@ const plaintexts = fc.oneof(fc.uint8Array({ maxLength: 80 }), fc.uint8Array({ mi
 test("CCM gives the bytes of NIST SP 800-38C and of the Wycheproof vectors, and refuses their forgeries", (t) => {
   t.is(CCM_VECTORS.length, 87);
   for (const vector of CCM_VECTORS) {
-    const key = new CcmKey(unhex(vector.key), vector.tagBytes);
+    const key = new CcmKey(unhex(vector.key), 0, vector.tagBytes);
     const [nonce, aad] = [unhex(vector.nonce), unhex(vector.aad)];
     const opened = key.open(nonce, aad, unhex(vector.sealed));
     t.is(
@@ -67,7 +67,7 @@ test("CCM gives the bytes of NIST SP 800-38C and of the Wycheproof vectors, and 
 test("CCM of one long-lived key equals node:crypto's for any nonces, data and lengths in a row", (t) => {
   for (const tagBytes of [8, 16] as const) {
     const raw = randomBytes(16);
-    const key = new CcmKey(raw, tagBytes);
+    const key = new CcmKey(raw, 0, tagBytes);
     fc.assert(
       fc.property(nonces, aads, plaintexts, (nonce, aad, plaintext) => {
         const cipher = createCipheriv("aes-128-ccm", raw, nonce, { authTagLength: tagBytes });
@@ -95,7 +95,7 @@ test("CCM equals node:crypto's for records in a row, with losses, repetitions, j
   );
   fc.assert(
     fc.property(keys, nonces, steps, (raw, nonce, taken) => {
-      const [sealing, opening] = [new CcmKey(raw, 8), new CcmKey(raw, 8)];
+      const [sealing, opening] = [new CcmKey(raw, 0, 8), new CcmKey(raw, 0, 8)];
       const counter = new DataView(nonce.buffer, nonce.byteOffset + 8);
       const aad = nonce.slice(0, 11);
       return taken.every(({ by, length }) => {
@@ -128,7 +128,7 @@ test("an AEAD refuses any change of the sealed bytes, the additional data or the
       fc.nat(),
       fc.integer({ min: 0, max: 7 }),
       (raw, nonce, plaintext, position, bit) => {
-        for (const key of [new CcmKey(raw, 8), new CcmKey(raw, 16), new GcmKey(raw)]) {
+        for (const key of [new CcmKey(raw, 0, 8), new CcmKey(raw, 0, 16), new GcmKey(raw, 0)]) {
           const aad = Uint8Array.of(1, 2, 3);
           const sealed = seal(key, nonce, aad, plaintext);
           const flip = (bytes: Uint8Array): Uint8Array => {
@@ -165,7 +165,7 @@ test("the cipher pool holds at most its capacity, keeps keys in use, and a key t
   t.deepEqual(dropped, [1, 2, 3]);
 
   const raw = randomBytes(16);
-  const key = new CcmKey(raw, 8);
+  const key = new CcmKey(raw, 0, 8);
   const nonce = randomBytes(12);
   const before = seal(key, nonce, new Uint8Array(0), Uint8Array.of(1, 2, 3));
   CIPHER_POOL.release(key);

@@ -6,15 +6,15 @@ import type { AeadName } from "./suites.js";
 /** One direction's AEAD key. */
 export type AeadKey = CcmKey | GcmKey;
 
-/** `key`: 16 bytes, kept. */
-export function createAeadKey(name: AeadName, key: Uint8Array): AeadKey {
+/** The key: 16 bytes at `at` of `keys`, which is kept. */
+export function createAeadKey(name: AeadName, keys: Uint8Array, at: number): AeadKey {
   switch (name) {
     case "AES_128_CCM_8":
-      return new CcmKey(key, 8);
+      return new CcmKey(keys, at, 8);
     case "AES_128_CCM":
-      return new CcmKey(key, 16);
+      return new CcmKey(keys, at, 16);
     case "AES_128_GCM":
-      return new GcmKey(key);
+      return new GcmKey(keys, at);
   }
 }
 

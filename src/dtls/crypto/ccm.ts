@@ -12,13 +12,15 @@ import { KeyStream } from "./key-stream.js";
 export class CcmKey implements PooledKey {
   wasUsed = false;
   slot = -1;
-  readonly #key: Uint8Array;
+  readonly #keys: Uint8Array;
+  readonly #at: number;
   readonly #tagBytes: 8 | 16;
   #contexts: CcmContexts | undefined;
 
-  /** `key`: 16 bytes, kept, not copied. */
-  constructor(key: Uint8Array, tagBytes: 8 | 16) {
-    this.#key = key;
+  /** The key: 16 bytes at `at` of `keys`, which is kept, not copied. */
+  constructor(keys: Uint8Array, at: number, tagBytes: 8 | 16) {
+    this.#keys = keys;
+    this.#at = at;
     this.#tagBytes = tagBytes;
   }
 
@@ -65,8 +67,11 @@ export class CcmKey implements PooledKey {
   #open(): CcmContexts {
     this.wasUsed = true;
     if (this.#contexts !== undefined) return this.#contexts;
-    const cbc = createCipheriv("aes-128-cbc", this.#key, ZERO_BLOCK).setAutoPadding(false);
-    const ecb = createCipheriv("aes-128-ecb", this.#key, null).setAutoPadding(false);
+    // By way of a scratch: native code that reads an array in V8's heap moves it out of there, for good.
+    for (let i = 0; i < BLOCK; i++) KEY[i] = this.#keys[this.#at + i] ?? 0;
+    const cbc = createCipheriv("aes-128-cbc", KEY, ZERO_BLOCK).setAutoPadding(false);
+    const ecb = createCipheriv("aes-128-ecb", KEY, null).setAutoPadding(false);
+    KEY.fill(0);
     this.#contexts = { cbc, stream: new KeyStream(ecb), chained: new Uint8Array(BLOCK) };
     CIPHER_POOL.admit(this);
     return this.#contexts;
@@ -133,6 +138,7 @@ const ZERO_BLOCK: Uint8Array = new Uint8Array(BLOCK);
 // Scratch space of the process: nothing is kept in it between calls, and no call is re-entered. The MAC's, by the number
 // of blocks: a view for each record would cost as much as its other work in JavaScript.
 const MAC_SCRATCH: readonly Uint8Array[] = scratchViews(128);
+const KEY = new Uint8Array(BLOCK);
 const TAG_8 = new Uint8Array(8);
 const TAG_16 = new Uint8Array(16);
 

@@ -1,13 +1,20 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
+import { KEY_BYTES } from "./key-schedule.js";
 
 /** AES-128-GCM (RFC 5288). A context of node:crypto serves one nonce, so each record makes its own. */
 export class GcmKey {
   readonly tagBytes = 16;
-  readonly #key: Uint8Array;
+  readonly #keys: Uint8Array;
+  readonly #at: number;
 
-  /** `key`: 16 bytes, kept, not copied. */
-  constructor(key: Uint8Array) {
-    this.#key = key;
+  /** The key: 16 bytes at `at` of `keys`, which is kept, not copied. */
+  constructor(keys: Uint8Array, at: number) {
+    this.#keys = keys;
+    this.#at = at;
+  }
+
+  get #key(): Uint8Array {
+    return this.#keys.subarray(this.#at, this.#at + KEY_BYTES);
   }
 
   /** Writes ciphertext ‖ tag into `into` at `offset`. */

@@ -171,7 +171,8 @@ export class HandshakeDriver implements HandshakeChannel {
 
   complete(peer: PeerInfo, isOurFlightLast: boolean): void {
     this.#retransmitAt = undefined;
-    this.#outputs.push({ type: "complete", peer, finalFlight: isOurFlightLast ? this.#flight : undefined });
+    // A copy: an array that grew has room for 17, and this one stays with the association.
+    this.#outputs.push({ type: "complete", peer, finalFlight: isOurFlightLast ? [...this.#flight] : undefined });
   }
 
   #advance(now: number): void {
