@@ -6,16 +6,23 @@
  *   coap-load get -p PORT [-r PATH] [-e PAYLOAD]   Confirmable GETs; counts answers
  *   coap-load handshake -p PORT                    full handshakes, each from a new port; counts those completed
  *   coap-load idle -p PORT                         opens sessions, prints READY, holds them until standard input ends
+ *   coap-load hello -p PORT                        ClientHellos without a cookie, each of another random and port, that go no
+ *                                                  further, as spoofed ones do not; counts them, and the bytes both ways
  *
- *   -n SESSIONS (8)     in `handshake`, how many at a time
+ *   -n SESSIONS (8)     in `handshake` and `hello`, how many at a time
  *   -o OUTSTANDING (4)  requests in flight in each session
  *   -w SECONDS (0)      runs for so long before it counts
  *   -t SECONDS (3)      counts for so long
  *   -P PID              the server: its processor time within the measured time is reported too
  *   -s none|psk|ecdsa   plain UDP, TLS_PSK_WITH_AES_128_CCM_8 or TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 on P-256
  *   -u IDENTITY -k KEY  of the PSK
+ *   -c FILE -j FILE     the client's certificate and its key, for servers that ask for one
  *
- * Prints one line: {"count", "seconds", "retransmissions", "loaderCpuSeconds", "serverCpuSeconds"}.
+ * It polls without waiting: a datagram to a process that sleeps on another core costs its sender the waking. "idle" is the
+ * share of polls that found nothing; near 0, the loader is what was measured.
+ *
+ * Prints one line: {"count", "seconds", "retransmissions", "idle", "serverCpuSeconds", "bytesOut", "bytesIn"}; the bytes are
+ * those of `hello`.
  * Ends with status 1, and a sentence, when nothing arrives for 10 s, a handshake fails or an answer is wrong.
  */
 #define _GNU_SOURCE
@@ -59,15 +66,15 @@ struct session {
 static struct {
     int port, count, outstanding, server_pid;
     double warmup, seconds;
-    const char *path, *payload, *security, *identity, *key;
-} option = {0, 8, 4, 0, 0, 3, "b", "hello", "none", "", ""};
+    const char *path, *payload, *security, *identity, *key, *certificate, *certificate_key;
+} option = {0, 8, 4, 0, 0, 3, "b", "hello", "none", "", "", NULL, NULL};
 
 static struct session sessions[MAX_SESSIONS];
 static SSL_CTX *context;
 static BIO_METHOD *method;
 static int queue;
 static double now;
-static long answers, opened, retransmissions;
+static long answers, opened, retransmissions, polls, idle_polls;
 
 /* Datagrams that wait to be sent on one socket. */
 static unsigned char out_bytes[BATCH][DATAGRAM_BYTES];
@@ -159,6 +166,10 @@ static void prepare_dtls(void) {
     context = SSL_CTX_new(DTLS_client_method());
     if (context == NULL || SSL_CTX_set_cipher_list(context, suite) != 1) fail("no cipher suite %s", suite);
     if (is_psk) SSL_CTX_set_psk_client_callback(context, tell_psk);
+    if (option.certificate != NULL &&
+        (SSL_CTX_use_certificate_file(context, option.certificate, SSL_FILETYPE_PEM) != 1 ||
+         SSL_CTX_use_PrivateKey_file(context, option.certificate_key, SSL_FILETYPE_PEM) != 1))
+        fail("the client's certificate cannot be used");
     if (SSL_CTX_set1_groups_list(context, "P-256") != 1) fail("no P-256");
     /* The server's certificate is not what is measured, and every handshake is to be a full one. */
     SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL);
@@ -305,7 +316,9 @@ static void handle_timeouts(int count) {
 static void run_once(int count, void (*each)(struct session *)) {
     static double heard_at, checked_at;
     struct epoll_event events[64];
-    int ready = epoll_wait(queue, events, 64, 100);
+    int ready = epoll_wait(queue, events, 64, 0);
+    polls++;
+    if (ready == 0) idle_polls++;
     read_clock();
     if (heard_at == 0 || ready > 0) heard_at = now;
     if (now - heard_at > SILENCE_SECONDS) fail("nothing arrived for %.0f s", SILENCE_SECONDS);
@@ -334,13 +347,6 @@ static void open_another(struct session *session) {
     open_session(session);
 }
 
-static double own_cpu_seconds(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
 static double server_cpu_seconds(void) {
     char name[64], line[1024];
     unsigned long user, system;
@@ -356,14 +362,20 @@ static double server_cpu_seconds(void) {
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
+static void report(long count, double seconds, long lost, double idle, double server, long bytes_out, long bytes_in) {
+    printf("{\"count\":%ld,\"seconds\":%.4f,\"retransmissions\":%ld,\"idle\":%.3f,\"serverCpuSeconds\":%.2f,"
+           "\"bytesOut\":%ld,\"bytesIn\":%ld}\n",
+           count, seconds, lost, idle, server, bytes_out, bytes_in);
+}
+
 static void measure(const long *counter, void (*each)(struct session *)) {
     read_clock();
     for (double end = now + option.warmup; now < end;) run_once(option.count, each);
-    double start = now, own = own_cpu_seconds(), server = server_cpu_seconds();
-    long before = *counter, lost = retransmissions;
+    double start = now, server = server_cpu_seconds();
+    long before = *counter, lost = retransmissions, polled = polls, idle = idle_polls;
     while (now < start + option.seconds) run_once(option.count, each);
-    printf("{\"count\":%ld,\"seconds\":%.4f,\"retransmissions\":%ld,\"loaderCpuSeconds\":%.3f,\"serverCpuSeconds\":%.2f}\n",
-           *counter - before, now - start, retransmissions - lost, own_cpu_seconds() - own, server_cpu_seconds() - server);
+    report(*counter - before, now - start, retransmissions - lost, (double)(idle_polls - idle) / (double)(polls - polled),
+           server_cpu_seconds() - server, 0, 0);
 }
 
 static void run_get(void) {
@@ -390,9 +402,58 @@ static void run_idle(void) {
     while (getchar() != EOF) continue;
 }
 
+/* Each round sends a ClientHello from each of `count` new ports, and takes what comes back within a millisecond or so. */
+static void run_hello(void) {
+    enum { RANDOM_AT = 27, RANDOM_BYTES = 32 }; /* after the headers of record and message, and the version */
+    static unsigned char hello[DATAGRAM_BYTES], answer[DATAGRAM_BYTES];
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)option.port)};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (context == NULL) fail("hello needs -s psk or -s ecdsa");
+    BIO *in = BIO_new(BIO_s_mem()), *out_of_ssl = BIO_new(BIO_s_mem());
+    SSL *ssl = SSL_new(context);
+    if (in == NULL || out_of_ssl == NULL || ssl == NULL) fail("no memory");
+    BIO_set_mem_eof_return(in, -1);
+    SSL_set_bio(ssl, in, out_of_ssl);
+    SSL_set_mtu(ssl, MTU);
+    SSL_connect(ssl);
+    int size = BIO_read(out_of_ssl, hello, sizeof hello);
+    if (size < RANDOM_AT + RANDOM_BYTES) fail("no ClientHello");
+    long sent = 0, bytes_in = 0;
+    read_clock();
+    double end = now + option.warmup, start = 0, server = 0;
+    for (int is_counting = 0; !is_counting || now < end; read_clock()) {
+        if (!is_counting && now >= end) {
+            is_counting = 1;
+            start = now, end = now + option.seconds, server = server_cpu_seconds(), sent = bytes_in = 0;
+        }
+        int sockets[BATCH];
+        int count = option.count < BATCH ? option.count : BATCH;
+        for (int i = 0; i < count; i++) {
+            sockets[i] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+            if (sockets[i] < 0 || connect(sockets[i], (struct sockaddr *)&to, sizeof to) != 0) fail("a socket");
+            memcpy(hello + RANDOM_AT, &sent, sizeof sent);
+            memcpy(hello + RANDOM_AT + sizeof sent, &now, sizeof now);
+            if (send(sockets[i], hello, (size_t)size, 0) == size) sent++;
+        }
+        for (int i = 0; i < count; i++) {
+            /* One that is not answered is dropped by the server: in time, the next round begins. */
+            for (int attempt = 0; attempt < 2000; attempt++) {
+                ssize_t length = recv(sockets[i], answer, sizeof answer, 0);
+                if (length <= 0) continue;
+                bytes_in += length;
+                break;
+            }
+            close(sockets[i]);
+        }
+    }
+    report(sent, now - start, 0, 1, server_cpu_seconds() - server, sent * size, bytes_in);
+    SSL_free(ssl);
+    exit(0);
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
-    for (int letter; (letter = getopt(argc - 1, argv + 1, "p:n:o:w:t:P:r:e:s:u:k:")) != -1;) {
+    for (int letter; (letter = getopt(argc - 1, argv + 1, "p:n:o:w:t:P:r:e:s:u:k:c:j:")) != -1;) {
         switch (letter) {
         case 'p': option.port = atoi(optarg); break;
         case 'n': option.count = atoi(optarg); break;
@@ -405,6 +466,8 @@ int main(int argc, char **argv) {
         case 's': option.security = optarg; break;
         case 'u': option.identity = optarg; break;
         case 'k': option.key = optarg; break;
+        case 'c': option.certificate = optarg; break;
+        case 'j': option.certificate_key = optarg; break;
         default: return 2;
         }
     }
@@ -422,7 +485,8 @@ int main(int argc, char **argv) {
     if (strcmp(mode, "get") == 0) run_get();
     else if (strcmp(mode, "handshake") == 0) run_handshake();
     else if (strcmp(mode, "idle") == 0) run_idle();
-    else fail("get | handshake | idle, then options");
+    else if (strcmp(mode, "hello") == 0) run_hello();
+    else fail("get | handshake | idle | hello, then options");
     for (int i = 0; i < option.count; i++) close_session(&sessions[i]);
     return 0;
 }

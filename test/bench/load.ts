@@ -1,23 +1,35 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { firstLine, type Server, spawnPinned } from "./servers.js";
+import { CLIENT_CERTIFICATE, firstLine, type Server, spawnPinned } from "./servers.js";
 import { IDENTITY, KEY, PATH, PAYLOAD } from "./workload.js";
 
 /** What the loader can do to a server. */
 const WORKLOADS: Readonly<Record<WorkloadName, Workload>> = {
-  "encrypted-get": { mode: "get", security: "psk", sessions: 8 },
-  "plain-get": { mode: "get", security: "none", sessions: 8 },
-  "psk-handshake": { mode: "handshake", security: "psk", sessions: 4 },
-  "ecdsa-handshake": { mode: "handshake", security: "ecdsa", sessions: 4 },
+  "encrypted-get": { mode: "get", security: "psk", sessions: 8, outstanding: 4 },
+  "encrypted-get-single": { mode: "get", security: "psk", sessions: 32, outstanding: 1 },
+  "plain-get": { mode: "get", security: "none", sessions: 8, outstanding: 4 },
+  "psk-handshake": { mode: "handshake", security: "psk", sessions: 4, outstanding: 1 },
+  "ecdsa-handshake": { mode: "handshake", security: "ecdsa", sessions: 4, outstanding: 1 },
+  "mutual-handshake": { mode: "handshake", security: "mutual", sessions: 4, outstanding: 1 },
 };
 
-export type WorkloadName = "encrypted-get" | "plain-get" | "psk-handshake" | "ecdsa-handshake";
+export type WorkloadName =
+  | "encrypted-get"
+  | "encrypted-get-single"
+  | "plain-get"
+  | "psk-handshake"
+  | "ecdsa-handshake"
+  | "mutual-handshake";
+
+/** mutual: ECDSA with a certificate of the client too. */
+export type Security = "none" | "psk" | "ecdsa" | "mutual";
 
 interface Workload {
   readonly mode: "get" | "handshake";
-  readonly security: "none" | "psk" | "ecdsa";
+  readonly security: Security;
   readonly sessions: number;
+  readonly outstanding: number;
 }
 
 /** What one run of the loader found. */
@@ -25,8 +37,7 @@ export interface Sample {
   readonly perSecond: number;
   /** By the processor time that the server took in the measured time, all its threads together. */
   readonly perCpuSecond: number;
-  /** The loader's processor time by the server's: near or above 1, the loader is what was measured. */
-  readonly loaderShare: number;
+  readonly loaderIdle: number;
   readonly retransmissions: number;
 }
 
@@ -36,31 +47,42 @@ export async function load(
   name: WorkloadName,
   { warmupSeconds, seconds }: { readonly warmupSeconds: number; readonly seconds: number },
 ): Promise<Sample> {
-  const { mode, security, sessions } = WORKLOADS[name];
-  const port = security === "none" ? server.coap : server.coaps;
-  const options = [mode, ...target(port, security), "-r", PATH, "-e", PAYLOAD, "-n", String(sessions), "-o", "4"];
-  const times = ["-w", String(warmupSeconds), "-t", String(seconds), "-P", String(server.pid)];
-  const found: unknown = JSON.parse(await firstLine(spawnPinned("1", LOADER, [...options, ...times])));
-  const { count, seconds: took, retransmissions, loaderCpuSeconds, serverCpuSeconds } = found as LoaderOutput;
+  const { mode, security, sessions, outstanding } = WORKLOADS[name];
+  const found = await run(mode, server, security, [
+    ...["-r", PATH, "-e", PAYLOAD, "-n", String(sessions), "-o", String(outstanding)],
+    ...["-w", String(warmupSeconds), "-t", String(seconds)],
+  ]);
   return {
-    perSecond: count / took,
-    perCpuSecond: count / serverCpuSeconds,
-    loaderShare: loaderCpuSeconds / serverCpuSeconds,
-    retransmissions,
+    perSecond: found.count / found.seconds,
+    perCpuSecond: found.count / found.serverCpuSeconds,
+    loaderIdle: found.idle,
+    retransmissions: found.retransmissions,
   };
 }
 
+/** Sends ClientHellos without a cookie for so long, each of another random and from another port. */
+export async function sayHello(
+  server: Server,
+  seconds: number,
+): Promise<{ readonly count: number; readonly answeredPerByte: number }> {
+  const found = await run("hello", server, "psk", ["-n", "32", "-t", String(seconds)]);
+  return { count: found.count, answeredPerByte: found.bytesIn / found.bytesOut };
+}
+
 /**
- * Resident bytes for each idle PSK association of a server that was just started: the slope between a smaller and a larger
- * number of them, so that what the program takes for itself and for its first handshakes is left out.
+ * Bytes for each idle association of a server that was just started: the slope between a smaller and a larger number of
+ * them, so that what the program takes for itself and for its first handshakes is left out. Resident, a while after the
+ * last handshake; and alive after a collection, where the server tells.
  */
 export async function idleBytes(
   server: Server,
+  security: Security,
   [fewer, more]: readonly [number, number],
   settleMs: number,
-): Promise<number> {
-  const hold = async (sessions: number): Promise<{ readonly resident: number; release(): Promise<void> }> => {
-    const holder = spawnPinned("1", LOADER, ["idle", ...target(server.coaps, "psk"), "-n", String(sessions)]);
+  hasLiveBytes: boolean,
+): Promise<{ readonly resident: number; readonly live: number }> {
+  const hold = async (sessions: number): Promise<Held> => {
+    const holder = spawnPinned("1", LOADER, ["idle", ...target(server, security), "-n", String(sessions)]);
     const ended = new Promise((resolve) => holder.once("exit", resolve));
     await firstLine(holder);
     await sleep(settleMs);
@@ -68,16 +90,46 @@ export async function idleBytes(
       holder.stdin?.end();
       await ended;
     };
-    return { resident: residentBytes(server.pid), release };
+    // In this order: a collection might give pages back.
+    const resident = residentBytes(server.pid);
+    return { resident, live: hasLiveBytes ? await server.liveBytes() : 0, release };
   };
   const first = await hold(fewer);
   const second = await hold(more - fewer);
   await Promise.all([first.release(), second.release()]);
-  return (second.resident - first.resident) / (more - fewer);
+  const per = (a: number, b: number): number => (b - a) / (more - fewer);
+  return { resident: per(first.resident, second.resident), live: per(first.live, second.live) };
 }
 
-function target(port: number, security: Workload["security"]): readonly string[] {
-  return ["-p", String(port), "-s", security, "-u", IDENTITY, "-k", KEY];
+interface Held {
+  readonly resident: number;
+  readonly live: number;
+  release(): Promise<void>;
+}
+
+async function run(
+  mode: string,
+  server: Server,
+  security: Security,
+  options: readonly string[],
+): Promise<LoaderOutput> {
+  const pid = ["-P", String(server.pid)];
+  const child = spawnPinned("1", LOADER, [mode, ...target(server, security), ...options, ...pid]);
+  const found: unknown = JSON.parse(await firstLine(child));
+  return found as LoaderOutput;
+}
+
+function target({ coap, coaps }: Server, security: Security): readonly string[] {
+  switch (security) {
+    case "none":
+      return ["-p", String(coap), "-s", "none"];
+    case "psk":
+      return ["-p", String(coaps), "-s", "psk", "-u", IDENTITY, "-k", KEY];
+    case "ecdsa":
+      return ["-p", String(coaps), "-s", "ecdsa"];
+    case "mutual":
+      return ["-p", String(coaps), "-s", "ecdsa", "-c", CLIENT_CERTIFICATE[0], "-j", CLIENT_CERTIFICATE[1]];
+  }
 }
 
 function residentBytes(pid: number): number {
@@ -90,8 +142,10 @@ interface LoaderOutput {
   readonly count: number;
   readonly seconds: number;
   readonly retransmissions: number;
-  readonly loaderCpuSeconds: number;
+  readonly idle: number;
   readonly serverCpuSeconds: number;
+  readonly bytesOut: number;
+  readonly bytesIn: number;
 }
 
 const LOADER = fileURLToPath(new URL("../../bench/coap-load", import.meta.url));

@@ -10,18 +10,36 @@ export interface Server {
   readonly pid: number;
   readonly coap: number;
   readonly coaps: number;
+  /** Ours: bytes in its heap and outside of it, after a collection. */
+  liveBytes(): Promise<number>;
   end(): Promise<void>;
 }
 
-/** All serve GET of the same tiny resource; those with DTLS take the same PSK, and show the same P-256 certificate. */
-export const START_SERVER: Readonly<Record<ServerName, () => Promise<Server>>> = {
+/**
+ * All serve GET of the same tiny resource; those with DTLS take the same PSK, and show the same P-256 certificate. Those
+ * called mutual ask for the client's, and verify it to the same anchor.
+ */
+export const START_SERVER: Readonly<Record<StartedName, () => Promise<Server>>> = {
   ours: () => ownServer("our-server.js", IDENTITY, KEY, CERTIFICATE, CERTIFICATE_KEY),
+  "ours-mutual": () => ownServer("our-server.js", IDENTITY, KEY, CERTIFICATE, CERTIFICATE_KEY, ANCHOR),
   "node-coap": async () => ownServer("node-coap-server.js", String(await freePort())),
+  "node-dgram": () => ownServer("node-dgram-server.js"),
   "libcoap-openssl": () => libcoap("coap-server-openssl", "-k", KEY, "-c", CERTIFICATE, "-j", CERTIFICATE_KEY, "-n"),
+  "libcoap-mutual": () => libcoap("coap-server-openssl", "-c", CERTIFICATE, "-j", CERTIFICATE_KEY, "-C", ANCHOR),
   "libcoap-notls": () => libcoap("coap-server-notls"),
 };
 
-export type ServerName = "ours" | "node-coap" | "libcoap-openssl" | "libcoap-notls";
+export type StartedName =
+  | "ours"
+  | "ours-mutual"
+  | "node-coap"
+  | "node-dgram"
+  | "libcoap-openssl"
+  | "libcoap-mutual"
+  | "libcoap-notls";
+
+/** Also what is measured without being a server: the codecs. */
+export type ServerName = StartedName | "our-codec" | "coap-packet";
 
 /** Starts a program on one core, where the machine lets us choose. It ends with this process at the latest. */
 export function spawnPinned(core: "0" | "1", program: string, options: readonly string[]): ChildProcess {
@@ -32,7 +50,7 @@ export function spawnPinned(core: "0" | "1", program: string, options: readonly 
   return child;
 }
 
-/** The first line that a child prints. */
+/** The next line that a child prints. */
 export function firstLine(child: ChildProcess): Promise<string> {
   return new Promise((resolve, reject) => {
     child.stdout?.once("data", (data: Buffer) => resolve(data.toString().trim()));
@@ -42,9 +60,15 @@ export function firstLine(child: ChildProcess): Promise<string> {
 }
 
 async function ownServer(script: string, ...options: string[]): Promise<Server> {
-  const child = spawnPinned("0", process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...options]);
+  const file = fileURLToPath(new URL(script, import.meta.url));
+  const child = spawnPinned("0", process.execPath, ["--expose-gc", file, ...options]);
   const [coaps = 0, coap = 0] = (await firstLine(child)).split(" ").map(Number);
-  return { pid: child.pid ?? 0, coap, coaps, end: () => end(child) };
+  const liveBytes = async (): Promise<number> => {
+    const answer = firstLine(child);
+    child.stdin?.write("\n");
+    return Number(await answer);
+  };
+  return { pid: child.pid ?? 0, coap, coaps, liveBytes, end: () => end(child) };
 }
 
 /** libcoap's example server makes a resource of what is PUT to it when told to (-d). DTLS is on the next port. */
@@ -56,7 +80,10 @@ async function libcoap(program: string, ...options: string[]): Promise<Server> {
   for (let attempt = 0; attempt < 50; attempt++) {
     await sleep(50);
     const said = await coapClient("-m", "put", "-e", PAYLOAD, "-B", "1", uri).then(() => coapClient("-B", "1", uri));
-    if (said.includes(PAYLOAD)) return { pid: child.pid ?? 0, coap, coaps: coap + 1, end: () => end(child) };
+    if (said.includes(PAYLOAD)) {
+      const liveBytes = (): Promise<number> => Promise.reject(new Error("only ours tells"));
+      return { pid: child.pid ?? 0, coap, coaps: coap + 1, liveBytes, end: () => end(child) };
+    }
   }
   throw new Error(`${program} does not serve /${PATH}`);
 }
@@ -99,6 +126,8 @@ const fixture = (name: string): string =>
   fileURLToPath(new URL(`../../../test/fixtures/dtls/${name}`, import.meta.url));
 const CERTIFICATE = fixture("p256.pem");
 const CERTIFICATE_KEY = fixture("p256-key.pem");
+const ANCHOR = fixture("ca.pem");
+export const CLIENT_CERTIFICATE: readonly [string, string] = [fixture("client.pem"), fixture("client-key.pem")];
 
 const children = new Set<ChildProcess>();
 process.once("exit", () => {
