@@ -56,21 +56,35 @@ export function parseCertificate(der: Uint8Array): Certificate | undefined {
   }
 }
 
-/** Parses an anchor, once for each content; undefined where it is malformed. Holds the last `MAX_CACHED_ANCHORS`. */
+/** Parses an anchor, once for each content; undefined where it is malformed. */
 export function parseAnchor(der: Uint8Array): Certificate | undefined {
-  const key = createHash("sha256").update(der).digest("base64");
-  const cached = anchorCache.get(key);
-  if (cached !== undefined) {
-    anchorCache.delete(key);
-    anchorCache.set(key, cached);
-    return cached;
-  }
-  const parsed = parseCertificate(der.slice());
-  if (parsed === undefined) return undefined;
-  anchorCache.set(key, parsed);
-  const oldest = anchorCache.keys().next();
-  if (anchorCache.size > MAX_CACHED_ANCHORS && oldest.done !== true) anchorCache.delete(oldest.value);
+  const parsed = parsePeerCertificate(der);
+  if (parsed !== undefined) keepParsed(parsed);
   return parsed;
+}
+
+/** As {@link parseCertificate}, of a copy, or what {@link keepParsed} kept of the same bytes. */
+export function parsePeerCertificate(der: Uint8Array): Certificate | undefined {
+  const key = keyOf(der);
+  const kept = PARSED.get(key);
+  if (kept === undefined) return parseCertificate(der.slice());
+  PARSED.delete(key);
+  PARSED.set(key, kept);
+  return kept;
+}
+
+/**
+ * Keeps what was parsed, of the last `MAX_PARSED` certificates in use, since parsing takes ten times as long as verifying a
+ * signature. For those alone that are anchors, or whose path was verified: what nobody vouches for is not kept.
+ */
+export function keepParsed(certificate: Certificate): void {
+  PARSED.set(keyOf(certificate.der), certificate);
+  const oldest = PARSED.keys().next();
+  if (PARSED.size > MAX_PARSED && oldest.done !== true) PARSED.delete(oldest.value);
+}
+
+function keyOf(der: Uint8Array): string {
+  return createHash("sha256").update(der).digest("base64");
 }
 
 /** Whether the issuer's key signed the certificate; OpenSSL also compares the two algorithm fields (RFC 5280 §4.1.1.2). */
@@ -175,10 +189,10 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
-const anchorCache = new Map<string, Certificate>();
+const PARSED = new Map<string, Certificate>();
 
-/** Anchors kept parsed; each takes some kB. Anchors come from the operator, so that no peer can fill this. */
-export const MAX_CACHED_ANCHORS = 256;
+/** Each takes some kB. */
+export const MAX_PARSED = 256;
 
 const EXTENSION = {
   subjectKeyIdentifier: "2.5.29.14",

@@ -1,4 +1,4 @@
-import { isSignedBy, parseAnchor, parseCertificate, type Certificate } from "./certificate.js";
+import { isSignedBy, keepParsed, parseAnchor, parsePeerCertificate, type Certificate } from "./certificate.js";
 import {
   CERTIFICATE_FAULT_ALERTS,
   type CertificateFault,
@@ -15,7 +15,8 @@ import { isNamedBy, type PeerName } from "./peer-name.js";
  * was dialled (RFC 9525). Never rejects: whatever the peer sent, the answer is a verdict. Revocation is looked up in
  * the lists that are given, never fetched.
  *
- * @param chain DER, the peer's own certificate first, the others in any order; read, never kept.
+ * @param chain DER, the peer's own certificate first, the others in any order. Copies of what a path was verified of are kept,
+ *   bounded in number.
  */
 export function verifyPeerCertificates(
   chain: readonly Uint8Array[],
@@ -80,7 +81,7 @@ function verify(chain: readonly Uint8Array[], options: VerifyPeerCertificatesOpt
   const large = chain.find(({ length }) => length > limits.maxCertificateBytes);
   if (large !== undefined)
     return { cause: "certificate-too-large", reason: `the peer sent a certificate of ${large.length} bytes` };
-  const parsed = chain.map(parseCertificate);
+  const parsed = chain.map(parsePeerCertificate);
   const [leaf, ...intermediates] = parsed.filter((certificate) => certificate !== undefined);
   if (leaf === undefined || intermediates.length + 1 < parsed.length)
     return { cause: "malformed", reason: leaf === undefined ? "no certificate was readable" : "malformed certificate" };
@@ -89,7 +90,10 @@ function verify(chain: readonly Uint8Array[], options: VerifyPeerCertificatesOpt
   let refusal: Refusal | undefined;
   for (const path of candidatePaths(leaf, intermediates, anchors, limits.maxChainLength)) {
     const fault = validatePath(path, options.purpose, options.atMs, options.revocation);
-    if (fault === undefined) return options.name === undefined ? leaf : (refuseName(leaf, options.name) ?? leaf);
+    if (fault === undefined) {
+      for (const certificate of path) keepParsed(certificate);
+      return options.name === undefined ? leaf : (refuseName(leaf, options.name) ?? leaf);
+    }
     // Of several paths, the one whose signatures fit says more than one that was tried for its names alone.
     if (refusal === undefined || refusal.cause === "bad-signature") refusal = fault;
   }

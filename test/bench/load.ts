@@ -48,10 +48,9 @@ export async function load(
   { warmupSeconds, seconds }: { readonly warmupSeconds: number; readonly seconds: number },
 ): Promise<Sample> {
   const { mode, security, sessions, outstanding } = WORKLOADS[name];
-  const found = await run(mode, server, security, [
-    ...["-r", PATH, "-e", PAYLOAD, "-n", String(sessions), "-o", String(outstanding)],
-    ...["-w", String(warmupSeconds), "-t", String(seconds)],
-  ]);
+  const requests = ["-r", PATH, "-e", PAYLOAD, "-n", String(sessions), "-o", String(outstanding)];
+  const times = ["-w", String(warmupSeconds), "-t", String(seconds)];
+  const found = await run(mode, server, security, requests.concat(times));
   return {
     perSecond: found.count / found.seconds,
     perCpuSecond: found.count / found.serverCpuSeconds,

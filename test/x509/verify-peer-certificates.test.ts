@@ -12,7 +12,7 @@ import {
   type Verdict,
   type VerificationLimits,
 } from "#x509/index.js";
-import { MAX_CACHED_ANCHORS, parseAnchor, parseCertificate } from "#x509/certificate.js";
+import { MAX_PARSED, parseAnchor, parseCertificate, parsePeerCertificate } from "#x509/certificate.js";
 import { candidatePaths, MAX_BUILD_STEPS } from "#x509/certificate-path.js";
 import { authority, certificate, ecKeys, extension, NOW_MS, pem, server, type Issued } from "./certificate-factory.js";
 import { ACCEPTED, REFUSED, type PathCase, type PeerChain } from "./path-cases.js";
@@ -247,10 +247,22 @@ test("random bytes are malformed", async (t) => {
   );
 });
 
+test("what a peer's path was made of is parsed once, if it was verified, and never otherwise", async (t) => {
+  const keys = await ecKeys();
+  const anchor = await certificate({ name: "CN=once", keys });
+  const known = { anchors: [anchor.der], purpose: "clientAuth", atMs: NOW_MS } as const;
+  const parsedAnew = parsePeerCertificate(anchor.der);
+  t.not(parsePeerCertificate(anchor.der), parsedAnew);
+  t.false((await verifyPeerCertificates([anchor.der], { ...known, anchors: [] })).ok);
+  t.not(parsePeerCertificate(anchor.der), parsePeerCertificate(anchor.der), "refused: not kept");
+  await verifyPeerCertificates([anchor.der], known);
+  t.is(parsePeerCertificate(anchor.der), parsePeerCertificate(anchor.der.slice()));
+});
+
 test("an anchor is parsed once for its content, and the cache is bounded", async (t) => {
   const keys = await ecKeys();
   const anchors = await Promise.all(
-    Array.from({ length: MAX_CACHED_ANCHORS + 1 }, (_, index) => certificate({ name: `CN=${index}`, keys })),
+    Array.from({ length: MAX_PARSED + 1 }, (_, index) => certificate({ name: `CN=${index}`, keys })),
   );
   const [first, second, ...others] = anchors.map(({ der }) => der);
   const [parsedFirst, parsedSecond] = [parseAnchor(first!), parseAnchor(second!)];

@@ -1,5 +1,4 @@
-import { constants, type KeyObject, sign, verify, X509Certificate } from "node:crypto";
-import { DtlsError } from "../errors.js";
+import { constants, type KeyObject, sign, verify } from "node:crypto";
 import type { GroupName } from "./key-exchange.js";
 
 export type SignatureSchemeName = keyof typeof SIGNATURE_SCHEMES;
@@ -39,15 +38,6 @@ export function verifyWith(
     return verify(hash, content, isPss ? { key, ...PSS } : { key }, signature);
   } catch {
     return false;
-  }
-}
-
-/** @throws DtlsError DTLS_BAD_CERTIFICATE */
-export function publicKeyOf(certificate: Uint8Array): KeyObject {
-  try {
-    return new X509Certificate(certificate).publicKey;
-  } catch (cause) {
-    throw new DtlsError("DTLS_BAD_CERTIFICATE", undefined, { cause });
   }
 }
 

@@ -1,10 +1,10 @@
 import { type KeyObject, timingSafeEqual } from "node:crypto";
 import type { CertificateVerdict, PeerInfo } from "../association-output.js";
+import { keepPublicKey, publicKeyOf } from "../crypto/certificate-key.js";
 import { generateKeyShare, groupById, GROUPS } from "../crypto/key-exchange.js";
 import { verifyData } from "../crypto/key-schedule.js";
 import {
   keyTypeOf,
-  publicKeyOf,
   schemeById,
   schemeServesKey,
   SIGNATURE_SCHEMES,
@@ -255,6 +255,8 @@ export class ClientHandshake implements HandshakeMachine {
     if (params === undefined || server.publicKey === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR");
     const content = concat(server.clientRandom, server.serverRandom, encodeServerEcdhParams(params));
     if (!verifyWith(scheme, server.publicKey, content, signature.signature)) throw new DtlsError("DTLS_BAD_SIGNATURE");
+    const leaf = server.certificates?.[0];
+    if (leaf !== undefined) keepPublicKey(leaf, server.publicKey);
     return scheme;
   }
 

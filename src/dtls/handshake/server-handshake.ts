@@ -1,10 +1,10 @@
 import { type KeyObject, timingSafeEqual } from "node:crypto";
 import type { CertificateVerdict, PeerInfo } from "../association-output.js";
+import { keepPublicKey, publicKeyOf } from "../crypto/certificate-key.js";
 import { generateKeyShare, GROUPS, type KeyShare } from "../crypto/key-exchange.js";
 import { verifyData } from "../crypto/key-schedule.js";
 import {
   keyTypeOf,
-  publicKeyOf,
   schemeById,
   SIGNATURE_SCHEMES,
   type SignatureSchemeName,
@@ -270,6 +270,8 @@ export class ServerHandshake implements HandshakeMachine {
     if (!verifyWith(signatureScheme, publicKey, channel.transcript.bytesBeforeLast(), signature)) {
       throw new DtlsError("DTLS_BAD_SIGNATURE");
     }
+    const [leaf] = certificates;
+    if (leaf !== undefined) keepPublicKey(leaf, publicKey);
     this.#state = { name: "AwaitVerdict", hellos, master, certificates, signatureScheme };
     channel.ask({ type: "need-peer-certificate-verification", certificates });
   }
