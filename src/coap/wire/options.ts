@@ -28,7 +28,7 @@ export class Options implements Iterable<Option> {
   /** Sorts by number, stably, and copies the values. @throws CoapError COAP_INVALID_MESSAGE for one out of range. */
   static of(options: readonly Option[]): Options {
     if (options.length === 0) return Options.none;
-    const sorted = options.toSorted((a, b) => a.number - b.number);
+    const sorted = isSorted(options) ? options : options.toSorted((a, b) => a.number - b.number);
     let length = 0;
     let previous = 0;
     for (const { number, value } of sorted) {
@@ -46,9 +46,8 @@ export class Options implements Iterable<Option> {
       source[index++] = (nibble(number - previous) << 4) | nibble(value.length);
       index = writeExtended(source, index, number - previous);
       index = writeExtended(source, index, value.length);
-      source.set(value, index);
       places.push(number, index, index + value.length);
-      index += value.length;
+      index = copyBytes(value, 0, value.length, source, index);
       previous = number;
     }
     return new Options(source, 0, length, places);
@@ -293,6 +292,17 @@ export function copyBytes(
   let index = targetIndex;
   for (let from = start; from < end; from++) target[index++] = source[from] ?? 0;
   return index;
+}
+
+/** Most lists are, and sorting costs more than all the rest. */
+function isSorted(options: readonly Option[]): boolean {
+  let previous = 0;
+  for (const { number } of options) {
+    // Also of what is no number: that is refused later.
+    if (!(number >= previous)) return false;
+    previous = number;
+  }
+  return true;
 }
 
 function bytesOf(value: Uint8Array | string | number): Uint8Array {
