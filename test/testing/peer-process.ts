@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
-import test, { type ExecutionContext, type Implementation } from "ava";
+import test, { type Implementation } from "ava";
 
 /** A foreign program that a test runs against: its whole output is kept, and it is always ended by its own pid. */
 export class PeerProcess {
@@ -37,14 +38,14 @@ export class PeerProcess {
   }
 
   /** Starts a program that is ended with the test at the latest. */
-  static start(t: ExecutionContext, program: string, options: readonly string[]): PeerProcess {
+  static start(t: Scoped, program: string, options: readonly string[]): PeerProcess {
     const peer = new PeerProcess(program, options);
     t.teardown(() => peer.end());
     return peer;
   }
 
   /** Runs a program to its end, and gives what it printed; on failure the test shows it. */
-  static async run(t: ExecutionContext, program: string, options: readonly string[]): Promise<string> {
+  static async run(t: Scoped, program: string, options: readonly string[]): Promise<string> {
     const peer = PeerProcess.start(t, program, options);
     const code = await peer.#exited;
     if (code !== 0) throw new Error(`${program} ended with ${code}:\n${peer.#output}`);
@@ -93,6 +94,11 @@ export class PeerProcess {
   }
 }
 
+/** Whatever a peer ends with: a test, or a part of one. */
+export interface Scoped {
+  teardown(end: () => void | Promise<void>): void;
+}
+
 /** A test worker that ends by a fault runs no teardown, so what still runs is ended at its exit. */
 const running = new Set<ChildProcess>();
 process.once("exit", () => {
@@ -100,7 +106,15 @@ process.once("exit", () => {
 });
 
 /** The foreign programs, by the words of `scripts/peers --missing`. */
-export type PeerName = "radclient" | "openssl" | "gnutls" | "libcoap-openssl" | "libcoap-gnutls" | "libcoap-notls";
+export type PeerName =
+  | "openssl"
+  | "gnutls"
+  | "libcoap-openssl"
+  | "libcoap-gnutls"
+  | "libcoap-notls"
+  | "mbedtls"
+  | "wolfssl"
+  | "radclient";
 
 /** A test that is skipped where its peer is not installed, unless DPE_REQUIRE_PEERS asks for every peer. */
 export function testWith(peer: PeerName, title: string, implementation: Implementation<[]>): void {
@@ -116,8 +130,9 @@ export function testWith(peer: PeerName, title: string, implementation: Implemen
  */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = await boundUdpPort(0);
-    if (port === undefined || port >= 65_535) continue;
+    // Below the ports that systems give out by themselves, so that nobody is given it before it is bound.
+    const port = 20_000 + 2 * randomInt(6000);
+    if ((await boundUdpPort(port)) === undefined) continue;
     if ((await boundUdpPort(port + 1)) === undefined) continue;
     if ((await canListen(port)) && (await canListen(port + 1))) return port;
   }

@@ -1,0 +1,80 @@
+import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
+import { SeededRandom } from "./virtual-link.js";
+
+/**
+ * A rough path between real sockets: what is sent to `port` reaches `target`, and its answers come back, less what is lost
+ * and later where it is held up. A seed decides; real time makes the rest.
+ */
+export class UdpRelay {
+  readonly port: number;
+  readonly counts = { relayed: 0, lost: 0, delayed: 0 };
+  readonly #front: Socket;
+  readonly #target: number;
+  readonly #conditions: RelayConditions;
+  readonly #random: SeededRandom;
+  /** A socket toward the target for each client, so that the target tells them apart. */
+  readonly #backs = new Map<number, Socket>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  #isClosed = false;
+
+  private constructor(front: Socket, target: number, conditions: RelayConditions) {
+    this.#front = front;
+    this.port = front.address().port;
+    this.#target = target;
+    this.#conditions = conditions;
+    this.#random = new SeededRandom(conditions.seed);
+    front.on("message", (datagram: Buffer, from: RemoteInfo) => {
+      const back = this.#backTo(from.port);
+      this.#relay(() => back.send(datagram, this.#target, "127.0.0.1"));
+    });
+  }
+
+  static async start(target: number, conditions: RelayConditions): Promise<UdpRelay> {
+    const front = createSocket("udp4");
+    await new Promise<void>((resolve) => front.bind(0, "127.0.0.1", resolve));
+    return new UdpRelay(front, target, conditions);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    for (const socket of [this.#front, ...this.#backs.values()]) socket.close();
+  }
+
+  #backTo(clientPort: number): Socket {
+    let back = this.#backs.get(clientPort);
+    if (back === undefined) {
+      back = createSocket("udp4");
+      // A peer that has ended answers by ICMP: to the relay that is a lost datagram.
+      back.on("error", () => this.counts.lost++);
+      back.on("message", (datagram: Buffer) => this.#relay(() => this.#front.send(datagram, clientPort, "127.0.0.1")));
+      this.#backs.set(clientPort, back);
+    }
+    return back;
+  }
+
+  #relay(send: () => void): void {
+    const { loss, reordering, holdUpMs } = this.#conditions;
+    if (this.#random.chance(loss)) {
+      this.counts.lost++;
+      return;
+    }
+    this.counts.relayed++;
+    if (!this.#random.chance(reordering)) return send();
+    this.counts.delayed++;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      if (!this.#isClosed) send();
+    }, holdUpMs);
+    this.#timers.add(timer);
+  }
+}
+
+export interface RelayConditions {
+  readonly seed: number;
+  /** Probabilities, 0 to 1, for each datagram of either direction. */
+  readonly loss: number;
+  readonly reordering: number;
+  /** How long a datagram that is reordered is held up. */
+  readonly holdUpMs: number;
+}
