@@ -19,6 +19,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   ip: { layers: [], packages: ["node:net"] },
   radius: { layers: ["ip", "net"], packages: ["node:crypto"] },
   api: { layers: ["coap", "net", "x509"], packages: ["node:net"] },
+  "node-coap": { layers: ["net"], packages: ["node:dgram", "node:net"] },
   dpe: { layers: ["coap", "senml"], packages: [] },
   security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto", "node:net"] },
   store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs", "node:fs/promises", "node:zlib"] },

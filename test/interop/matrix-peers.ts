@@ -314,7 +314,13 @@ export class Scope implements Scoped {
   }
 
   async close(): Promise<void> {
-    for (const end of this.#ends.splice(0).toReversed()) await end();
+    for (const end of this.#ends.splice(0).toReversed()) {
+      try {
+        await end();
+      } catch {
+        // What a peer says when it is ended belongs to no outcome.
+      }
+    }
   }
 }
 

@@ -57,15 +57,15 @@ const ALL_CELLS: readonly Cell[] = MATRIX_PEERS.flatMap((peer) =>
   ),
 );
 
-/** Two suites on the clean path and one on the rough one for each peer and role, not the same for all. */
+/** Two suites on the clean path, those that no other peer has, and one on the rough path; not the same for all peers. */
 function sampleOf(peer: MatrixPeer, role: Role): readonly Cell[] {
   const suites = SUITES.filter((suite) => peer.suites[suite] !== undefined);
   const shift = MATRIX_PEERS.indexOf(peer) + ROLES.indexOf(role) * 2;
   const pick = (step: number): CipherSuiteName => suites[(shift + step) % suites.length] ?? SUITES[0]!;
-  const half = Math.ceil(suites.length / 2);
+  const onlyHere = suites.filter((suite) => MATRIX_PEERS.every((other) => other === peer || !other.suites[suite]));
+  const clean = new Set([pick(0), pick(Math.ceil(suites.length / 2)), ...onlyHere]);
   return [
-    { role, path: "clean", suite: pick(0), peer: peer.name },
-    { role, path: "clean", suite: pick(half), peer: peer.name },
+    ...[...clean].map((suite) => ({ role, path: "clean", suite, peer: peer.name }) as const),
     { role, path: "rough", suite: pick(1), peer: peer.name },
   ];
 }
