@@ -33,6 +33,9 @@ A cell is a handshake by that suite alone, and then data both ways. In the certi
 and demand the other's. The rough path is a relay that loses each datagram with a probability of 0.2, in either direction,
 and holds each of the others up for 30 ms with a probability of 0.3.
 
+On the rough path a handshake that a peer gives up is begun again, as a device would: libcoap's client allows one five
+seconds, and wolfSSL 5.5's server does not send its last flight a second time.
+
 A dash is what a peer does not have: OpenSSL, GnuTLS and mbedTLS 2.28 have none of our ECDHE_PSK suites, Debian's wolfSSL is
 built without plain PSK, node-dtls-client has PSK only, is no server, and sends no flight twice, so that no rough path is
 for it. No peer here has TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256. mbedTLS and wolfSSL are the programs in \`test/peers\`.

@@ -31,6 +31,7 @@ export interface MatrixPeer {
 
 export interface RunningServer {
   readonly port: number;
+  readonly process: PeerProcess;
   /** Sends to the server by our session, until what it answers is right. */
   converse(session: DtlsSession): Promise<void>;
 }
@@ -121,6 +122,7 @@ const openssl: MatrixPeer = {
     await peer.printed("ACCEPT");
     return {
       port,
+      process: peer,
       converse: async (session) => {
         const answer = new Promise<string>((resolve) => (session.onmessage = (data) => resolve(text(data))));
         await repeatUntil(peer.printed(LINE.trimEnd(), CELL_TIMEOUT_MS), () => session.send(bytes(LINE)));
@@ -168,7 +170,7 @@ const gnutls: MatrixPeer = {
     const options = ["--udp", "--port", String(port), "--echo", ...credentials, "--priority", gnutlsPriority(suite)];
     const peer = PeerProcess.start(t, "gnutls-serv", options);
     await peer.printed("IPv4 0.0.0.0");
-    return { port, converse: converseWithEcho };
+    return { port, process: peer, converse: converseWithEcho };
   },
 };
 
@@ -215,6 +217,7 @@ function libcoap(library: "openssl" | "gnutls"): MatrixPeer {
       await peer.printed(`created DTLS endpoint 127.0.0.1:${port + 1}`);
       return {
         port: port + 1,
+        process: peer,
         converse: async (session) => {
           const coap = new CoapEndpoint();
           const connection = coap.addSession(session);
@@ -253,7 +256,7 @@ function compiledPeer(name: "mbedtls" | "wolfssl", suites: MatrixPeer["suites"])
       const own = options(suite, serverIdentity(suite));
       const peer = PeerProcess.start(t, compiled(name), ["server", String(port), ...own]);
       await peer.printed("ready");
-      return { port, converse: converseWithEcho };
+      return { port, process: peer, converse: converseWithEcho };
     },
   };
 }

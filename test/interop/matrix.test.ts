@@ -183,11 +183,34 @@ async function dial(cell: Cell, peer: MatrixPeer, scope: Scope): Promise<void> {
     ? { psk: { identity: Buffer.from(IDENTITY), key: Buffer.from(KEY) } }
     : { certificate: credential(clientIdentity(suite)), verify: verifierOf("serverAuth") };
   const port = await pathTo(running.port, cell, scope);
-  const session = await connect({ host: "127.0.0.1", port }, { ...TIMERS, cipherSuites: [suite], ...credentials });
-  scope.teardown(() => session.close());
-  const { suite: agreed } = await session.opened;
-  if (agreed !== suite) throw new Error(`the suite became ${agreed}`);
-  await running.converse(session);
+  try {
+    const session = await open(port, { ...TIMERS, cipherSuites: [suite], ...credentials }, cell, scope);
+    if (session.peer?.suite !== suite) throw new Error(`the suite became ${session.peer?.suite}`);
+    await running.converse(session);
+  } catch (error) {
+    throw new Error(`${String(error)}; ${peer.name} printed:\n${running.process.output.slice(-1000)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** A session; begun anew on a rough path, as a device would: not every peer repeats its last flight when that is lost. */
+async function open(
+  port: number,
+  options: Parameters<typeof connect>[1],
+  { path }: Cell,
+  scope: Scope,
+): Promise<DtlsSession> {
+  for (let attempt = 1; ; attempt++) {
+    const session = await connect({ host: "127.0.0.1", port }, options);
+    scope.teardown(() => session.close());
+    try {
+      await session.opened;
+      return session;
+    } catch (error) {
+      if (path === "clean" || attempt === 5) throw error;
+    }
+  }
 }
 
 async function pathTo(port: number, cell: Cell, scope: Scope): Promise<number> {
@@ -209,4 +232,4 @@ const verifierOf = (purpose: "serverAuth" | "clientAuth") => (certificates: read
   });
 
 /** Shorter than the defaults, so that a lossy handshake takes seconds; the peers keep their own. */
-const TIMERS = { initialRetransmitMs: 500, maxRetransmitMs: 8000, maxRetransmissions: 30, handshakeTimeoutMs: 90_000 };
+const TIMERS = { initialRetransmitMs: 500, maxRetransmitMs: 8000, maxRetransmissions: 30, handshakeTimeoutMs: 18_000 };
