@@ -47,6 +47,7 @@ async function openSecure(
 ): Promise<CoapConnection> {
   const session = await connect({ host: config.server.host, port }, dtlsOptions(config));
   const giveUp = (): void => void session.close();
+  if (signal.aborted) giveUp();
   signal.addEventListener("abort", giveUp, { once: true });
   await session.opened.finally(() => signal.removeEventListener("abort", giveUp));
   return endpoint.addSession(session);
