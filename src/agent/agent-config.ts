@@ -90,7 +90,7 @@ const DEFAULT_AGENT_DIGEST = { requireServerProof: false, dangerAllowMd5: false,
 /** The schema that a file is checked against. */
 export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
   endpoint: text(),
-  server: coapUri(),
+  server: coapUri({ schemes: ["coap", "coaps", "coap+tcp", "coaps+tcp"] }),
   lifetime: duration({ minMs: 10_000 }).default(3_600_000),
   interfaces: section({
     dpe1: section({

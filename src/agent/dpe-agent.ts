@@ -165,7 +165,7 @@ export class DpeAgent {
 
   /** Goes on over DTLS, as the server asks; false where that is what was done. */
   #raise({ required }: SecurityRequiredError): boolean {
-    if (this.#isRaised || this.#config.server.scheme === "coaps") return false;
+    if (this.#isRaised || this.#config.server.scheme !== "coap") return false;
     this.#isRaised = true;
     this.#securePort = required.port;
     return true;

@@ -1,7 +1,16 @@
 import { decodeCbor } from "#cbor/index.js";
 import { CODE, OPTION, Options } from "#coap/index.js";
 import { CONTENT_FORMAT, PATH } from "#dpe/index.js";
-import { type CoapConnection, type CoapEndpoint, connect, resolveHost, UdpSocket } from "#net/index.js";
+import {
+  type CoapConnection,
+  type CoapEndpoint,
+  connect,
+  connectStream,
+  resolveHost,
+  type StreamClientTls,
+  UdpSocket,
+} from "#net/index.js";
+import { SecurityError } from "#security/index.js";
 import type { AgentConfig } from "./agent-config.js";
 import { clientPolicy, dtlsOptions, isBelow, leastConnection } from "./server-authentication.js";
 
@@ -19,6 +28,16 @@ export async function openConnection(
 ): Promise<CoapConnection> {
   const { scheme, host } = config.server;
   const least = isRaised ? "dtls" : leastConnection(clientPolicy(config.interfaces.dpe1));
+  if (scheme === "coaps+tcp") return openTls(config, endpoint, signal);
+  if (scheme === "coap+tcp") {
+    // Over TCP there is no port to ask for: the policy is met by the URI or not at all.
+    if (isBelow("none", least))
+      throw new SecurityError(
+        "SECURITY_CONNECTION_BELOW_POLICY",
+        `${config.server.href} is not ${least}: coaps+tcp is`,
+      );
+    return endpoint.addStream(await connectStream({ host, port: config.server.port }, { signal }));
+  }
   if (scheme === "coaps") return openSecure(config, endpoint, config.server.port, signal);
   if (!isBelow("none", least)) return openPlain(host, config.server.port, endpoint);
   const securePort = port ?? (await discoverPort(config, endpoint, signal)) ?? DEFAULT_COAPS_PORT;
@@ -53,6 +72,20 @@ async function openSecure(
   return endpoint.addSession(session);
 }
 
+/** RFC 8323 over TLS, by the same credentials and the same verification as over DTLS. */
+async function openTls(config: AgentConfig, endpoint: CoapEndpoint, signal: AbortSignal): Promise<CoapConnection> {
+  const { host, port } = config.server;
+  const { cipherSuites = [], psk, certificate, serverName, verify = NOBODY } = dtlsOptions(config);
+  const usesPsk = psk !== undefined && cipherSuites.every((suite) => suite.includes("PSK"));
+  const tls: StreamClientTls = {
+    verify,
+    ...(usesPsk ? { psk } : {}),
+    ...(certificate === undefined ? {} : { certificate }),
+    ...(serverName === undefined ? {} : { serverName }),
+  };
+  return endpoint.addStream(await connectStream({ host, port }, { tls, signal }));
+}
+
 /** The port for DTLS by `GET /dpe1`; undefined where that is not answered, or not as the binding says. */
 async function discoverPort(
   config: AgentConfig,
@@ -84,6 +117,11 @@ function fieldOf(map: unknown, name: string): unknown {
   return map instanceof Map ? map.get(name) : undefined;
 }
 
+const NOBODY: StreamClientTls["verify"] = () => ({
+  ok: false,
+  alert: "unknown_ca",
+  reason: "no certificate was expected",
+});
 const DISCOVERY_TIMEOUT_MS = 5000;
 /** RFC 7252 §6.2 */
 const DEFAULT_COAPS_PORT = 5684;

@@ -1,10 +1,14 @@
-import { DtlsError } from "#net/index.js";
+import { DtlsError, NetError } from "#net/index.js";
 import { SecurityError } from "#security/index.js";
 import { X509Error } from "#x509/index.js";
 
 /** An error that only a person can mend: the server refuses us, we refuse the server, or our own files do not serve. */
 export function refusalOf(error: unknown): Error | undefined {
   if (error instanceof SecurityError || error instanceof X509Error) return error;
+  if (error instanceof NetError && error.code === "NET_NOT_ACCEPTED")
+    return new SecurityError("SECURITY_SERVER_NOT_ACCEPTED", error.message, { cause: error });
+  if (error instanceof NetError && error.code === "NET_ALERT_RECEIVED")
+    return new SecurityError("SECURITY_AUTHENTICATION_REFUSED", error.message, { cause: error });
   if (!(error instanceof DtlsError)) return undefined;
   const { receivedAlert } = error;
   const isRefusal =

@@ -2,17 +2,18 @@ import { CoapError, type CoapTarget, decomposeUri, type TransmissionParameters }
 import {
   type CoapConnection,
   CoapEndpoint,
+  connectStream,
   type Observation,
   type PlainTransport,
   resolveHost,
   UdpSocket,
 } from "#net/index.js";
 import { CoapResponse } from "./coap-response.js";
-import { type Credentials, openSession } from "./credentials.js";
+import { type Credentials, openSession, tlsOptions } from "./credentials.js";
 import { type RequestInit, requestMessage } from "./request-init.js";
 
 /**
- * A CoAP client for any number of servers: sockets and DTLS sessions are opened when they are first needed and used again
+ * A CoAP client for any number of servers: sockets, DTLS sessions and TCP connections are opened when they are first needed and used again
  * for the same origin, and anew where one was lost. Close it when it is done, or it keeps the process alive.
  *
  * Whatever fails does so by a `code`: CoapError (COAP_TIMEOUT, COAP_CANCELLED, COAP_RESET…), NetError (NET_NAME_NOT_FOUND…),
@@ -88,6 +89,12 @@ export class CoapClient {
         const address = await resolveHost(host);
         const family = address.includes(":") ? 6 : 4;
         return (await this.#transport(family)).connectTo({ address, port });
+      }
+      case "coap+tcp":
+        return this.#endpoint.addStream(await connectStream({ host, port }, { signal: this.#closing.signal }));
+      case "coaps+tcp": {
+        const tls = tlsOptions(host, this.#options);
+        return this.#endpoint.addStream(await connectStream({ host, port }, { tls, signal: this.#closing.signal }));
       }
       case "coaps":
         return this.#endpoint.addSession(await openSession(host, port, this.#options, this.#closing.signal));

@@ -1,8 +1,8 @@
 import { isIP } from "node:net";
-import { CIPHER_SUITES, type CipherSuiteName, connect, type DtlsSession } from "#net/index.js";
+import { CIPHER_SUITES, type CipherSuiteName, connect, type DtlsSession, type StreamClientTls } from "#net/index.js";
 import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 
-/** How a client shows who it is over DTLS, and whom it trusts. Without any of it no secure server is trusted. */
+/** How a client shows who it is over DTLS or TLS, and whom it trusts. Without any of it no secure server is trusted. */
 export interface Credentials {
   /** A text key stands for its UTF-8 bytes. */
   readonly psk?: { readonly identity: string; readonly key: Uint8Array | string };
@@ -26,25 +26,18 @@ export async function openSession(
   credentials: Credentials,
   signal: AbortSignal,
 ): Promise<DtlsSession> {
-  const { psk, ca, certificate, privateKey, dangerSkipVerification } = credentials;
-  const usesPsk = psk !== undefined && ca === undefined && dangerSkipVerification !== true;
+  const { usesPsk, serverName, certificate, verify, psk } = handshakeOptions(host, credentials);
   const cipherSuites = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter(
     (suite) => suite.includes("PSK") === usesPsk,
   );
-  const anchors = ca === undefined ? [] : loadTrustAnchors(ca);
-  const isAddress = isIP(host) !== 0;
-  const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
   const session = await connect(
     { host, port },
     {
       cipherSuites,
-      ...(isAddress ? {} : { serverName: host }),
-      ...(usesPsk ? { psk: { identity: bytesOf(psk.identity), key: bytesOf(psk.key) } } : {}),
-      ...(certificate === undefined ? {} : { certificate: loadCredentials(certificate, privateKey ?? certificate) }),
-      verify: (certificates) =>
-        dangerSkipVerification === true
-          ? { ok: true }
-          : verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+      verify,
+      ...(serverName === undefined ? {} : { serverName }),
+      ...(psk === undefined ? {} : { psk }),
+      ...(certificate === undefined ? {} : { certificate }),
     },
   );
   const close = (): void => void session.close();
@@ -56,6 +49,43 @@ export async function openSession(
   } finally {
     signal.removeEventListener("abort", close);
   }
+}
+
+/** The same for TLS over TCP. @throws X509Error for PEM that holds no certificate or key. */
+export function tlsOptions(host: string, credentials: Credentials): StreamClientTls {
+  const { serverName, certificate, verify, psk } = handshakeOptions(host, credentials);
+  return {
+    verify,
+    ...(serverName === undefined ? {} : { serverName }),
+    ...(psk === undefined ? {} : { psk }),
+    ...(certificate === undefined ? {} : { certificate }),
+  };
+}
+
+function handshakeOptions(host: string, credentials: Credentials): HandshakeOptions {
+  const { psk, ca, certificate, privateKey, dangerSkipVerification } = credentials;
+  const usesPsk = psk !== undefined && ca === undefined && dangerSkipVerification !== true;
+  const anchors = ca === undefined ? [] : loadTrustAnchors(ca);
+  const isAddress = isIP(host) !== 0;
+  const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
+  return {
+    usesPsk,
+    serverName: isAddress ? undefined : host,
+    psk: usesPsk ? { identity: bytesOf(psk.identity), key: bytesOf(psk.key) } : undefined,
+    certificate: certificate === undefined ? undefined : loadCredentials(certificate, privateKey ?? certificate),
+    verify: (certificates) =>
+      dangerSkipVerification === true
+        ? { ok: true }
+        : verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+  };
+}
+
+interface HandshakeOptions {
+  readonly usesPsk: boolean;
+  readonly serverName: string | undefined;
+  readonly psk: { readonly identity: Uint8Array; readonly key: Uint8Array } | undefined;
+  readonly certificate: ReturnType<typeof loadCredentials> | undefined;
+  readonly verify: StreamClientTls["verify"];
 }
 
 function bytesOf(value: Uint8Array | string): Uint8Array {

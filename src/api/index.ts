@@ -5,7 +5,15 @@ export { checkPreconditions, type HandlerResult, negotiate, type Reply, Response
 export { observe, request } from "./request.js";
 export type { RequestInit } from "./request-init.js";
 export { type Parameters, type RouteHandler, router, Router } from "./router.js";
-export { CoapRequest, CoapServer, type DtlsServeOptions, type Handler, serve, type ServeOptions } from "./serve.js";
+export {
+  CoapRequest,
+  CoapServer,
+  type DtlsServeOptions,
+  type Handler,
+  serve,
+  type ServeOptions,
+  type TlsServeOptions,
+} from "./serve.js";
 export { CoapConnection, CoapEndpoint, type CoapEndpointOptions, NetError, Observation } from "#net/index.js";
 export {
   CODE,

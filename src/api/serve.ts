@@ -11,9 +11,12 @@ import {
   type DtlsEndpoint,
   type DtlsError,
   listen,
+  listenStream,
   type ObservableResponse,
   type PskAnswer,
   type SocketAddress,
+  type StreamListener,
+  type StreamServerTls,
   UdpSocket,
 } from "#net/index.js";
 import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
@@ -21,7 +24,7 @@ import { errorResponse, type HandlerResult, ResponseError, responseOf } from "./
 import type { Router } from "./router.js";
 
 /**
- * Serves CoAP on UDP, on DTLS, or on both. A handler that throws a {@link ResponseError} is answered for so; whatever else it
+ * Serves CoAP on UDP, DTLS, TCP and TLS, whichever are asked for. A handler that throws a {@link ResponseError} is answered for so; whatever else it
  * throws is 5.00 with no detail, and told to `onFault`.
  *
  * @throws NetError NET_PORT_IN_USE and those of binding; X509Error for PEM that cannot be used.
@@ -40,10 +43,13 @@ export async function serve(handler: Handler | Router, options: ServeOptions = {
   });
   const server = new CoapServer(endpoint);
   try {
-    const { host = "0.0.0.0", dtls } = options;
-    const port = options.port ?? (dtls === undefined ? DEFAULT_PORT : undefined);
+    const { host = "0.0.0.0", dtls, tcp, tls } = options;
+    const isPlainMeant = dtls === undefined && tcp === undefined && tls === undefined;
+    const port = options.port ?? (isPlainMeant ? DEFAULT_PORT : undefined);
     if (port !== undefined) await server.listenPlain(host, port);
     if (dtls !== undefined) await server.listenSecure(host, dtls);
+    if (tcp !== undefined) await server.listenTcp(host, tcp.port ?? DEFAULT_PORT);
+    if (tls !== undefined) await server.listenTls(host, tls);
   } catch (error) {
     await server.close();
     throw error;
@@ -97,6 +103,8 @@ export class CoapServer {
   readonly endpoint: CoapEndpoint;
   #plain: UdpSocket | undefined;
   #dtls: DtlsEndpoint | undefined;
+  #tcp: StreamListener | undefined;
+  #tls: StreamListener | undefined;
 
   constructor(endpoint: CoapEndpoint) {
     this.endpoint = endpoint;
@@ -112,9 +120,19 @@ export class CoapServer {
     return this.#dtls?.address;
   }
 
+  /** Where it listens for TCP. */
+  get tcpAddress(): SocketAddress | undefined {
+    return this.#tcp?.address;
+  }
+
+  /** Where it listens for TLS. */
+  get tlsAddress(): SocketAddress | undefined {
+    return this.#tls?.address;
+  }
+
   /** Ends what is under way, and closes the sockets. */
   async close(): Promise<void> {
-    await this.#dtls?.close();
+    await Promise.all([this.#dtls?.close(), this.#tcp?.close(), this.#tls?.close()]);
     await this.endpoint.close();
   }
 
@@ -122,6 +140,33 @@ export class CoapServer {
   async listenPlain(host: string, port: number): Promise<void> {
     this.#plain = await UdpSocket.bind({ host, port });
     this.endpoint.addSocket(this.#plain);
+  }
+
+  /** For {@link serve}. */
+  async listenTcp(host: string, port: number): Promise<void> {
+    this.#tcp = await listenStream((stream) => void this.endpoint.addStream(stream), { host, port });
+  }
+
+  /** For {@link serve}. */
+  async listenTls(host: string, options: TlsServeOptions): Promise<void> {
+    const { port = DEFAULT_SECURE_PORT, pskOf, certificate, privateKey, ca, onHandshakeFailed } = options;
+    const anchors = ca === undefined ? [] : loadTrustAnchors(ca);
+    const tls: StreamServerTls = {
+      clientCertificate: ca === undefined ? "none" : (options.clientCertificate ?? "require"),
+      verify: (certificates) =>
+        verifyPeerCertificates(certificates, { anchors, purpose: "clientAuth", atMs: Date.now() }),
+      ...(certificate === undefined ? {} : { certificate: loadCredentials(certificate, privateKey ?? certificate) }),
+      ...(pskOf === undefined
+        ? {}
+        : {
+            pskOf: (identity) => {
+              const key = pskOf(new TextDecoder().decode(identity));
+              return typeof key === "string" ? new TextEncoder().encode(key) : key;
+            },
+          }),
+      ...(onHandshakeFailed === undefined ? {} : { onHandshakeFailed }),
+    };
+    this.#tls = await listenStream((stream) => void this.endpoint.addStream(stream), { host, port, tls });
   }
 
   /** For {@link serve}. */
@@ -152,6 +197,9 @@ export class CoapServer {
 }
 
 export interface ServeOptions {
+  /** CoAP over TCP (RFC 8323). Its port is 5683 by default. */
+  readonly tcp?: { readonly port?: number };
+  readonly tls?: TlsServeOptions;
   /** Default 0.0.0.0. An address literal. */
   readonly host?: string;
   /** Of plain CoAP. Default 5683, or none where there is `dtls`; 0: any free port. */
@@ -165,6 +213,12 @@ export interface ServeOptions {
   /** Numbers of critical options that the handlers obey, such as `OPTION.IfMatch`; others are refused with 4.02. */
   readonly understands?: readonly number[];
   readonly onFault?: (error: unknown) => void;
+}
+
+/** As for DTLS; but a key is to be known at once, since TLS does not wait. Its port is 5684 by default. */
+export interface TlsServeOptions extends Omit<DtlsServeOptions, "pskOf" | "onHandshakeFailed"> {
+  readonly pskOf?: (identity: string) => Uint8Array | string | undefined;
+  readonly onHandshakeFailed?: (remote: SocketAddress, error: unknown) => void;
 }
 
 export interface DtlsServeOptions {

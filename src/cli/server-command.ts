@@ -24,12 +24,14 @@ async function runServer(file: string): Promise<void> {
     loadCredentials(readFileSync(certificate, "utf8"), key.text(), Date.now());
   const log = pino();
   const server = await DpeServer.start(config, (event) => log.info(logged(event), event.type));
-  const { coap, coaps } = server.addresses;
+  const { coap, coaps, coapTcp, coapsTcp } = server.addresses;
   const { dpe1, dpe2 } = config.interfaces;
   log.info(
     {
       coap: coap === undefined ? undefined : formatAddress(coap),
       coaps: coaps === undefined ? undefined : formatAddress(coaps),
+      coapTcp: coapTcp === undefined ? undefined : formatAddress(coapTcp),
+      coapsTcp: coapsTcp === undefined ? undefined : formatAddress(coapsTcp),
       dpe1: { connection: dpe1.connection, clientAuthentication: dpe1.clientAuthentication },
       dpe2,
     },

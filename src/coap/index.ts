@@ -23,7 +23,7 @@ export { type CoapScheme, type CoapTarget, decomposeUri } from "./uri.js";
 export { entityTag } from "./blockwise/entity-tag.js";
 export { responseCodeOf } from "./response-code.js";
 export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
-export type { EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
+export type { CloseCause, EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
 export { emptyResponse, Endpoint, type EndpointCounters, type EndpointOptions } from "./exchange/endpoint.js";
 export type { IncomingRequest } from "./exchange/incoming-request.js";
 export { NO_PAYLOAD, type RequestMessage, type ResponseMessage } from "./exchange/messages.js";
@@ -37,6 +37,8 @@ export {
 export { type ConditionalAttributes, conditionalAttributesOf, needsNumber } from "./observe/conditional-attributes.js";
 export { NotificationGate } from "./observe/notification-gate.js";
 export type { Peer } from "./exchange/peer.js";
+export { encodeStreamMessage, StreamDecoder, type StreamMessage } from "./stream/stream-message.js";
+export { type Capabilities, SIGNAL, SIGNAL_OPTION } from "./stream/signals.js";
 export { type Exchange, getRequest } from "./exchange/requester.js";
 export { type Block, BLOCK_SIZES_BYTES, decodeBlock, encodeBlock } from "./wire/block.js";
 export { CONTENT_FORMAT, type ContentFormatName } from "./wire/content-format.js";

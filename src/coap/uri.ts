@@ -66,5 +66,5 @@ function badUri(uri: string, what: string, cause?: unknown): CoapError {
 }
 
 /** RFC 7252 §6.1, §6.2; RFC 8323 §8.1, §8.2. */
-const DEFAULT_PORT = { coap: 5683, coaps: 5684 } as const;
+const DEFAULT_PORT = { coap: 5683, coaps: 5684, "coap+tcp": 5683, "coaps+tcp": 5684 } as const;
 const MAX_VALUE_BYTES = 255;

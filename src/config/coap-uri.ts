@@ -2,7 +2,7 @@ import { z } from "zod";
 import { isHost } from "./host-port.js";
 import { refuse } from "./refusal.js";
 
-/** A `coap://` or `coaps://` URI (RFC 7252 §6.1, §6.2) with the scheme's default port where it names none. */
+/** A `coap://`, `coaps://`, `coap+tcp://` or `coaps+tcp://` URI (RFC 7252 §6, RFC 8323 §8) with the scheme's default port where it names none. */
 export function coapUri(options: CoapUriOptions = {}): z.ZodType<CoapUri, unknown> {
   const schemes = options.schemes ?? (["coap", "coaps"] as const);
   const expected = `a ${schemes.map((scheme) => `${scheme}://`).join(" or ")} URI`;
@@ -43,10 +43,10 @@ export interface CoapUri {
   readonly href: string;
 }
 
-export type CoapScheme = "coap" | "coaps";
+export type CoapScheme = "coap" | "coaps" | "coap+tcp" | "coaps+tcp";
 
 export interface CoapUriOptions {
-  /** Which schemes are accepted. Default both. */
+  /** Which schemes are accepted. Default coap and coaps. */
   readonly schemes?: readonly CoapScheme[];
 }
 
@@ -57,11 +57,11 @@ export const COAPS_PORT = 5684;
 
 function decodeCoapUri(text: string): CoapUri | undefined {
   const match =
-    /^(coaps?):\/\/(?:\[([0-9A-Fa-f:.]+(?:%25[\w.-]+)?)\]|([^:/?#[\]]+))(?::(\d{0,5}))?(\/[^?#\s]*)?(?:\?([^#\s]*))?$/i.exec(
+    /^(coaps?(?:\+tcp)?):\/\/(?:\[([0-9A-Fa-f:.]+(?:%25[\w.-]+)?)\]|([^:/?#[\]]+))(?::(\d{0,5}))?(\/[^?#\s]*)?(?:\?([^#\s]*))?$/i.exec(
       text,
     );
   if (match === null) return undefined;
-  const scheme = match[1]?.toLowerCase() === "coaps" ? "coaps" : "coap";
+  const scheme = (match[1]?.toLowerCase() ?? "coap") as CoapScheme;
   // A zone identifier is written %25 in a URI: RFC 6874 §2.
   const host = match[2]?.toLowerCase().replace("%25", "%") ?? match[3]?.toLowerCase();
   const port = match[4] === undefined || match[4] === "" ? DEFAULT_PORTS[scheme] : Number(match[4]);
@@ -74,11 +74,16 @@ function decodeCoapUri(text: string): CoapUri | undefined {
 }
 
 const COAP_URI = z.object({
-  scheme: z.enum(["coap", "coaps"]),
+  scheme: z.enum(["coap", "coaps", "coap+tcp", "coaps+tcp"]),
   host: z.string(),
   port: z.number(),
   path: z.string(),
   query: z.string(),
   href: z.string(),
 });
-const DEFAULT_PORTS: Readonly<Record<CoapScheme, number>> = { coap: COAP_PORT, coaps: COAPS_PORT };
+const DEFAULT_PORTS: Readonly<Record<CoapScheme, number>> = {
+  coap: COAP_PORT,
+  coaps: COAPS_PORT,
+  "coap+tcp": COAP_PORT,
+  "coaps+tcp": COAPS_PORT,
+};

@@ -1,19 +1,26 @@
 import { type Exchange, OPTION, type Peer, type RequestMessage, type ResponseMessage } from "#coap/index.js";
-import type { PeerInfo } from "#dtls/index.js";
 import type { CoapEndpoint } from "./coap-endpoint.js";
-import type { DtlsSession } from "./dtls-session.js";
+import type { CoapStream, PeerIdentity } from "./coap-stream.js";
+import { DtlsSession } from "./dtls-session.js";
 import type { SocketAddress } from "./udp-socket.js";
 
-/** One peer that CoAP is spoken with: a DTLS session, or a remote address on plain UDP. Either side may send requests. */
+/**
+ * One peer that CoAP is spoken with: a DTLS session, a TCP or TLS connection, or a remote address on plain UDP. Either side
+ * may send requests.
+ */
 export class CoapConnection {
   /** Absent on plain UDP. */
-  readonly session: DtlsSession | undefined;
+  readonly transport: DtlsSession | CoapStream | undefined;
   /** For the endpoint. */
   readonly peer: Peer;
   /** For the endpoint: hands a message to the transport. */
   readonly transmit: (bytes: Uint8Array) => void;
   /** For the endpoint: whether the peer has shown that it receives at its address. DTLS does that by itself. */
   isVerified: boolean;
+  /** For the endpoint: requests of the peer that are not answered yet. */
+  unanswered = 0;
+  /** For the endpoint: whether the peer asked to end the connection when they are. */
+  isReleased = false;
   readonly #endpoint: CoapEndpoint;
   readonly #remoteAddress: SocketAddress;
 
@@ -21,29 +28,29 @@ export class CoapConnection {
     endpoint: CoapEndpoint,
     peer: Peer,
     remoteAddress: SocketAddress,
-    session: DtlsSession | undefined,
+    transport: DtlsSession | CoapStream | undefined,
     transmit: (bytes: Uint8Array) => void,
   ) {
     this.#endpoint = endpoint;
     this.peer = peer;
     this.#remoteAddress = remoteAddress;
-    this.session = session;
-    this.isVerified = session !== undefined;
+    this.transport = transport;
+    this.isVerified = transport !== undefined;
     this.transmit = transmit;
   }
 
   /** Where the peer is now: a session with a connection identifier may move. */
   get remoteAddress(): SocketAddress {
-    return this.session?.remoteAddress ?? this.#remoteAddress;
+    return this.transport?.remoteAddress ?? this.#remoteAddress;
   }
 
   get isSecure(): boolean {
-    return this.session !== undefined;
+    return this.transport instanceof DtlsSession || this.transport?.isSecure === true;
   }
 
-  /** What DTLS established about the peer. */
-  get peerInfo(): PeerInfo | undefined {
-    return this.session?.peer;
+  /** What DTLS or TLS established about the peer. */
+  get peerInfo(): PeerIdentity | undefined {
+    return this.transport?.peer;
   }
 
   get isClosed(): boolean {
@@ -71,10 +78,11 @@ export class CoapConnection {
     await this.#endpoint.ping(this, options);
   }
 
-  /** Ends all exchanges with this peer, and its DTLS session. */
+  /** Ends all exchanges with this peer, and its DTLS session or TCP connection. */
   async close(): Promise<void> {
+    this.#endpoint.release(this);
     this.#endpoint.closeConnection(this);
-    await this.session?.close();
+    await this.transport?.close();
   }
 }
 

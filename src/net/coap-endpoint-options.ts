@@ -55,6 +55,17 @@ export interface CoapEndpointOptions {
    * cannot flood that address through us. Infinity: for clients that do not know Echo, where nobody can send falsely.
    */
   readonly maxAmplification?: number;
-  /** Default 10,000 remote addresses on plain UDP; at the limit the one idle longest makes way, else new ones are dropped. */
+  /**
+   * Default 10,000 remote addresses on plain UDP. At the limit one of those heard longest ago makes way, if nothing is under
+   * way with it and it is idle or has not shown by Echo that it receives; else new ones are dropped.
+   */
   readonly maxPlainPeers?: number;
+}
+
+/** What an endpoint keeps for its peers. */
+export interface EndpointUsage {
+  readonly connections: number;
+  readonly recentMessages: number;
+  readonly observations: number;
+  readonly bodyBytes: number;
 }

@@ -1,37 +1,32 @@
-import { randomBytes } from "node:crypto";
 import {
   BlockwiseServer,
-  BlockwiseTransfer,
-  type BlockwiseTransferOptions,
   CODE,
-  CoapError,
+  DEFAULT_ENDPOINT_LIMITS,
   Endpoint,
   type EndpointCounters,
   type EndpointOutput,
   emptyResponse,
-  encodeUint,
-  type Exchange,
   type IncomingRequest,
   isSuccessCode,
-  OPTION,
   type Peer,
   type RequestMessage,
   type ResponseMessage,
+  StreamDecoder,
 } from "#coap/index.js";
-import {
-  CoapConnection,
-  NotificationQueue,
-  Observation,
-  type PendingExchange,
-  type RequestOptions,
-} from "./coap-connection.js";
+import { CoapConnection, type Observation, type RequestOptions } from "./coap-connection.js";
+import { OutgoingRequests } from "./outgoing-requests.js";
+import { CoapStream } from "./coap-stream.js";
+import { PlainPeers, type PlainTransport } from "./plain-peers.js";
+import { pooledRandom } from "./random-pool.js";
+import { streamCutBytes } from "./transfer-options.js";
 import { AmplificationGuard } from "./amplification-guard.js";
-import type { Answer, CoapEndpointOptions, ObservableResponse, SendMessage } from "./coap-endpoint-options.js";
+import type { Answer, CoapEndpointOptions, EndpointUsage, ObservableResponse } from "./coap-endpoint-options.js";
 import type { DtlsSession } from "./dtls-session.js";
 import { formatAddress, monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
 /**
- * CoAP on sockets: one endpoint, client and server at once, over any number of DTLS sessions and plain UDP sockets.
+ * CoAP on sockets: one endpoint, client and server at once, over any number of DTLS sessions, plain UDP sockets, and TCP
+ * or TLS connections.
  *
  * A request that arrives passes `onMessage` (where a server puts its security, message by message), then is put together
  * from blocks, then reaches `onRequest`. A request of ours passes `onSend`, block by block, where a client adds credentials.
@@ -42,10 +37,9 @@ export class CoapEndpoint {
   readonly #blockwise: BlockwiseServer<CoapConnection>;
   readonly #amplification: AmplificationGuard;
   readonly #connections = new Map<Peer, CoapConnection>();
-  readonly #pending = new Map<unknown, PendingExchange>();
+  readonly #outgoing: OutgoingRequests;
   readonly #observers = new Map<IncomingRequest, () => void>();
   readonly #sockets: UdpSocket[] = [];
-  #requestTag = randomBytes(4).readUInt32BE();
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
   #isPumping = false;
@@ -61,10 +55,21 @@ export class CoapEndpoint {
     });
     this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
     this.#blockwise = new BlockwiseServer(options.blockwise);
+    this.#outgoing = new OutgoingRequests(this.#endpoint, options.onSend, () => this.#pump());
   }
 
   get counters(): EndpointCounters {
     return this.#endpoint.counters;
+  }
+
+  /** What is kept for peers at this moment; each figure has its bound in the options. */
+  get usage(): EndpointUsage {
+    return {
+      connections: this.#connections.size,
+      recentMessages: this.#endpoint.recentMessages,
+      observations: this.#endpoint.observations,
+      bodyBytes: this.#blockwise.bufferedBytes,
+    };
   }
 
   get connections(): Iterable<CoapConnection> {
@@ -73,11 +78,9 @@ export class CoapEndpoint {
 
   /** Speaks CoAP over a DTLS session until it closes. */
   addSession(session: DtlsSession): CoapConnection {
-    const peer = this.#endpoint.openPeer();
-    const connection = new CoapConnection(this, peer, session.remoteAddress, session, (bytes) => {
+    const connection = this.#open(this.#endpoint.openPeer(), session.remoteAddress, session, (bytes) => {
       if (session.state === "connected") session.send(bytes);
     });
-    this.#connections.set(peer, connection);
     session.onmessage = (data) => this.#receive(connection, data);
     session.onclose = () => this.closeConnection(connection);
     if (session.state === "closed") this.closeConnection(connection);
@@ -87,101 +90,66 @@ export class CoapEndpoint {
   /** Serves plain CoAP on a socket; a connection is made for each address that is heard of, and forgotten when idle. */
   addSocket(socket: UdpSocket): PlainTransport {
     this.#sockets.push(socket);
-    const limit = this.#options.maxPlainPeers ?? DEFAULT_MAX_PLAIN_PEERS;
-    const connections = new Map<string, CoapConnection>();
-    const connectionTo = (remote: SocketAddress): CoapConnection | undefined => {
-      const key = `${remote.address} ${remote.port}`;
-      let connection = connections.get(key);
-      if (connection?.isClosed === true) connection = undefined;
-      // The map is in order of use, so that the one idle longest is found first.
-      connections.delete(key);
-      if (connection === undefined) {
-        if (connections.size >= limit && !this.#forgetIdle(connections)) return undefined;
-        const address = { address: remote.address, port: remote.port };
-        const peer = this.#endpoint.openPeer();
-        connection = new CoapConnection(this, peer, address, undefined, (bytes) => socket.send(bytes, address));
-        this.#connections.set(peer, connection);
-      }
-      connections.set(key, connection);
-      return connection;
-    };
-    socket.onDatagram = (datagram, from) => {
-      const connection = connectionTo(from);
-      if (connection !== undefined) this.#receive(connection, datagram);
-    };
-    return {
-      connectTo: (remote) => {
-        const connection = connectionTo(remote);
-        if (connection === undefined)
-          throw new CoapError("COAP_LIMIT_REACHED", `${limit} peers are being spoken with already`);
-        return connection;
-      },
-    };
-  }
-
-  /** For {@link CoapConnection}. */
-  async request(
-    connection: CoapConnection,
-    request: RequestMessage,
-    options: RequestOptions,
-  ): Promise<ResponseMessage> {
-    // RFC 9175 §3.5: bodies of one operation that are under way at once must not be taken for one another.
-    const requestTag = encodeUint((this.#requestTag = (this.#requestTag + 1) % 2 ** 32));
-    const transfer = new BlockwiseTransfer(request, { ...blockwiseOptions(options), requestTag });
-    for (;;) {
-      const response = transfer.handleResponse(await this.#send(connection, transfer.next(), options, undefined));
-      if (response !== undefined) return response;
-    }
-  }
-
-  /** For {@link CoapConnection}. */
-  async observe(connection: CoapConnection, request: RequestMessage, options: RequestOptions): Promise<Observation> {
-    const notifications = new NotificationQueue();
-    const established: PendingExchange[] = [];
-    const complete = async (first: ResponseMessage): Promise<ResponseMessage> => {
-      const plain = { ...request, options: request.options.without(OPTION.Observe) };
-      const transfer = new BlockwiseTransfer(plain, blockwiseOptions(options));
-      transfer.next();
-      for (let response = first; ;) {
-        const whole = transfer.handleResponse(response);
-        if (whole !== undefined) return whole;
-        response = await this.#send(connection, transfer.next(), options, undefined);
-      }
-    };
-    const source = new NotificationQueue();
-    const { responseBlockBytes } = options;
-    const asking =
-      responseBlockBytes === undefined
-        ? request
-        : {
-            ...request,
-            options: request.options.withBlock2({ number: 0, hasMore: false, sizeBytes: responseBlockBytes }),
-          };
-    const first = await complete(await this.#send(connection, asking, options, { source, established }));
-    void (async () => {
-      try {
-        for (let next = await source.next(); next.done !== true; next = await source.next())
-          notifications.push(await complete(next.value));
-        notifications.end();
-      } catch (error) {
-        notifications.end(error instanceof Error ? error : new Error(String(error)));
-      }
-    })();
-    const pending = established.at(-1);
-    if (pending === undefined || pending.exchange.state !== "observing") source.end();
-    return new Observation(first, notifications, () => {
-      if (pending !== undefined) {
-        this.#pending.delete(pending.exchange);
-        this.#endpoint.cancel(pending.exchange, monotonicNow());
-        this.#pump();
-      }
-      source.end();
+    return new PlainPeers(socket, this.#options.maxPlainPeers ?? DEFAULT_MAX_PLAIN_PEERS, {
+      open: (remote) => this.#open(this.#endpoint.openPeer(), remote, undefined, (bytes) => socket.send(bytes, remote)),
+      receive: (connection, datagram) => this.#receive(connection, datagram),
+      isDispensable: (connection) =>
+        this.#endpoint.isIdle(connection.peer) ||
+        (!connection.isVerified && connection.unanswered === 0 && !this.#endpoint.isEngaged(connection.peer)),
+      close: (connection) => this.closeConnection(connection),
     });
   }
 
+  /** Speaks CoAP over a TCP or TLS connection (RFC 8323). Fulfilled when the peer has said what it takes. */
+  async addStream(stream: CoapStream): Promise<CoapConnection> {
+    const peer = this.#endpoint.openStreamPeer();
+    const connection = this.#open(peer, stream.remoteAddress, stream, (bytes) => stream.send(bytes));
+    const decoder = new StreamDecoder(
+      this.#options.limits?.maxStreamMessageBytes ?? DEFAULT_ENDPOINT_LIMITS.maxStreamMessageBytes,
+    );
+    const silence = setTimeout(() => {
+      this.#endpoint.abort(peer, "no CSM came");
+      this.#pump();
+    }, CSM_TIMEOUT_MS);
+    await new Promise<void>((resolve) => {
+      stream.onData = (bytes) => {
+        try {
+          for (const message of decoder.push(bytes)) this.#endpoint.handleStreamMessage(peer, message, monotonicNow());
+        } catch (error) {
+          this.#endpoint.abort(peer, error instanceof Error ? error.message : "malformed");
+        }
+        this.#pump();
+        if (peer.stream?.isSettled === true) resolve();
+      };
+      void stream.closed.then(() => {
+        this.closeConnection(connection);
+        resolve();
+      });
+      this.#pump();
+    });
+    clearTimeout(silence);
+    return connection;
+  }
+
   /** For {@link CoapConnection}. */
-  async ping(connection: CoapConnection, options: RequestOptions): Promise<void> {
-    await this.#outcome(() => this.#endpoint.ping(connection.peer, monotonicNow()), options, undefined, undefined);
+  request(connection: CoapConnection, request: RequestMessage, options: RequestOptions): Promise<ResponseMessage> {
+    return this.#outgoing.request(connection, request, options);
+  }
+
+  /** For {@link CoapConnection}. */
+  observe(connection: CoapConnection, request: RequestMessage, options: RequestOptions): Promise<Observation> {
+    return this.#outgoing.observe(connection, request, options);
+  }
+
+  /** For {@link CoapConnection}. */
+  ping(connection: CoapConnection, options: RequestOptions): Promise<void> {
+    return this.#outgoing.ping(connection, options);
+  }
+
+  /** For {@link CoapConnection}: tells a peer on a reliable transport that no more is to come. */
+  release(connection: CoapConnection): void {
+    this.#endpoint.release(connection.peer);
+    this.#pump();
   }
 
   /** For {@link CoapConnection}. */
@@ -201,77 +169,20 @@ export class CoapEndpoint {
     await Promise.all(this.#sockets.map((socket) => socket.close()));
   }
 
+  #open(
+    peer: Peer,
+    remote: SocketAddress,
+    transport: DtlsSession | CoapStream | undefined,
+    transmit: (bytes: Uint8Array) => void,
+  ): CoapConnection {
+    const connection = new CoapConnection(this, peer, remote, transport, transmit);
+    this.#connections.set(peer, connection);
+    return connection;
+  }
+
   #receive(connection: CoapConnection, datagram: Uint8Array): void {
     this.#endpoint.handleDatagram(connection.peer, datagram, monotonicNow());
     this.#pump();
-  }
-
-  /** One message of ours, by way of `onSend`; once more with the Echo that it is answered with (RFC 9175 §2.3). */
-  async #send(
-    connection: CoapConnection,
-    message: RequestMessage,
-    options: RequestOptions,
-    observing: ObservingSend | undefined,
-  ): Promise<ResponseMessage> {
-    const send: SendMessage = (outgoing, isAccepted) =>
-      this.#exchange(connection, outgoing, options, observing, isAccepted);
-    const { onSend } = this.#options;
-    const sendBy = (outgoing: RequestMessage): Promise<ResponseMessage> =>
-      onSend === undefined ? send(outgoing) : onSend(outgoing, connection, send, options.context);
-    const response = await sendBy(message);
-    const echo = response.code === CODE.Unauthorized ? response.options.get(OPTION.Echo) : undefined;
-    if (echo === undefined || message.options.has(OPTION.Echo)) return response;
-    return sendBy({ ...message, options: message.options.with(OPTION.Echo, echo) });
-  }
-
-  #exchange(
-    connection: CoapConnection,
-    message: RequestMessage,
-    options: RequestOptions,
-    observing: ObservingSend | undefined,
-    isAccepted: PendingExchange["isAccepted"],
-  ): Promise<ResponseMessage> {
-    const begin = (): Exchange => this.#endpoint.request(connection.peer, message, monotonicNow());
-    return this.#outcome(begin, options, observing, isAccepted);
-  }
-
-  /** Begins an exchange and gives its first response. */
-  #outcome(
-    begin: () => Exchange,
-    { signal }: RequestOptions,
-    observing: ObservingSend | undefined,
-    isAccepted: PendingExchange["isAccepted"],
-  ): Promise<ResponseMessage> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted === true) {
-        reject(new CoapError("COAP_CANCELLED", "the request was cancelled", { cause: signal.reason }));
-        return;
-      }
-      const exchange = begin();
-      const onAbort = (): void => {
-        this.#pending.delete(exchange);
-        this.#endpoint.cancel(exchange, monotonicNow());
-        this.#pump();
-        reject(new CoapError("COAP_CANCELLED", "the request was cancelled", { cause: signal?.reason }));
-      };
-      signal?.addEventListener("abort", onAbort, { once: true });
-      const pending: PendingExchange = {
-        exchange,
-        resolve: (response) => {
-          signal?.removeEventListener("abort", onAbort);
-          resolve(response);
-        },
-        reject: (error) => {
-          signal?.removeEventListener("abort", onAbort);
-          reject(error);
-        },
-        notifications: observing?.source,
-        isAccepted,
-      };
-      observing?.established.push(pending);
-      this.#pending.set(exchange, pending);
-      this.#pump();
-    });
   }
 
   /** Carries out what the CoAP layer asks for, until there is nothing left; a call from within changes nothing. */
@@ -293,31 +204,21 @@ export class CoapEndpoint {
         this.#answer(output.incoming);
         return;
       case "response": {
-        const pending = this.#pending.get(output.exchange);
-        if (output.exchange.state !== "observing") this.#pending.delete(output.exchange);
         // Whoever knows our token receives at its address.
         const connection = this.#connections.get(output.exchange.peer);
         if (connection !== undefined && output.response.code !== CODE.Empty) connection.isVerified = true;
-        pending?.resolve(output.response);
+        this.#outgoing.handleResponse(output.exchange, output.response);
         return;
       }
-      case "notification": {
-        const { notifications, isAccepted } = this.#pending.get(output.exchange) ?? {};
-        if (isAccepted?.(output.response) !== false) notifications?.push(output.response);
-        if (output.exchange.state !== "observing") {
-          this.#pending.delete(output.exchange);
-          notifications?.end();
-        }
+      case "notification":
+        this.#outgoing.handleNotification(output.exchange, output.response);
         return;
-      }
-      case "failed": {
-        const pending = this.#pending.get(output.exchange);
-        this.#pending.delete(output.exchange);
-        // Before its first response an exchange's promise fails; after it, the observation's iteration does.
-        pending?.reject(output.error);
-        pending?.notifications?.end(output.error);
+      case "failed":
+        this.#outgoing.handleFailure(output.exchange, output.error);
         return;
-      }
+      case "close":
+        this.#closeStream(output.peer, output.cause.type === "released");
+        return;
       case "observation-ended":
         this.#observers.get(output.incoming)?.();
         this.#observers.delete(output.incoming);
@@ -332,6 +233,8 @@ export class CoapEndpoint {
       const remote = formatAddress(connection.remoteAddress);
       connection.isVerified = this.#amplification.isProof(incoming, remote, monotonicNow());
     }
+    if (++connection.unanswered >= MAX_UNANSWERED && connection.transport instanceof CoapStream)
+      connection.transport.setReading(false);
     const serve = (message: RequestMessage, context?: unknown): Answer => this.#serve(message, connection, context);
     try {
       const { onMessage } = this.#options;
@@ -351,7 +254,7 @@ export class CoapEndpoint {
 
   #serve(message: RequestMessage, connection: CoapConnection, context: unknown): Answer {
     const now = monotonicNow();
-    const input = this.#blockwise.receive(connection, message, now);
+    const input = this.#blockwise.receive(connection, message, now, "", this.#cutBytes(connection, message));
     if (input.type === "answer") return input.response;
     const { onRequest } = this.#options;
     const answer =
@@ -363,13 +266,27 @@ export class CoapEndpoint {
 
   /** The first block of a response, or all of it; it stays observable where it was. */
   #cut(connection: CoapConnection, message: RequestMessage, response: ObservableResponse): ObservableResponse {
-    const maxBlockBytes = connection.isVerified ? undefined : this.#amplification.maxBlockBytes(message);
-    const first = this.#blockwise.send(connection, message, response, monotonicNow(), "", maxBlockBytes);
+    const cutBytes = this.#cutBytes(connection, message, response);
+    const first = this.#blockwise.send(connection, message, response, monotonicNow(), "", cutBytes);
     return response.observe === undefined ? first : { ...first, observe: response.observe };
+  }
+
+  /** How long a block for this peer may be; undefined: as long as the blocks of datagrams are. */
+  #cutBytes(
+    connection: CoapConnection,
+    message: RequestMessage,
+    response: ResponseMessage = emptyResponse(CODE.Content),
+  ): number | undefined {
+    const capabilities = connection.peer.stream?.capabilities;
+    if (capabilities !== undefined)
+      return streamCutBytes(capabilities, response.options.encodedBytes, response.payload.length);
+    return connection.isVerified ? undefined : this.#amplification.maxBlockBytes(message);
   }
 
   #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
     const now = monotonicNow();
+    connection.unanswered = Math.max(0, connection.unanswered - 1);
+    if (connection.transport instanceof CoapStream) connection.transport.setReading(true);
     if (!connection.isVerified && this.#amplification.needsProof(incoming, response)) {
       const remote = formatAddress(connection.remoteAddress);
       this.#endpoint.respond(incoming, this.#amplification.demand(remote, now), now);
@@ -388,6 +305,7 @@ export class CoapEndpoint {
       this.#observers.set(incoming, stop);
     }
     this.#pump();
+    if (connection.isReleased) this.#closeStream(connection.peer, true);
   }
 
   #fail(incoming: IncomingRequest, connection: CoapConnection, error: unknown): void {
@@ -395,14 +313,12 @@ export class CoapEndpoint {
     this.#respond(incoming, connection, emptyResponse(CODE.InternalServerError));
   }
 
-  #forgetIdle(connections: Map<string, CoapConnection>): boolean {
-    for (const [key, connection] of connections) {
-      if (!this.#endpoint.isIdle(connection.peer)) continue;
-      connections.delete(key);
-      this.closeConnection(connection);
-      return true;
-    }
-    return false;
+  /** RFC 8323 §5.5: after a Release what was asked before is still answered. */
+  #closeStream(peer: Peer, isReleased: boolean): void {
+    const connection = this.#connections.get(peer);
+    if (connection === undefined) return;
+    if (isReleased && connection.unanswered > 0) connection.isReleased = true;
+    else void connection.transport?.close();
   }
 
   #setTimer(): void {
@@ -422,40 +338,8 @@ export class CoapEndpoint {
   };
 }
 
-/** A plain socket that an endpoint speaks CoAP on. */
-export interface PlainTransport {
-  /** @throws CoapError COAP_LIMIT_REACHED. */
-  connectTo(remote: SocketAddress): CoapConnection;
-}
-
-interface ObservingSend {
-  readonly source: NotificationQueue;
-  readonly established: PendingExchange[];
-}
-
-function blockwiseOptions(options: RequestOptions): Partial<BlockwiseTransferOptions> {
-  const { blockBytes, responseBlockBytes, maxBodyBytes } = options;
-  return {
-    ...(blockBytes === undefined ? {} : { blockBytes }),
-    ...(responseBlockBytes === undefined ? {} : { responseBlockBytes }),
-    ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
-  };
-}
-
-/** Random bytes by the pool: one call to the generator for many tokens. */
-function pooledRandom(): (size: number) => Uint8Array {
-  let pool: Uint8Array = new Uint8Array(0);
-  let used = 0;
-  return (size) => {
-    if (used + size > pool.length) {
-      pool = randomBytes(RANDOM_POOL_BYTES);
-      used = 0;
-    }
-    used += size;
-    return pool.slice(used - size, used);
-  };
-}
-
 const DEFAULT_MAX_AMPLIFICATION = 3;
+/** Requests of one TCP connection under way at once; the next ones wait in the network. */
+const MAX_UNANSWERED = 64;
+const CSM_TIMEOUT_MS = 30_000;
 const DEFAULT_MAX_PLAIN_PEERS = 10_000;
-const RANDOM_POOL_BYTES = 4096;

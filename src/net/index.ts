@@ -1,6 +1,23 @@
 export { CoapConnection, Observation, type RequestOptions } from "./coap-connection.js";
-export { CoapEndpoint, type PlainTransport } from "./coap-endpoint.js";
-export type { Answer, CoapEndpointOptions, ObservableResponse, SendMessage } from "./coap-endpoint-options.js";
+export { CoapEndpoint } from "./coap-endpoint.js";
+export {
+  CoapStream,
+  connectStream,
+  listenStream,
+  type PeerIdentity,
+  type StreamClientTls,
+  type StreamListener,
+  type StreamListenOptions,
+  type StreamServerTls,
+} from "./coap-stream.js";
+export type { PlainTransport } from "./plain-peers.js";
+export type {
+  Answer,
+  CoapEndpointOptions,
+  EndpointUsage,
+  ObservableResponse,
+  SendMessage,
+} from "./coap-endpoint-options.js";
 export { connect, DtlsEndpoint, type EndpointOptions, listen } from "./dtls-endpoint.js";
 export { DtlsSession, type PskAnswer } from "./dtls-session.js";
 export { NetError, type NetErrorCode } from "./net-error.js";

@@ -41,6 +41,7 @@ import { Dpe2Requests } from "./dpe2-requests.js";
 import { guardDigest } from "./interface-config.js";
 import { PeerFacts } from "./peer-facts.js";
 import type { ServerConfig } from "./server-config.js";
+import { listenStreams, type StreamListeners } from "./stream-listeners.js";
 import { ServerCredentials } from "./server-credentials.js";
 import type { SubscriberConfig } from "./subscriber-config.js";
 
@@ -63,6 +64,7 @@ export class DpeServer {
   #current: CoapConnection | undefined;
   #dtls: DtlsEndpoint | undefined;
   #plain: UdpSocket | undefined;
+  #streams: StreamListeners | undefined;
   #sweeper: NodeJS.Timeout | undefined;
 
   private constructor(config: ServerConfig, onEvent: (event: ServerEvent) => void, parts: ServerParts) {
@@ -144,8 +146,18 @@ export class DpeServer {
   }
 
   /** Where the server listens. */
-  get addresses(): { readonly coap: SocketAddress | undefined; readonly coaps: SocketAddress | undefined } {
-    return { coap: this.#plain?.address, coaps: this.#dtls?.address };
+  get addresses(): {
+    readonly coap: SocketAddress | undefined;
+    readonly coaps: SocketAddress | undefined;
+    readonly coapTcp: SocketAddress | undefined;
+    readonly coapsTcp: SocketAddress | undefined;
+  } {
+    return {
+      coap: this.#plain?.address,
+      coaps: this.#dtls?.address,
+      coapTcp: this.#streams?.coapTcp,
+      coapsTcp: this.#streams?.coapsTcp,
+    };
   }
 
   /**
@@ -193,7 +205,7 @@ export class DpeServer {
 
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
-    await this.#dtls?.close();
+    await Promise.all([this.#dtls?.close(), this.#streams?.close()]);
     await this.#coap.close();
   }
 
@@ -223,6 +235,18 @@ export class DpeServer {
       this.#plain = await UdpSocket.bind({ host, port: coap });
       this.#coap.addSocket(this.#plain);
     }
+    this.#streams = await listenStreams(this.#config.interfaces.dpe1.listen, this.#coap, {
+      ...(this.#credentials.certificate === undefined ? {} : { certificate: this.#credentials.certificate }),
+      clientCertificate: this.#clientCertificate(),
+      verify: (certificates) => this.#credentials.verify(certificates),
+      ...(this.#credentials.hasPsk ? { pskOf: (identity) => this.#credentials.pskOf(identity) } : {}),
+      onHandshakeFailed: (remote, error) =>
+        this.#onEvent({
+          type: "handshake-failed",
+          peer: formatAddress(remote),
+          cause: error instanceof Error && "code" in error ? String(error.code) : String(error),
+        }),
+    });
     this.#sweeper = setInterval(() => {
       for (const registration of this.registrations.sweep(monotonicNow())) this.#forget(registration, "expired");
     }, SWEEP_INTERVAL_MS);

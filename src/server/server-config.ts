@@ -32,6 +32,9 @@ export interface ServerConfig {
         readonly host: string;
         readonly coap?: number | undefined;
         readonly coaps?: number | undefined;
+        /** CoAP over TCP and TLS (RFC 8323), for networks that block UDP. */
+        readonly coapTcp?: number | undefined;
+        readonly coapsTcp?: number | undefined;
       };
       readonly connection: ConnectionLevel;
       readonly clientAuthentication: readonly ClientAuthentication[];
@@ -83,9 +86,15 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
   dtls: section({ connectionId: oneOf("on", "off").default("on") }).default({ connectionId: "on" }),
   interfaces: section({
     dpe1: section({
-      listen: section({ host: host().default("0.0.0.0"), coap: port().optional(), coaps: port().optional() }).refine(
-        (listen) => listen.coap !== undefined || listen.coaps !== undefined,
-        "needs a port: coap, coaps or both",
+      listen: section({
+        host: host().default("0.0.0.0"),
+        coap: port().optional(),
+        coaps: port().optional(),
+        coapTcp: port().optional(),
+        coapsTcp: port().optional(),
+      }).refine(
+        ({ coap, coaps, coapTcp, coapsTcp }) => [coap, coaps, coapTcp, coapsTcp].some((given) => given !== undefined),
+        "needs a port: coap, coaps, coapTcp or coapsTcp",
       ),
       connection,
       clientAuthentication: listOf(oneOf("certificate", "psk", "external", "digest", "none"), { minItems: 1 }),
@@ -108,9 +117,9 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
   )
   .refine(
     ({ interfaces, credentials, subscribers }) =>
-      interfaces.dpe1.listen.coaps === undefined ||
+      (interfaces.dpe1.listen.coaps === undefined && interfaces.dpe1.listen.coapsTcp === undefined) ||
       credentials.certificate !== undefined ||
       credentials.psk.length > 0 ||
       subscribers.some((subscriber) => subscriber.psk !== undefined),
-    "coaps needs credentials: a certificate with its key, or a psk",
+    "coaps and coapsTcp need credentials: a certificate with its key, or a psk",
   );

@@ -293,3 +293,57 @@ test("the README's example runs and prints what it says", async (t) => {
   );
   t.is(output, "2.05 22\n");
 });
+
+test("the same requests and observations run over TCP and TLS", async (t) => {
+  const credentials = await issueThrowawayCredentials({
+    commonName: "server",
+    purpose: "serverAuth",
+    ip: ["127.0.0.1"],
+    atMs: Date.now(),
+  });
+  const server = await start(
+    t,
+    router()
+      .put("/echo", (incoming) => incoming.payload)
+      .get("/state", () => ({
+        payload: "first",
+        observe: (notify) => {
+          const timer = setTimeout(() => notify("second"), 10);
+          return () => clearTimeout(timer);
+        },
+      })),
+    {
+      tcp: { port: 0 },
+      tls: {
+        port: 0,
+        certificate: credentials.certificatePem,
+        privateKey: credentials.privateKeyPem,
+        pskOf: (identity) => (identity === "alice" ? "0123456789abcdef" : undefined),
+      },
+    },
+  );
+  const body = "x".repeat(50_000);
+  const psk = { identity: "alice", key: "0123456789abcdef" };
+  const ca = credentials.authority.certificatePem;
+  for (const [origin, options] of [
+    [`coap+tcp://127.0.0.1:${server.tcpAddress?.port}`, {}],
+    [`coaps+tcp://127.0.0.1:${server.tlsAddress?.port}`, { ca }],
+    [`coaps+tcp://127.0.0.1:${server.tlsAddress?.port}`, { psk }],
+  ] as const) {
+    const client = new CoapClient(options);
+    t.teardown(() => client.close());
+    await client.ping(origin);
+    t.is((await client.request(`${origin}/echo`, { method: "PUT", payload: body })).text(), body);
+    const states: string[] = [];
+    for await (const response of client.observe(`${origin}/state`)) {
+      states.push(response.text());
+      if (states.length === 2) break;
+    }
+    t.deepEqual(states, ["first", "second"]);
+  }
+  t.is(await failureOf(request(`coaps+tcp://127.0.0.1:${server.tlsAddress?.port}/`)), "NET_NOT_ACCEPTED");
+  t.is(
+    await failureOf(request(`coap+tcp://127.0.0.1:${server.tlsAddress?.port}/`, { timeoutMs: 20_000 })),
+    "COAP_PEER_CLOSED",
+  );
+});

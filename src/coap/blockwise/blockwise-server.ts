@@ -1,5 +1,5 @@
 import type { RequestMessage, ResponseMessage } from "../exchange/messages.js";
-import type { Block } from "../wire/block.js";
+import { BERT_UNIT_BYTES, type Block, blockAt, isFull } from "../wire/block.js";
 import { CODE } from "../wire/code.js";
 import { OPTION } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
@@ -35,7 +35,13 @@ export class BlockwiseServer<P extends object> {
    * Takes a request of one message. Either it completes a request, which the application is to answer by way of
    * {@link send}; or it is answered here: a block in the middle, a later block of an earlier response, or a fault.
    */
-  receive(peer: P, request: RequestMessage, now: number, principal = ""): BlockwiseInput {
+  receive(
+    peer: P,
+    request: RequestMessage,
+    now: number,
+    principal = "",
+    cutBytes: number = this.#options.blockBytes,
+  ): BlockwiseInput {
     this.#transfers.sweep(now);
     let block1: Block | undefined;
     let block2: Block | undefined;
@@ -45,11 +51,12 @@ export class BlockwiseServer<P extends object> {
     } catch {
       return answer(CODE.BadOption);
     }
+    if ((block1?.isBert ?? block2?.isBert) === true && !isStreamCut(cutBytes)) return answer(CODE.BadOption);
     if (block1 !== undefined) {
       return this.#receiveBlock1(peer, this.#key(request, principal), request, block1, now);
     }
     if (block2 !== undefined && block2.number > 0)
-      return this.#receiveBlock2(peer, this.#key(request, principal), request, block2);
+      return this.#receiveBlock2(peer, this.#key(request, principal), request, block2, cutBytes);
     return { type: "whole", request };
   }
 
@@ -67,7 +74,7 @@ export class BlockwiseServer<P extends object> {
     maxBlockBytes: number = this.#options.blockBytes,
   ): ResponseMessage {
     const { block1, block2 } = request.options;
-    const sizeBytes = Math.min(block2?.sizeBytes ?? maxBlockBytes, maxBlockBytes);
+    const sizeBytes = cutOf(block2, maxBlockBytes);
     const isCut = response.payload.length > sizeBytes || (block2 !== undefined && block2.number > 0);
     let whole = isCut && response.code === CODE.Content ? withEntityTag(response) : response;
     if (isCut && response.payload.length > sizeBytes) {
@@ -77,9 +84,7 @@ export class BlockwiseServer<P extends object> {
     // RFC 7959 §2.2: the response to the last block of a request echoes its Block1.
     if (block1 !== undefined) whole = { ...whole, options: whole.options.withBlock1({ ...block1, hasMore: false }) };
     if (isCut) return slice(whole, block2 === undefined ? 0 : block2.number * block2.sizeBytes, sizeBytes);
-    return block2 === undefined
-      ? whole
-      : { ...whole, options: whole.options.withBlock2({ number: 0, hasMore: false, sizeBytes }) };
+    return block2 === undefined ? whole : { ...whole, options: whole.options.withBlock2(blockAt(0, false, sizeBytes)) };
   }
 
   /** Frees what a peer that is gone had begun. */
@@ -111,8 +116,7 @@ export class BlockwiseServer<P extends object> {
       return answer(CODE.RequestEntityTooLarge, Options.none.with(OPTION.Size1, maxBodyBytes));
     }
     // RFC 7959 §2.2: only the last block may be short, and none is longer than its size.
-    if (block.hasMore ? payload.length !== block.sizeBytes : payload.length > block.sizeBytes)
-      return answer(CODE.BadRequest);
+    if (!isFull(block, payload.length)) return answer(CODE.BadRequest);
     const kept = this.#transfers.find(peer, key);
     const isContinued = kept?.type === "request" && kept.body.length === offset && block.number > 0;
     if (block.number > 0 && !isContinued) {
@@ -134,14 +138,13 @@ export class BlockwiseServer<P extends object> {
     body.append(payload);
     // RFC 7959 §2.3: a smaller size in the answer asks for smaller blocks.
     const sizeBytes = Math.min(block.sizeBytes, this.#options.blockBytes);
-    return answer(CODE.Continue, Options.none.withBlock1({ number: block.number, hasMore: true, sizeBytes }));
+    return answer(CODE.Continue, Options.none.withBlock1({ ...block, hasMore: true, sizeBytes }));
   }
 
-  #receiveBlock2(peer: P, key: string, request: RequestMessage, block: Block): BlockwiseInput {
+  #receiveBlock2(peer: P, key: string, request: RequestMessage, block: Block, cutBytes: number): BlockwiseInput {
     const kept = this.#transfers.find(peer, key);
     if (kept?.type === "response") {
-      const sizeBytes = Math.min(block.sizeBytes, this.#options.blockBytes);
-      const response = slice(kept.response, block.number * block.sizeBytes, sizeBytes);
+      const response = slice(kept.response, block.number * block.sizeBytes, cutOf(block, cutBytes));
       // Whoever has the last block has all; a lost answer is repeated by the message layer.
       if (response.options.block2?.hasMore !== true) this.#transfers.forget(peer, key);
       return { type: "answer", response };
@@ -186,14 +189,23 @@ export const DEFAULT_BLOCKWISE_SERVER_OPTIONS: BlockwiseServerOptions = {
   optionsOutsideOperation: [],
 };
 
+/** How many bytes the answer's block may hold: what the request asks for, within what the peer and the transport take. */
+function cutOf(block2: Block | undefined, cutBytes: number): number {
+  return block2 === undefined || block2.isBert === true ? cutBytes : Math.min(block2.sizeBytes, cutBytes);
+}
+
+/** Datagrams are cut into at most 1024 bytes. A multiple of them, or no cut at all, is a reliable transport's. */
+function isStreamCut(cutBytes: number): boolean {
+  return cutBytes > BERT_UNIT_BYTES;
+}
+
 /** The block that begins at `offset`; 4.02 past the end. The first tells the whole size (RFC 7959 §4). */
 function slice(response: ResponseMessage, offset: number, sizeBytes: number): ResponseMessage {
   const { payload } = response;
   if (offset >= payload.length && offset > 0)
     return { code: CODE.BadOption, options: Options.none, payload: new Uint8Array(0) };
   const end = Math.min(offset + sizeBytes, payload.length);
-  const block = { number: offset / sizeBytes, hasMore: end < payload.length, sizeBytes };
-  const options = response.options.withBlock2(block);
+  const options = response.options.withBlock2(blockAt(offset, end < payload.length, sizeBytes));
   return {
     code: response.code,
     options: offset === 0 ? options.with(OPTION.Size2, payload.length) : options,

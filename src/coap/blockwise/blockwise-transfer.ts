@@ -1,6 +1,6 @@
 import { CoapError } from "../errors.js";
 import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "../exchange/messages.js";
-import { BLOCK_SIZES_BYTES, MAX_BLOCK_NUMBER } from "../wire/block.js";
+import { BERT_UNIT_BYTES, blockAt, isCutSize, isFull, MAX_BLOCK_NUMBER } from "../wire/block.js";
 import { CODE, isSuccessCode } from "../wire/code.js";
 import { OPTION } from "../wire/option-registry.js";
 import type { Options } from "../wire/options.js";
@@ -29,7 +29,7 @@ export class BlockwiseTransfer {
   /** @throws CoapError COAP_INVALID_MESSAGE, COAP_BODY_TOO_LARGE. */
   constructor(request: RequestMessage, options: Partial<BlockwiseTransferOptions> = {}) {
     this.#options = { ...DEFAULT_BLOCKWISE_TRANSFER_OPTIONS, ...options };
-    checkBlockable(request.payload.length, this.#options.blockBytes);
+    checkBlockable(request.payload.length, this.#options);
     const { responseBlockBytes } = this.#options;
     // RFC 7959 §2.4: early negotiation, for the first response too.
     const early = { number: 0, hasMore: false, sizeBytes: responseBlockBytes ?? MAX_BLOCK_BYTES };
@@ -51,7 +51,7 @@ export class BlockwiseTransfer {
         // RFC 7959 §3.3 and RFC 7641 §2.6: later blocks are asked for without Observe and without the body.
         const options = this.#tagged(this.#request.options)
           .without(OPTION.Observe, OPTION.Block1, OPTION.Size1)
-          .withBlock2({ number: body.length / blockBytes, hasMore: false, sizeBytes: blockBytes });
+          .withBlock2(blockAt(body.length, false, blockBytes));
         const needsBody = this.#request.code === CODE.FETCH && !this.#isCut;
         return { ...this.#request, options, payload: needsBody ? this.#request.payload : NO_PAYLOAD };
       }
@@ -83,12 +83,7 @@ export class BlockwiseTransfer {
     const { payload, options } = this.#request;
     if (payload.length <= state.blockBytes && state.offset === 0) return this.#request;
     const end = Math.min(state.offset + state.blockBytes, payload.length);
-    const block = {
-      number: state.offset / state.blockBytes,
-      hasMore: end < payload.length,
-      sizeBytes: state.blockBytes,
-    };
-    const withBlock = this.#tagged(options).withBlock1(block);
+    const withBlock = this.#tagged(options).withBlock1(blockAt(state.offset, end < payload.length, state.blockBytes));
     return {
       ...this.#request,
       options: state.offset === 0 ? withBlock.with(OPTION.Size1, payload.length) : withBlock,
@@ -105,7 +100,8 @@ export class BlockwiseTransfer {
     // libcoap 4.3.1 leaves Block1 out of some 2.31 responses: the size stays then.
     if (end < length && (code === CODE.Continue || (isSuccessCode(code) && block1 !== undefined))) {
       // RFC 7959 §2.3: the server may ask for smaller blocks from here on; what was taken counts in bytes.
-      const blockBytes = Math.min(state.blockBytes, block1?.sizeBytes ?? Infinity);
+      const blockBytes =
+        block1?.isBert === true ? state.blockBytes : Math.min(state.blockBytes, block1?.sizeBytes ?? Infinity);
       this.#state = { type: "sending", offset: end, blockBytes };
       return undefined;
     }
@@ -153,8 +149,8 @@ export class BlockwiseTransfer {
     const { block2 } = options;
     if (block2 === undefined || block2.number * block2.sizeBytes !== body.length)
       throw mismatch("a block came out of order");
-    if (block2.hasMore ? payload.length !== block2.sizeBytes : payload.length > block2.sizeBytes)
-      throw mismatch("a block is not of its size");
+    if (block2.isBert === true && !this.#options.mayBeBert) throw mismatch("BERT, which datagrams do not have");
+    if (!isFull(block2, payload.length)) throw mismatch("a block is not of its size");
     if (body.length + payload.length > maxBodyBytes || (options.size2 ?? 0) > maxBodyBytes) {
       throw new CoapError("COAP_BODY_TOO_LARGE", `the response body is longer than ${maxBodyBytes} bytes`);
     }
@@ -162,14 +158,17 @@ export class BlockwiseTransfer {
     body.append(payload);
     if (!block2.hasMore) return withoutBlocks(first, body.body());
     // Late negotiation: the smaller of what the server chose and what we want (RFC 7959 §2.4).
-    this.#state = { ...state, first, blockBytes: Math.min(state.blockBytes, block2.sizeBytes) };
+    const blockBytes = block2.isBert === true ? 2 * BERT_UNIT_BYTES : Math.min(state.blockBytes, block2.sizeBytes);
+    this.#state = { ...state, first, blockBytes };
     return undefined;
   }
 }
 
 export interface BlockwiseTransferOptions {
-  /** Default 1024: the largest block sent; a power of two from 16. */
+  /** Default 1024: the largest block sent; a power of two from 16, or with `mayBeBert` a multiple of 1024. */
   readonly blockBytes: number;
+  /** Default false: whether the transport is reliable, so that blocks may be BERT (RFC 8323 §6). */
+  readonly mayBeBert: boolean;
   /** Default undefined: the server chooses the size of response blocks. Else the largest one wanted; a power of two from 16. */
   readonly responseBlockBytes: number | undefined;
   /** Default 1 MiB: a longer response body fails with COAP_BODY_TOO_LARGE. */
@@ -185,6 +184,7 @@ const MAX_BLOCK_BYTES = 1024;
 
 export const DEFAULT_BLOCKWISE_TRANSFER_OPTIONS: BlockwiseTransferOptions = {
   blockBytes: MAX_BLOCK_BYTES,
+  mayBeBert: false,
   responseBlockBytes: undefined,
   maxBodyBytes: 1024 * 1024,
   requestTag: undefined,
@@ -207,10 +207,9 @@ interface ReceivingState {
 type TransferState = SendingState | ReceivingState;
 
 /** @throws CoapError COAP_INVALID_MESSAGE for a size that is none, COAP_BODY_TOO_LARGE for more blocks than can be numbered. */
-function checkBlockable(bodyBytes: number, blockBytes: number): void {
-  if (!BLOCK_SIZES_BYTES.includes(blockBytes))
-    throw new CoapError("COAP_INVALID_MESSAGE", `${blockBytes} is no block size`);
-  if (bodyBytes > (MAX_BLOCK_NUMBER + 1) * blockBytes) {
+function checkBlockable(bodyBytes: number, { blockBytes, mayBeBert }: BlockwiseTransferOptions): void {
+  if (!isCutSize(blockBytes, mayBeBert)) throw new CoapError("COAP_INVALID_MESSAGE", `${blockBytes} is no block size`);
+  if (bodyBytes > (MAX_BLOCK_NUMBER + 1) * Math.min(blockBytes, MAX_BLOCK_BYTES)) {
     throw new CoapError("COAP_BODY_TOO_LARGE", `${bodyBytes} bytes do not fit in blocks of ${blockBytes}`);
   }
 }

@@ -16,7 +16,15 @@ export type EndpointOutput =
   | { readonly type: "notification"; readonly exchange: Exchange; readonly response: ResponseMessage }
   /** A request or observation of ours ended without a response. */
   | { readonly type: "failed"; readonly exchange: Exchange; readonly error: CoapError }
+  /** The connection of this peer is to be closed, after what was sent before (RFC 8323 §5.5, §5.6). */
+  | { readonly type: "close"; readonly peer: Peer; readonly cause: CloseCause }
   /** An observation that a peer held on us is over. */
   | { readonly type: "observation-ended"; readonly incoming: IncomingRequest; readonly cause: ObservationEnd };
+
+/** Who ended it: we, for a fault of the peer's that is named; or the peer, in order or for a fault of ours. */
+export type CloseCause =
+  | { readonly type: "aborted"; readonly reason: string }
+  | { readonly type: "released" }
+  | { readonly type: "peer-aborted"; readonly diagnostic: string };
 
 export type ObservationEnd = "cancelled" | "error-response" | "peer-closed" | "replaced" | "reset" | "timeout";

@@ -1,4 +1,6 @@
-import { CODE, isRequestCode, methodName } from "../wire/code.js";
+import { BASE_CAPABILITIES, encodeCsm } from "../stream/signals.js";
+import type { StreamMessage } from "../stream/stream-message.js";
+import { CODE, isRequestCode, isResponseCode, methodName } from "../wire/code.js";
 import { decodeHeader, decodeMessage, encodeEmpty, type Message, MESSAGE_TYPE } from "../wire/message.js";
 import { OPTION, type OptionFormat, type OptionRegistry, optionRegistry } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
@@ -19,6 +21,7 @@ import { Peer } from "./peer.js";
 import { type RecentMessage, RecentMessages } from "./recent-messages.js";
 import { type Exchange, Requester } from "./requester.js";
 import { Responder } from "./responder.js";
+import { SignalHandler } from "./signal-handler.js";
 import { Transmitter } from "./transmitter.js";
 
 /**
@@ -35,6 +38,7 @@ export class Endpoint {
   readonly #requester: Requester;
   readonly #responder: Responder;
   readonly #recent: RecentMessages;
+  readonly #signals: SignalHandler;
   readonly #outputs: EndpointOutput[] = [];
   #polled = 0;
 
@@ -53,6 +57,7 @@ export class Endpoint {
     this.#requester = new Requester(this.#core, this.#transmitter, queue);
     this.#responder = new Responder(this.#core, this.#transmitter, queue);
     this.#recent = new RecentMessages(this.#core.limits);
+    this.#signals = new SignalHandler(this.#core, this.#requester);
   }
 
   /** Received messages that are remembered against duplicates, of all peers. */
@@ -69,6 +74,23 @@ export class Endpoint {
   openPeer(): Peer {
     const [high = 0, low = 0] = this.#core.random(2);
     return new Peer(high * 256 + low);
+  }
+
+  /** A peer on a reliable transport (RFC 8323), one for each connection: its first output is our CSM. */
+  openStreamPeer(): Peer {
+    const peer = new Peer(0, { capabilities: BASE_CAPABILITIES, isSettled: false });
+    this.#send(peer, encodeCsm(this.#core.limits.maxStreamMessageBytes));
+    return peer;
+  }
+
+  /** Begins to end the connection in order: what is under way is still answered, then the peer closes it (RFC 8323 §5.5). */
+  release(peer: Peer): void {
+    this.#signals.release(peer);
+  }
+
+  /** Ends a reliable transport for a fault of the peer's, with an Abort that says which (RFC 8323 §5.6). */
+  abort(peer: Peer, reason: string): void {
+    this.#signals.abort(peer, reason);
   }
 
   /** Fails the peer's exchanges with COAP_PEER_CLOSED and ends its observations; nothing is sent to it any more. */
@@ -160,6 +182,26 @@ export class Endpoint {
         return this.#handleAcknowledgement(peer, message, now);
       case MESSAGE_TYPE.Reset:
         return this.#handleReset(peer, message, now);
+    }
+  }
+
+  /** Takes a message of a peer on a reliable transport. Its bytes live on in outputs. */
+  handleStreamMessage(peer: Peer, message: StreamMessage, now: number): void {
+    const { stream } = peer;
+    if (peer.isClosed || stream === undefined) return;
+    this.counters.received++;
+    const { code } = message;
+    if (code >> 5 === SIGNAL_CLASS) return this.#signals.handle(peer, stream, message, now);
+    // RFC 8323 §5.3: the first message is a CSM; others before it end the connection.
+    if (!stream.isSettled) return this.abort(peer, "the first message is no CSM");
+    // §3.4: an Empty message says nothing here.
+    if (code === CODE.Empty) return;
+    if (isRequestCode(code)) {
+      this.#handleRequest(peer, { ...message, ...NO_MESSAGE_LAYER }, false, unremembered(peer), now);
+    } else if (isResponseCode(code)) {
+      const verdict = this.#requester.handleResponse(peer, { ...message, ...NO_MESSAGE_LAYER }, now);
+      // §3.4: a response that nobody waits for is ignored, as there is no Reset.
+      if (verdict === "rejected") this.counters.rejected++;
     }
   }
 
@@ -303,5 +345,20 @@ function understood(options: EndpointOptions): OptionRegistry {
   return registry;
 }
 
+/** A reliable transport brings nothing twice. */
+function unremembered(peer: Peer): RecentMessage {
+  return {
+    peer,
+    messageId: 0,
+    expiresAt: 0,
+    reply: undefined,
+    older: undefined,
+    newer: undefined,
+    newerOfPeer: undefined,
+  };
+}
+
+const NO_MESSAGE_LAYER = { type: MESSAGE_TYPE.NonConfirmable, messageId: 0 };
+const SIGNAL_CLASS = 7;
 const APPLICATION_OPTIONS = [OPTION.IfMatch, OPTION.IfNoneMatch, OPTION.ProxyUri, OPTION.ProxyScheme];
 const TEXT_ENCODER = new TextEncoder();

@@ -88,6 +88,11 @@ export interface EndpointLimits {
   readonly maxObservationsPerPeer: number;
   /** Default 100,000 observations in all. */
   readonly maxObservations: number;
+  /**
+   * Default 66,560: the longest message taken on a reliable transport, and so what one connection may make us keep before a
+   * message is whole. From 1152, which every peer may count on (RFC 8323 §5.3.1).
+   */
+  readonly maxStreamMessageBytes: number;
 }
 
 export const DEFAULT_ENDPOINT_LIMITS: EndpointLimits = {
@@ -96,4 +101,5 @@ export const DEFAULT_ENDPOINT_LIMITS: EndpointLimits = {
   maxQueuedRequestsPerPeer: 64,
   maxObservationsPerPeer: 32,
   maxObservations: 100_000,
+  maxStreamMessageBytes: 66_560,
 };

@@ -3,6 +3,9 @@ import type { RecentOfPeer } from "./recent-messages.js";
 import type { Exchange } from "./requester.js";
 import type { RttEstimator } from "./rtt-estimator.js";
 import type { ObservedRequest } from "./responder.js";
+import type { Capabilities } from "../stream/signals.js";
+import { encodeStreamMessage } from "../stream/stream-message.js";
+import { encodeMessage, type Message } from "../wire/message.js";
 import type { Transmission } from "./transmitter.js";
 
 /**
@@ -31,8 +34,17 @@ export class Peer {
   /** Observations that the peer holds on us, by token. */
   observed: Map<string, ObservedRequest> | undefined;
 
-  constructor(firstMessageId: number) {
+  /** What is known of the peer of a reliable transport (RFC 8323); absent where messages are datagrams. */
+  stream: StreamState | undefined;
+
+  constructor(firstMessageId: number, stream?: StreamState) {
     this.nextMessageId = firstMessageId;
+    this.stream = stream;
+  }
+
+  /** The bytes of a message for this peer. */
+  encode(message: Message): Uint8Array {
+    return this.stream === undefined ? encodeMessage(message) : encodeStreamMessage(message);
   }
 
   /**
@@ -45,6 +57,12 @@ export class Peer {
     this.nextMessageId = (messageId + 1) & 0xffff;
     return messageId;
   }
+}
+
+export interface StreamState {
+  capabilities: Capabilities;
+  /** Whether its CSM has come, which is to be its first message. */
+  isSettled: boolean;
 }
 
 /** A token as the key of a map. */

@@ -1,5 +1,6 @@
 import { CoapError } from "../errors.js";
 import { wantsNoResponse } from "../no-response.js";
+import { SIGNAL } from "../stream/signals.js";
 import { CODE, isRequestCode, isSuccessCode } from "../wire/code.js";
 import { encodeMessage, type Message, MESSAGE_TYPE } from "../wire/message.js";
 import { OPTION } from "../wire/option-registry.js";
@@ -110,6 +111,13 @@ export class Requester {
     }
   }
 
+  /** The answer to a ping over a reliable transport (RFC 8323 §5.4). */
+  handlePong(peer: Peer, token: Uint8Array, now: number): void {
+    const exchange = peer.exchanges?.get(tokenKey(token));
+    if (exchange?.request.code === CODE.Empty && exchange.state === "awaiting")
+      this.#handleFirst(exchange, NOTHING, now);
+  }
+
   nextTimeout(): number | undefined {
     return this.#timers.next();
   }
@@ -140,6 +148,10 @@ export class Requester {
   start(exchange: Exchange, now: number): void {
     const { peer, request, state } = exchange;
     if (state === "queued") exchange.state = "awaiting";
+    if (peer.stream !== undefined) {
+      this.#startOnStream(exchange, now);
+      return;
+    }
     // What only renews or ends an observation is Confirmable, that its loss is noticed.
     const isConfirmable = state !== "queued" || (request.isConfirmable ?? true);
     exchange.messageId = peer.takeMessageId();
@@ -158,6 +170,22 @@ export class Requester {
       this.#timers.schedule(exchange, now + this.#placeHeldMs(peer, bytes.length));
       if (wantsNoResponse(request.options)) this.#core.emit({ type: "response", exchange, response: NOTHING });
     }
+  }
+
+  /** The transport is reliable, and paces by itself: nothing is sent again, and nothing waits for its turn. */
+  #startOnStream(exchange: Exchange, now: number): void {
+    const { peer, request, state } = exchange;
+    const bytes = peer.encode({
+      ...NO_MESSAGE_LAYER,
+      code: request.code === CODE.Empty ? SIGNAL.Ping : request.code,
+      token: exchange.token,
+      options: state === "cancelling" ? request.options.with(OPTION.Observe, 1) : request.options,
+      payload: request.payload,
+    });
+    this.#core.emit({ type: "datagram", peer, bytes });
+    this.#timers.schedule(exchange, now + this.#core.times.maxTransmitWaitMs);
+    this.#queue.leave(exchange, now);
+    if (wantsNoResponse(request.options)) this.#handleFirst(exchange, NOTHING, now);
   }
 
   /** For exchanges: an empty Acknowledgement. The response comes by itself, within MAX_TRANSMIT_WAIT. */
@@ -228,7 +256,8 @@ export class Requester {
       this.#end(exchange, now);
     } else {
       // What answers a question of ours is newer than all before it, also where a restarted server counts from the start.
-      if (!isPiggybacked && exchange.newest !== undefined && !isFresher(exchange.newest, { sequence, at: now })) return;
+      const isOrdered = (isPiggybacked && exchange.isRefreshing) || exchange.peer.stream !== undefined;
+      if (!isOrdered && exchange.newest !== undefined && !isFresher(exchange.newest, { sequence, at: now })) return;
       exchange.newest = { sequence, at: now };
       this.#settle(exchange, now);
       this.#scheduleRefresh(exchange, options.maxAge ?? DEFAULT_MAX_AGE_SECONDS, now);
@@ -306,6 +335,8 @@ export function getRequest(options: Options = Options.none): RequestMessage {
   return { code: CODE.GET, options, payload: NO_PAYLOAD };
 }
 
+/** What a reliable transport's messages do without. */
+const NO_MESSAGE_LAYER = { type: MESSAGE_TYPE.NonConfirmable, messageId: 0 };
 const TOKEN_BYTES = 8;
 /** RFC 7252 §5.10.5 */
 const DEFAULT_MAX_AGE_SECONDS = 60;

@@ -1,6 +1,6 @@
 import { CoapError } from "../errors.js";
 import { isResponseCode, isSuccessCode } from "../wire/code.js";
-import { encodeEmpty, encodeMessage, MESSAGE_TYPE, type MessageType } from "../wire/message.js";
+import { encodeEmpty, MESSAGE_TYPE, type MessageType } from "../wire/message.js";
 import { OPTION } from "../wire/option-registry.js";
 import { AcknowledgementQueue } from "./acknowledgement-queue.js";
 import type { EndpointCore } from "./core.js";
@@ -96,7 +96,8 @@ export class Responder {
     }
     // RFC 7641 §4.5.2: while an older one is in transit, or waits for NSTART, the newer takes its place.
     const isWaiting = observed.isInTransit || observed.content !== undefined;
-    if (!isWaiting && !incoming.isConfirmable && !this.#isConfirmationDue(observed, now)) {
+    const isReliable = peer.stream !== undefined;
+    if (isReliable || (!isWaiting && !incoming.isConfirmable && !this.#isConfirmationDue(observed, now))) {
       observed.unconfirmed++;
       observed.messageId = this.#sendNonConfirmable(incoming, withSequence(peer, response));
       return;
@@ -194,6 +195,10 @@ export class Responder {
   }
 
   #sendSeparately(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+    if (incoming.peer.stream !== undefined) {
+      this.#sendNonConfirmable(incoming, response);
+      return;
+    }
     const separate = new SeparateResponse(this, incoming, response);
     if (!this.#queue.enter(separate, now)) this.#sendNonConfirmable(incoming, response);
   }
@@ -320,7 +325,7 @@ function encode(
   response: ResponseMessage,
 ): Uint8Array {
   const { code, options, payload } = response;
-  return encodeMessage({ type, code, messageId, token: incoming.token, options, payload });
+  return incoming.peer.encode({ type, code, messageId, token: incoming.token, options, payload });
 }
 
 function checkCode(response: ResponseMessage): void {

@@ -65,4 +65,5 @@ const SHORT_MS = 1000;
 const LONG_MS = 3000;
 /** A peer on the same machine must not be flooded for a moment's delay. */
 const MIN_RTO_MS = 50;
-const MAX_RTO_MS = 32_000;
+/** Of a transmission and of its repetitions (§4.2.1). */
+export const MAX_RTO_MS = 32_000;

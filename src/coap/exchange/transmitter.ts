@@ -1,6 +1,6 @@
 import { type EndpointCore, randomFraction } from "./core.js";
 import type { Peer } from "./peer.js";
-import { backoffFactor, RttEstimator } from "./rtt-estimator.js";
+import { backoffFactor, MAX_RTO_MS, RttEstimator } from "./rtt-estimator.js";
 import { type Timed, type Timer, TimerHeap } from "./timer-heap.js";
 
 /** Reliable transmission of Confirmable messages (RFC 7252 §4.2): back-off, and the end by answer or by time-out. */
@@ -67,6 +67,7 @@ export class Transmitter {
       }
       due.retransmissions++;
       due.timeoutMs *= due.backoff;
+      if (due.peer.roundTrips !== undefined) due.timeoutMs = Math.min(due.timeoutMs, MAX_RTO_MS);
       const replacement = due.owner.onRetransmission?.();
       if (replacement !== undefined) this.#replace(due, replacement);
       this.#core.emit({ type: "datagram", peer: due.peer, bytes: due.bytes });

@@ -24,6 +24,7 @@ export class Host implements LinkPeer {
   readonly notifications: string[] = [];
   readonly failures: string[] = [];
   readonly ended: string[] = [];
+  readonly closed: string[] = [];
   answer: ((incoming: IncomingRequest, now: number) => void) | undefined;
   readonly #datagrams: Uint8Array[] = [];
 
@@ -95,6 +96,9 @@ export class Host implements LinkPeer {
         return;
       case "failed":
         this.failures.push(output.error.code);
+        return;
+      case "close":
+        this.closed.push(output.cause.type);
         return;
       case "observation-ended":
         this.ended.push(output.cause);

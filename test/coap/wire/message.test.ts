@@ -178,10 +178,9 @@ test("uints take their shortest form, and block options the form of RFC 7959 §2
   const block: Block = { number: 5, hasMore: true, sizeBytes: 64 };
   t.is(encodeBlock(block), 0x5a);
   t.deepEqual(decodeBlock(Uint8Array.of(0x5a)), block);
-  t.is(
-    errorCode(() => decodeBlock(Uint8Array.of(0x07))),
-    "COAP_BAD_OPTION",
-  );
+  const bert: Block = { number: 3, hasMore: false, sizeBytes: 1024, isBert: true };
+  t.is(encodeBlock(bert), 0x37);
+  t.deepEqual(decodeBlock(Uint8Array.of(0x37)), bert);
   t.is(
     errorCode(() => decodeBlock(new Uint8Array(4))),
     "COAP_BAD_OPTION",

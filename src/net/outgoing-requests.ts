@@ -1,0 +1,195 @@
+import { randomBytes } from "node:crypto";
+import {
+  BlockwiseTransfer,
+  CODE,
+  CoapError,
+  type Endpoint,
+  encodeUint,
+  type Exchange,
+  OPTION,
+  type RequestMessage,
+  type ResponseMessage,
+} from "#coap/index.js";
+import {
+  type CoapConnection,
+  NotificationQueue,
+  Observation,
+  type PendingExchange,
+  type RequestOptions,
+} from "./coap-connection.js";
+import type { CoapEndpointOptions, SendMessage } from "./coap-endpoint-options.js";
+import { transferOptions } from "./transfer-options.js";
+import { monotonicNow } from "./udp-socket.js";
+
+/** The requests and observations of ours that are under way: from a message's exchange to a whole response. */
+export class OutgoingRequests {
+  readonly #endpoint: Endpoint;
+  readonly #onSend: CoapEndpointOptions["onSend"];
+  readonly #pump: () => void;
+  readonly #pending = new Map<Exchange, PendingExchange>();
+  #requestTag = randomBytes(4).readUInt32BE();
+
+  /** `pump` carries out what the endpoint asks for. */
+  constructor(endpoint: Endpoint, onSend: CoapEndpointOptions["onSend"], pump: () => void) {
+    this.#endpoint = endpoint;
+    this.#onSend = onSend;
+    this.#pump = pump;
+  }
+
+  async request(
+    connection: CoapConnection,
+    request: RequestMessage,
+    options: RequestOptions,
+  ): Promise<ResponseMessage> {
+    // RFC 9175 §3.5: bodies of one operation that are under way at once must not be taken for one another.
+    const requestTag = encodeUint((this.#requestTag = (this.#requestTag + 1) % 2 ** 32));
+    const transfer = new BlockwiseTransfer(request, { ...transferOptions(connection, request, options), requestTag });
+    for (;;) {
+      const response = transfer.handleResponse(await this.#send(connection, transfer.next(), options, undefined));
+      if (response !== undefined) return response;
+    }
+  }
+
+  async observe(connection: CoapConnection, request: RequestMessage, options: RequestOptions): Promise<Observation> {
+    const notifications = new NotificationQueue();
+    const established: PendingExchange[] = [];
+    const complete = async (first: ResponseMessage): Promise<ResponseMessage> => {
+      const plain = { ...request, options: request.options.without(OPTION.Observe) };
+      const transfer = new BlockwiseTransfer(plain, transferOptions(connection, plain, options));
+      transfer.next();
+      for (let response = first; ;) {
+        const whole = transfer.handleResponse(response);
+        if (whole !== undefined) return whole;
+        response = await this.#send(connection, transfer.next(), options, undefined);
+      }
+    };
+    const source = new NotificationQueue();
+    const { responseBlockBytes } = options;
+    const asking =
+      responseBlockBytes === undefined
+        ? request
+        : {
+            ...request,
+            options: request.options.withBlock2({ number: 0, hasMore: false, sizeBytes: responseBlockBytes }),
+          };
+    const first = await complete(await this.#send(connection, asking, options, { source, established }));
+    void (async () => {
+      try {
+        for (let next = await source.next(); next.done !== true; next = await source.next())
+          notifications.push(await complete(next.value));
+        notifications.end();
+      } catch (error) {
+        notifications.end(error instanceof Error ? error : new Error(String(error)));
+      }
+    })();
+    const pending = established.at(-1);
+    if (pending === undefined || pending.exchange.state !== "observing") source.end();
+    return new Observation(first, notifications, () => {
+      if (pending !== undefined) {
+        this.#pending.delete(pending.exchange);
+        this.#endpoint.cancel(pending.exchange, monotonicNow());
+        this.#pump();
+      }
+      source.end();
+    });
+  }
+
+  async ping(connection: CoapConnection, options: RequestOptions): Promise<void> {
+    await this.#outcome(() => this.#endpoint.ping(connection.peer, monotonicNow()), options, undefined, undefined);
+  }
+
+  handleResponse(exchange: Exchange, response: ResponseMessage): void {
+    const pending = this.#pending.get(exchange);
+    if (exchange.state !== "observing") this.#pending.delete(exchange);
+    pending?.resolve(response);
+  }
+
+  handleNotification(exchange: Exchange, response: ResponseMessage): void {
+    const { notifications, isAccepted } = this.#pending.get(exchange) ?? {};
+    if (isAccepted?.(response) !== false) notifications?.push(response);
+    if (exchange.state === "observing") return;
+    this.#pending.delete(exchange);
+    notifications?.end();
+  }
+
+  handleFailure(exchange: Exchange, error: CoapError): void {
+    const pending = this.#pending.get(exchange);
+    this.#pending.delete(exchange);
+    // Before its first response an exchange's promise fails; after it, the observation's iteration does.
+    pending?.reject(error);
+    pending?.notifications?.end(error);
+  }
+
+  /** One message of ours, by way of `onSend`; once more with the Echo that it is answered with (RFC 9175 §2.3). */
+  async #send(
+    connection: CoapConnection,
+    message: RequestMessage,
+    options: RequestOptions,
+    observing: ObservingSend | undefined,
+  ): Promise<ResponseMessage> {
+    const send: SendMessage = (outgoing, isAccepted) =>
+      this.#exchange(connection, outgoing, options, observing, isAccepted);
+    const onSend = this.#onSend;
+    const sendBy = (outgoing: RequestMessage): Promise<ResponseMessage> =>
+      onSend === undefined ? send(outgoing) : onSend(outgoing, connection, send, options.context);
+    const response = await sendBy(message);
+    const echo = response.code === CODE.Unauthorized ? response.options.get(OPTION.Echo) : undefined;
+    if (echo === undefined || message.options.has(OPTION.Echo)) return response;
+    return sendBy({ ...message, options: message.options.with(OPTION.Echo, echo) });
+  }
+
+  #exchange(
+    connection: CoapConnection,
+    message: RequestMessage,
+    options: RequestOptions,
+    observing: ObservingSend | undefined,
+    isAccepted: PendingExchange["isAccepted"],
+  ): Promise<ResponseMessage> {
+    const begin = (): Exchange => this.#endpoint.request(connection.peer, message, monotonicNow());
+    return this.#outcome(begin, options, observing, isAccepted);
+  }
+
+  /** Begins an exchange and gives its first response. */
+  #outcome(
+    begin: () => Exchange,
+    { signal }: RequestOptions,
+    observing: ObservingSend | undefined,
+    isAccepted: PendingExchange["isAccepted"],
+  ): Promise<ResponseMessage> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(new CoapError("COAP_CANCELLED", "the request was cancelled", { cause: signal.reason }));
+        return;
+      }
+      const exchange = begin();
+      const onAbort = (): void => {
+        this.#pending.delete(exchange);
+        this.#endpoint.cancel(exchange, monotonicNow());
+        this.#pump();
+        reject(new CoapError("COAP_CANCELLED", "the request was cancelled", { cause: signal?.reason }));
+      };
+      signal?.addEventListener("abort", onAbort, { once: true });
+      const pending: PendingExchange = {
+        exchange,
+        resolve: (response) => {
+          signal?.removeEventListener("abort", onAbort);
+          resolve(response);
+        },
+        reject: (error) => {
+          signal?.removeEventListener("abort", onAbort);
+          reject(error);
+        },
+        notifications: observing?.source,
+        isAccepted,
+      };
+      observing?.established.push(pending);
+      this.#pending.set(exchange, pending);
+      this.#pump();
+    });
+  }
+}
+
+interface ObservingSend {
+  readonly source: NotificationQueue;
+  readonly established: PendingExchange[];
+}

@@ -1,0 +1,168 @@
+import { CODE, encodeMessage, type Message, MESSAGE_TYPE, OPTION, type Option, Options } from "#coap/index.js";
+import { CoapEndpoint, type SocketAddress, UdpSocket } from "#net/index.js";
+import { SeededRandom } from "#testing/virtual-link.js";
+import test, { type ExecutionContext } from "ava";
+
+const LOOPBACK = { host: "127.0.0.1", port: 0 };
+const NONE = new Uint8Array(0);
+const LIMITS = {
+  maxRecentMessages: 2000,
+  maxRecentMessagesPerPeer: 64,
+  maxObservations: 100,
+  maxObservationsPerPeer: 16,
+};
+const MAX_BODY_BYTES = 64 * 1024;
+const MAX_PEERS = 40;
+
+/** A server with small bounds, an honest client, and sockets that send whatever they are told. */
+async function siege(t: ExecutionContext) {
+  const handled: string[] = [];
+  const server = new CoapEndpoint({
+    limits: LIMITS,
+    maxPlainPeers: MAX_PEERS,
+    blockwise: { maxBufferedBytes: MAX_BODY_BYTES, maxTransfersPerPeer: 4 },
+    onRequest: (request) => {
+      handled.push(request.options.uriPath.join("/"));
+      return {
+        code: CODE.Content,
+        options: Options.none,
+        payload: request.payload.subarray(0, 8),
+        observe: () => () => undefined,
+      };
+    },
+  });
+  const socket = await UdpSocket.bind(LOOPBACK);
+  server.addSocket(socket);
+  const endpoint = new CoapEndpoint();
+  const honest = endpoint.addSocket(await UdpSocket.bind(LOOPBACK)).connectTo(socket.address);
+  const sockets = await Promise.all(Array.from({ length: 60 }, () => UdpSocket.bind(LOOPBACK)));
+  t.teardown(async () => {
+    await Promise.all([...sockets.map((one) => one.close()), endpoint.close(), server.close()]);
+  });
+  let asked = 0;
+  /** Bounds hold, and the honest client is served: a request of its own, once. */
+  const check = async (what: string): Promise<void> => {
+    const payload = new TextEncoder().encode(`${what}`.slice(0, 8));
+    const path = `honest-${asked++}`;
+    const response = await honest.request({
+      code: CODE.PUT,
+      options: Options.none.with(OPTION.UriPath, path),
+      payload,
+    });
+    t.deepEqual(Buffer.from(response.payload), Buffer.from(payload), what);
+    t.is(handled.filter((one) => one === path).length, 1, what);
+    const { connections, recentMessages, observations, bodyBytes } = server.usage;
+    t.true(connections <= MAX_PEERS, `${what}: ${connections} connections`);
+    t.true(recentMessages <= LIMITS.maxRecentMessages, `${what}: ${recentMessages} messages remembered`);
+    t.true(observations <= LIMITS.maxObservations, `${what}: ${observations} observations`);
+    t.true(bodyBytes <= MAX_BODY_BYTES, `${what}: ${bodyBytes} bytes of bodies`);
+  };
+  return { server, sockets, address: socket.address, check };
+}
+
+function datagram(message: Partial<Message>): Uint8Array {
+  return encodeMessage({
+    type: MESSAGE_TYPE.Confirmable,
+    code: CODE.GET,
+    messageId: 0,
+    token: NONE,
+    options: Options.none,
+    payload: NONE,
+    ...message,
+  });
+}
+
+/** Sends in handfuls, so that the server's socket takes them. */
+async function flood(
+  sockets: readonly UdpSocket[],
+  to: SocketAddress,
+  count: number,
+  make: (index: number) => Uint8Array,
+): Promise<void> {
+  for (let index = 0; index < count; index++) {
+    sockets[index % sockets.length]?.send(make(index), to);
+    if (index % 50 === 49) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+test("block transfers that are never finished fill no more than their bound, while others are served", async (t) => {
+  const { sockets, address, check } = await siege(t);
+  const block = { number: 0, hasMore: true, sizeBytes: 1024 };
+  for (let round = 0; round < 4; round++) {
+    await flood(sockets, address, 500, (index) =>
+      datagram({
+        code: CODE.POST,
+        messageId: (round * 500 + index) & 0xffff,
+        options: Options.none.with(OPTION.UriPath, `${round}-${index}`).withBlock1(block),
+        payload: new Uint8Array(1024),
+      }),
+    );
+    await check(`blocks ${round}`);
+  }
+});
+
+test("observers by the ten thousand: a bounded number is kept, the rest is answered once, others are served", async (t) => {
+  const { server, sockets, address, check } = await siege(t);
+  for (let round = 0; round < 5; round++) {
+    await flood(sockets.slice(0, 20), address, 2000, (index) =>
+      datagram({
+        messageId: (round * 2000 + index) & 0xffff,
+        token: Uint8Array.of(round, index >> 8, index & 0xff),
+        options: Options.none.with(OPTION.Observe, 0).with(OPTION.UriPath, "x"),
+      }),
+    );
+    await check(`observers ${round}`);
+  }
+  t.true(server.usage.observations > 0);
+});
+
+test("messageIds, tokens of every length, option bombs and noise: counted, bounded, and nobody else suffers", async (t) => {
+  const { server, sockets, address, check } = await siege(t);
+  await flood(sockets.slice(0, 1), address, 3000, (index) =>
+    datagram({ messageId: index & 0xffff, type: MESSAGE_TYPE.NonConfirmable }),
+  );
+  await check("messageIds of one peer");
+  await flood(sockets, address, 500, (index) => {
+    const bytes = datagram({ messageId: index });
+    bytes[0] = 0x40 | (index & 15);
+    return Buffer.concat([bytes, new Uint8Array(index % 17)]);
+  });
+  await check("tokens");
+  const bomb = (number: number, length: number, count: number): Uint8Array => {
+    const options: Option[] = Array.from({ length: count }, () => ({ number, value: new Uint8Array(length) }));
+    return datagram({ messageId: number & 0xffff, options: Options.of(options) });
+  };
+  const bombs = [
+    bomb(OPTION.UriPath, 0, 1400),
+    bomb(OPTION.UriQuery, 255, 5),
+    bomb(OPTION.IfMatch, 8, 150),
+    bomb(65_000, 1, 700),
+    bomb(OPTION.RequestTag, 8, 150),
+    bomb(OPTION.ETag, 8, 150),
+    bomb(OPTION.Block1, 3, 300),
+    bomb(9, 1000, 1),
+  ];
+  await flood(sockets, address, 800, (index) => bombs[index % bombs.length] ?? NONE);
+  await check("options");
+  const random = new SeededRandom(7);
+  await flood(sockets, address, 2000, () => random.bytes(random.below(60)));
+  await check("noise");
+  t.true(server.counters.malformed > 0);
+  t.true(server.counters.rejected > 0);
+});
+
+test("a connection that is held open is kept, whatever the flood of addresses; a false one makes way", async (t) => {
+  const { server, sockets, address, check } = await siege(t);
+  const held = sockets.slice(0, MAX_PEERS - 5);
+  await flood(held, address, held.length, (index) =>
+    datagram({ messageId: index, token: Uint8Array.of(1), options: Options.none.with(OPTION.Observe, 0) }),
+  );
+  await check("observers settle");
+  const before = server.usage.observations;
+  t.true(before > 0);
+  await flood(sockets.slice(MAX_PEERS), address, 500, (index) =>
+    datagram({ messageId: index, type: MESSAGE_TYPE.NonConfirmable }),
+  );
+  await check("a flood of others");
+  t.is(server.usage.observations, before);
+});

@@ -1,0 +1,317 @@
+import {
+  CODE,
+  CoapError,
+  encodeStreamMessage,
+  getRequest,
+  OPTION,
+  Options,
+  type RequestMessage,
+  SIGNAL,
+  SIGNAL_OPTION,
+  StreamDecoder,
+  type StreamMessage,
+} from "#coap/index.js";
+import {
+  type CoapConnection,
+  CoapEndpoint,
+  type CoapEndpointOptions,
+  connectStream,
+  listenStream,
+  NetError,
+  type StreamClientTls,
+  type StreamServerTls,
+} from "#net/index.js";
+import { issueThrowawayCredentials, loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import { connect as connectTcp } from "node:net";
+import test, { type ExecutionContext } from "ava";
+
+const text = (value: Uint8Array): string => new TextDecoder().decode(value);
+const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
+const NONE = new Uint8Array(0);
+const LOOPBACK = { host: "127.0.0.1", port: 0 };
+const LONG = Uint8Array.from({ length: 200_000 }, (_, index) => (index * 31) & 0xff);
+
+interface Serving {
+  readonly port: number;
+  readonly endpoint: CoapEndpoint;
+  readonly connections: CoapConnection[];
+}
+
+async function serve(t: ExecutionContext, options: CoapEndpointOptions = {}, tls?: StreamServerTls): Promise<Serving> {
+  const endpoint = new CoapEndpoint({
+    onRequest: (request) => ({ code: CODE.Content, options: Options.none, payload: request.payload }),
+    ...options,
+  });
+  const connections: CoapConnection[] = [];
+  const listener = await listenStream(
+    (stream) => void endpoint.addStream(stream).then((connection) => connections.push(connection)),
+    { ...LOOPBACK, ...(tls === undefined ? {} : { tls }) },
+  );
+  t.teardown(async () => {
+    await listener.close();
+    await endpoint.close();
+  });
+  return { port: listener.address.port, endpoint, connections };
+}
+
+async function dial(
+  t: ExecutionContext,
+  port: number,
+  options: CoapEndpointOptions = {},
+  tls?: StreamClientTls,
+): Promise<CoapConnection> {
+  const endpoint = new CoapEndpoint(options);
+  t.teardown(() => endpoint.close());
+  const stream = await connectStream({ host: "127.0.0.1", port }, tls === undefined ? {} : { tls });
+  const connection = await endpoint.addStream(stream);
+  t.teardown(() => connection.close());
+  return connection;
+}
+
+/** A peer without CoAP of its own: it writes what it is told, and reads messages. */
+async function bare(t: ExecutionContext, port: number) {
+  const socket = connectTcp({ host: "127.0.0.1", port });
+  await new Promise((resolve) => socket.once("connect", resolve));
+  t.teardown(() => socket.destroy());
+  const decoder = new StreamDecoder(100_000);
+  const received: StreamMessage[] = [];
+  let wake = (): void => undefined;
+  let isClosed = false;
+  socket.on("data", (chunk: Buffer) => {
+    received.push(...decoder.push(chunk));
+    wake();
+  });
+  socket.on("error", () => undefined);
+  socket.on("close", () => {
+    isClosed = true;
+    wake();
+  });
+  const until = async (isDone: () => boolean): Promise<void> => {
+    while (!isDone()) await new Promise<void>((resolve) => (wake = resolve));
+  };
+  return {
+    received,
+    write: (message: Partial<StreamMessage>) =>
+      socket.write(
+        encodeStreamMessage({ code: CODE.GET, token: NONE, options: Options.none, payload: NONE, ...message }),
+      ),
+    writeBytes: (value: Uint8Array) => socket.write(value),
+    got: (code: number) => until(() => received.some((message) => message.code === code)),
+    closed: () => until(() => isClosed),
+  };
+}
+
+const post = (payload: Uint8Array): RequestMessage => ({ code: CODE.POST, options: Options.none, payload });
+
+async function failureOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return "no failure";
+  } catch (error) {
+    return error instanceof CoapError || error instanceof NetError ? error.code : String(error);
+  }
+}
+
+test("RFC 8323 §3.2: messages of every length are cut out of a stream, however it is split", (t) => {
+  const lengths = [0, 1, 11, 12, 13, 14, 267, 268, 269, 270, 65_803, 65_804, 65_805, 66_000];
+  const messages = lengths.map((length) => ({
+    code: CODE.POST,
+    token: Uint8Array.of(length & 0xff, 2),
+    options: Options.none.with(OPTION.UriPath, "x"),
+    payload: new Uint8Array(length).fill(7),
+  }));
+  const stream = Buffer.concat(messages.map((message) => encodeStreamMessage(message)));
+  for (const size of [1, 7, 4096, stream.length]) {
+    const decoder = new StreamDecoder(70_000);
+    const decoded: StreamMessage[] = [];
+    for (let at = 0; at < stream.length; at += size) decoded.push(...decoder.push(stream.subarray(at, at + size)));
+    t.deepEqual(
+      decoded.map(({ payload, token, options }) => [payload.length, token[0], options.uriPath[0]]),
+      messages.map(({ payload, token }) => [payload.length, token[0], "x"]),
+    );
+  }
+  const small = new StreamDecoder(1152);
+  t.throws(() => small.push(encodeStreamMessage({ ...post(new Uint8Array(1200)), token: NONE })), {
+    instanceOf: CoapError,
+  });
+  t.throws(() => new StreamDecoder(1152).push(Uint8Array.of(0x09, 0x01)), { instanceOf: CoapError }, "token length 9");
+});
+
+test("RFC 8323: requests, long bodies both ways by BERT, pings and observations over TCP", async (t) => {
+  let tell: (() => void) | undefined;
+  const { port } = await serve(t, {
+    blockwise: { maxBodyBytes: 300_000 },
+    onRequest: (request) => ({
+      code: CODE.Content,
+      options: Options.none,
+      payload: request.code === CODE.POST ? request.payload : bytes("state"),
+      observe: (notify) => {
+        tell = () => notify({ code: CODE.Content, options: Options.none, payload: LONG });
+        return () => (tell = undefined);
+      },
+    }),
+  });
+  const client = await dial(t, port);
+  await client.ping();
+  t.is(text((await client.request(post(bytes("short")))).payload), "short");
+  const { payload } = await client.request(post(LONG));
+  t.is(Buffer.compare(payload, LONG), 0);
+  const many = await Promise.all(Array.from({ length: 200 }, (_, index) => client.request(post(bytes(`${index}`)))));
+  t.deepEqual(
+    many.map((response) => Number(text(response.payload))),
+    Array.from({ length: 200 }, (_, index) => index),
+  );
+  const observation = await client.observe(getRequest());
+  t.is(text(observation.first.payload), "state");
+  tell?.();
+  for await (const notification of observation) {
+    t.is(Buffer.compare(notification.payload, LONG), 0);
+    break;
+  }
+  await client.ping();
+  t.is(tell, undefined, "cancelled");
+});
+
+test("a server asks its client over the connection that the client opened", async (t) => {
+  const serving = await serve(t);
+  await dial(t, serving.port, {
+    onRequest: () => ({ code: CODE.Content, options: Options.none, payload: bytes("from the client") }),
+  });
+  while (serving.connections.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  t.is(text((await serving.connections[0]!.request(getRequest())).payload), "from the client");
+});
+
+test("RFC 8323 §5.3: CSM comes first and says what we take; what comes before it, or is critical in it, aborts", async (t) => {
+  const { port } = await serve(t);
+  const early = await bare(t, port);
+  early.write({ code: CODE.GET });
+  await early.closed();
+  t.is(early.received[0]?.code, SIGNAL.CSM);
+  t.is(early.received[0]?.options.uint(SIGNAL_OPTION.MaxMessageSize), 66_560);
+  t.true(early.received[0]?.options.has(SIGNAL_OPTION.BlockWiseTransfer));
+  t.is(early.received[1]?.code, SIGNAL.Abort);
+
+  const critical = await bare(t, port);
+  critical.write({ code: SIGNAL.CSM, options: Options.none.with(9, NONE) });
+  await critical.closed();
+  t.is(critical.received[1]?.options.uint(SIGNAL_OPTION.BadCsmOption), 9);
+});
+
+test("RFC 8323 §5.4 to §5.6: Ping is answered with its token, Release after what was asked before, garbage aborts", async (t) => {
+  const answers: (() => void)[] = [];
+  const { port } = await serve(t, {
+    onRequest: (request) =>
+      new Promise((resolve) =>
+        answers.push(() => resolve({ code: CODE.Content, options: Options.none, payload: request.payload })),
+      ),
+  });
+  const peer = await bare(t, port);
+  peer.write({ code: SIGNAL.CSM });
+  peer.write({
+    code: SIGNAL.Ping,
+    token: Uint8Array.of(4, 2),
+    options: Options.none.with(SIGNAL_OPTION.Custody, NONE),
+  });
+  await peer.got(SIGNAL.Pong);
+  const pong = peer.received.find(({ code }) => code === SIGNAL.Pong);
+  t.deepEqual([...(pong?.token ?? [])], [4, 2]);
+  t.true(pong?.options.has(SIGNAL_OPTION.Custody));
+  peer.write({ code: CODE.POST, token: Uint8Array.of(1), payload: bytes("late") });
+  peer.write({ code: SIGNAL.Release });
+  while (answers.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  answers[0]?.();
+  await peer.closed();
+  t.is(text(peer.received.at(-1)?.payload ?? NONE), "late");
+
+  const hostile = await bare(t, port);
+  hostile.write({ code: SIGNAL.CSM });
+  hostile.writeBytes(Uint8Array.of(0xf0, 0xff, 0xff, 0xff, 0xff, 0x01));
+  await hostile.closed();
+  t.is(hostile.received.at(-1)?.code, SIGNAL.Abort);
+});
+
+test("a peer that takes no blocks gets no message that is too long for it", async (t) => {
+  const { port } = await serve(t, {
+    onRequest: () => ({ code: CODE.Content, options: Options.none, payload: LONG.subarray(0, 5000) }),
+  });
+  const peer = await bare(t, port);
+  peer.write({ code: SIGNAL.CSM });
+  peer.write({ code: CODE.GET, token: Uint8Array.of(1) });
+  await peer.got(CODE.InternalServerError);
+  t.is(peer.received.length, 2);
+});
+
+test("a request that is under way fails when the connection ends, and a refused connection is refused by code", async (t) => {
+  const serving = await serve(t, { onRequest: () => new Promise(() => undefined) });
+  const client = await dial(t, serving.port);
+  const pending = failureOf(client.request(getRequest()));
+  while (serving.connections.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  await serving.connections[0]?.close();
+  t.is(await pending, "COAP_PEER_CLOSED");
+  const { port } = await serve(t);
+  const gone = await listenStream(() => undefined, LOOPBACK);
+  await gone.close();
+  t.not(gone.address.port, port);
+  t.is(await failureOf(connectStream({ host: "127.0.0.1", port: gone.address.port })), "NET_CONNECTION_REFUSED");
+});
+
+test("R18 over TLS: certificates of both sides, a PSK, and what is not trusted is refused by code", async (t) => {
+  const server = await issueThrowawayCredentials({
+    commonName: "server",
+    purpose: "serverAuth",
+    ip: ["127.0.0.1"],
+    atMs: Date.now(),
+  });
+  const device = await issueThrowawayCredentials({
+    commonName: "device",
+    purpose: "clientAuth",
+    atMs: Date.now(),
+    authority: server.authority,
+  });
+  const anchors = loadTrustAnchors(server.authority.certificatePem);
+  const key = bytes("0123456789abcdef");
+  const failures: string[] = [];
+  const { port } = await serve(
+    t,
+    {
+      onRequest: (_, { isSecure, peerInfo }) => ({
+        code: CODE.Content,
+        options: Options.none,
+        payload: bytes(`${isSecure} ${peerInfo?.certificates?.length ?? 0} ${text(peerInfo?.pskIdentity ?? NONE)}`),
+      }),
+    },
+    {
+      certificate: loadCredentials(server.certificatePem, server.privateKeyPem),
+      clientCertificate: "request",
+      pskOf: (identity) => (text(identity) === "alice" ? key : undefined),
+      verify: (certificates) =>
+        verifyPeerCertificates(certificates, { anchors, purpose: "clientAuth", atMs: Date.now() }),
+      onHandshakeFailed: (_, error) => failures.push(String(error)),
+    },
+  );
+  const verify: StreamClientTls["verify"] = (certificates) =>
+    verifyPeerCertificates(certificates, {
+      anchors,
+      purpose: "serverAuth",
+      atMs: Date.now(),
+      name: { type: "ip", address: "127.0.0.1" },
+    });
+  const ask = async (tls: StreamClientTls): Promise<string> =>
+    text((await (await dial(t, port, {}, tls)).request(getRequest())).payload);
+  t.is(await ask({ verify }), "true 0 ");
+  t.is(await ask({ verify, certificate: loadCredentials(device.certificatePem, device.privateKeyPem) }), "true 1 ");
+  t.is(await ask({ verify, psk: { identity: bytes("alice"), key } }), "true 0 alice");
+  const stranger = { ok: false, alert: "unknown_ca", reason: "not ours" } as const;
+  t.is(await failureOf(ask({ verify: () => stranger })), "NET_NOT_ACCEPTED");
+  t.is(await failureOf(ask({ verify, psk: { identity: bytes("alice"), key: bytes("wrong") } })), "NET_ALERT_RECEIVED");
+  t.is(await failureOf(ask({ verify, psk: { identity: bytes("mallory"), key } })), "NET_ALERT_RECEIVED");
+  const foreign = await issueThrowawayCredentials({ commonName: "x", purpose: "clientAuth", atMs: Date.now() });
+  t.is(
+    await failureOf(ask({ verify, certificate: loadCredentials(foreign.certificatePem, foreign.privateKeyPem) })),
+    "COAP_PEER_CLOSED",
+  );
+  t.true(
+    failures.some((failure) => failure.includes("unknown_ca")),
+    failures.join("\n"),
+  );
+});
