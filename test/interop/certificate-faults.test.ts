@@ -132,9 +132,12 @@ async function writeChain(t: ExecutionContext, { chain, anchor }: Awaited<Return
   return {
     folder,
     files: [
-      ...["-cert", write("leaf.pem", pem(leaf!))],
-      ...["-key", write("leaf.key", `-----BEGIN PRIVATE KEY-----\n${pkcs8}\n-----END PRIVATE KEY-----\n`)],
-      ...["-cert_chain", write("chain.pem", [leaf!, ...rest].map(pem).join(""))],
+      "-cert",
+      write("leaf.pem", pem(leaf!)),
+      "-key",
+      write("leaf.key", `-----BEGIN PRIVATE KEY-----\n${pkcs8}\n-----END PRIVATE KEY-----\n`),
+      "-cert_chain",
+      write("chain.pem", [leaf!, ...rest].map(pem).join("")),
     ],
     anchor: write("ca.pem", pem(anchor)),
   };
