@@ -119,7 +119,6 @@ export const FIGURES: readonly Figure[] = [
     title: "the same: bytes answered for each byte",
     unit: "bytes",
     what: "hello bytes answered",
-    peer: "libcoap-openssl",
     aim: "≤ 1",
   },
   {
