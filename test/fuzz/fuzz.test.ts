@@ -18,7 +18,7 @@ const isSaving = process.env["DPE_FUZZ_SAVE"] === "1";
 const corpus = (existsSync(CORPUS) ? JSON.parse(readFileSync(CORPUS, "utf8")) : {}) as Record<string, unknown[]>;
 
 /** What is kept for each target: enough for every outcome but the rarest combinations. */
-const MAX_CORPUS_PLANS = 150;
+const MAX_CORPUS_PLANS = 60;
 
 function fuzz<Plan>(target: FuzzTarget<Plan>, runs: number): void {
   test.serial(`${target.name}: the corpus, and plans by chance, break no invariant`, (t) => {
