@@ -11,11 +11,16 @@ import type { FuzzTarget } from "./target.js";
  * minutes from a seed that is printed. DPE_FUZZ_SECONDS: for each target. DPE_FUZZ_SAVE=1: plans with an outcome that was
  * not seen before are added to the corpus.
  */
-const CORPUS = fileURLToPath(new URL("../../../test/vectors/fuzz-corpus.json", import.meta.url));
+const CORPUS = fileURLToPath(new URL("../../../test/vectors/fuzz-corpus.ndjson", import.meta.url));
 const seconds = Number(process.env["DPE_FUZZ_SECONDS"] ?? "0");
 const seed = Number(process.env["DPE_FUZZ_SEED"] ?? (seconds > 0 ? Date.now() % 0x7fffffff : 1));
 const isSaving = process.env["DPE_FUZZ_SAVE"] === "1";
-const corpus = (existsSync(CORPUS) ? JSON.parse(readFileSync(CORPUS, "utf8")) : {}) as Record<string, unknown[]>;
+/** The plans of the corpus by target; one a line in the file. */
+const corpus = new Map<string, unknown[]>();
+for (const line of existsSync(CORPUS) ? readFileSync(CORPUS, "utf8").trimEnd().split("\n") : []) {
+  const { target, plan } = JSON.parse(line) as { readonly target: string; readonly plan: unknown };
+  corpus.set(target, [...(corpus.get(target) ?? []), plan]);
+}
 
 /** What is kept for each target: enough for every outcome but the rarest combinations. */
 const MAX_CORPUS_PLANS = 60;
@@ -23,7 +28,7 @@ const MAX_CORPUS_PLANS = 60;
 function fuzz<Plan>(target: FuzzTarget<Plan>, runs: number): void {
   test.serial(`${target.name}: the corpus, and plans by chance, break no invariant`, (t) => {
     t.timeout((seconds + 60) * 1000);
-    const known = (corpus[target.name] ?? []) as Plan[];
+    const known = (corpus.get(target.name) ?? []) as Plan[];
     const outcomes = new Set(known.map((plan) => target.run(plan)));
     t.true(isSaving || known.length > 0, "there is no corpus");
     let executions = known.length;
@@ -37,7 +42,7 @@ function fuzz<Plan>(target: FuzzTarget<Plan>, runs: number): void {
     const limit = seconds > 0 ? { numRuns: 1e9, interruptAfterTimeLimit: seconds * 1000 } : { numRuns: runs };
     fc.assert(property, { seed, ...limit, markInterruptAsFailure: false, includeErrorInReport: true });
     if (seconds > 0) t.log(`${executions} executions, seed ${seed}`);
-    corpus[target.name] = known;
+    corpus.set(target.name, known);
   });
 }
 
@@ -50,6 +55,7 @@ fuzz(senmlTarget, 3000);
 
 if (isSaving) {
   test.after("the corpus is saved", () => {
-    writeFileSync(CORPUS, `${JSON.stringify(corpus)}\n`);
+    const lines = [...corpus].flatMap(([target, plans]) => plans.map((plan) => JSON.stringify({ target, plan })));
+    writeFileSync(CORPUS, `${lines.join("\n")}\n`);
   });
 }
