@@ -102,7 +102,11 @@ export class DpeAgent {
     try {
       await this.#sampler.firstReadings();
       if (typeof this.#config.interfaces.dpe2.bind !== "string") {
-        this.#listener = await Dpe2Listener.open(this.#config, this.#guard, (request) => this.#answer(request));
+        this.#listener = await Dpe2Listener.open(this.#config, {
+          guard: this.#guard,
+          onRequest: (request) => this.#answer(request),
+          onAudit: (event) => this.#onEvent({ type: "audit", event }),
+        });
       }
       await this.#stayRegistered();
     } finally {

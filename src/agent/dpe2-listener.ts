@@ -2,7 +2,15 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import type { RequestMessage } from "#coap/index.js";
 import { BINDING_OPTION_FORMATS, formatDpe2Uri } from "#dpe/index.js";
-import { CoapEndpoint, type DtlsEndpoint, listen, type ObservableResponse, UdpSocket } from "#net/index.js";
+import {
+  CoapEndpoint,
+  type DtlsEndpoint,
+  formatAddress,
+  listen,
+  type ObservableResponse,
+  UdpSocket,
+} from "#net/index.js";
+import { type AuditEvent, handshakeFailure } from "#security/index.js";
 import { loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import type { AgentConfig } from "./agent-config.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
@@ -12,15 +20,13 @@ import { clientPolicy, credentialsOf } from "./server-authentication.js";
 export class Dpe2Listener {
   readonly #config: AgentConfig;
   readonly #coap: CoapEndpoint;
+  readonly #onAudit: (event: AuditEvent) => void;
   #dtls: DtlsEndpoint | undefined;
   #plain: UdpSocket | undefined;
 
-  private constructor(
-    config: AgentConfig,
-    guard: Dpe2Guard,
-    onRequest: (request: RequestMessage) => ObservableResponse,
-  ) {
+  private constructor(config: AgentConfig, { guard, onRequest, onAudit }: Dpe2ListenerParts) {
     this.#config = config;
+    this.#onAudit = onAudit;
     this.#coap = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
       onMessage: guard.onMessage,
@@ -29,12 +35,8 @@ export class Dpe2Listener {
   }
 
   /** @throws NetError of binding; X509Error for files that do not serve. */
-  static async open(
-    config: AgentConfig,
-    guard: Dpe2Guard,
-    onRequest: (request: RequestMessage) => ObservableResponse,
-  ): Promise<Dpe2Listener> {
-    const listener = new Dpe2Listener(config, guard, onRequest);
+  static async open(config: AgentConfig, parts: Dpe2ListenerParts): Promise<Dpe2Listener> {
+    const listener = new Dpe2Listener(config, parts);
     try {
       await listener.#listen();
     } catch (error) {
@@ -98,6 +100,17 @@ export class Dpe2Listener {
       // The server is itself on both interfaces: it shows the certificate that it has as a server.
       verify: (certificates) =>
         verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+      onHandshakeFailed: (remote, error) => {
+        const where = { time: Date.now(), interface: "dpe2", side: "client", peer: formatAddress(remote) } as const;
+        this.#onAudit(handshakeFailure(error, where));
+      },
     });
   }
+}
+
+/** What a listener is given by its agent. */
+export interface Dpe2ListenerParts {
+  readonly guard: Dpe2Guard;
+  readonly onRequest: (request: RequestMessage) => ObservableResponse;
+  readonly onAudit: (event: AuditEvent) => void;
 }

@@ -114,7 +114,7 @@ export class DpeServer {
       onSend: (message, peer, send, context) => this.#dpe2.send(message, peer, send, context),
       onFault: (error) => this.#onEvent({ type: "fault", error }),
     });
-    this.#connections = new Dpe2Connections(this.#coap, this.#credentials);
+    this.#connections = new Dpe2Connections(this.#coap, this.#credentials, onAudit);
     this.#dpe2 = new Dpe2Requests({
       connections: this.#connections,
       challenger: new ProofChallenger(

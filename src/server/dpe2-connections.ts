@@ -5,9 +5,12 @@ import {
   type CoapConnection,
   type CoapEndpoint,
   connect,
+  DtlsError,
+  formatAddress,
   type PlainTransport,
   UdpSocket,
 } from "#net/index.js";
+import { type AuditEvent, handshakeFailure } from "#security/index.js";
 import type { ServerCredentials } from "./server-credentials.js";
 
 /**
@@ -18,13 +21,16 @@ import type { ServerCredentials } from "./server-credentials.js";
 export class Dpe2Connections {
   readonly #coap: CoapEndpoint;
   readonly #credentials: ServerCredentials;
+  readonly #onAudit: (event: AuditEvent) => void;
   /** The connection on which each endpoint was last heard. */
   readonly #heard = new Map<string, CoapConnection>();
   /** Connections that the server opened, by endpoint. */
   readonly #dialled = new Map<string, Dialled>();
   #plain: Promise<PlainTransport> | undefined;
 
-  constructor(coap: CoapEndpoint, credentials: ServerCredentials) {
+  /** `onAudit` is told of handshakes that fail. */
+  constructor(coap: CoapEndpoint, credentials: ServerCredentials, onAudit: (event: AuditEvent) => void) {
+    this.#onAudit = onAudit;
     this.#coap = coap;
     this.#credentials = credentials;
   }
@@ -106,7 +112,14 @@ export class Dpe2Connections {
         verify: (certificates) => this.#credentials.verify(certificates, "serverAuth"),
       },
     );
-    await session.opened;
+    try {
+      await session.opened;
+    } catch (error) {
+      const peer = formatAddress({ address, port });
+      const where = { time: Date.now(), interface: "dpe2", side: "server", peer } as const;
+      if (error instanceof DtlsError) this.#onAudit(handshakeFailure(error, where));
+      throw error;
+    }
     return this.#coap.addSession(session);
   }
 }

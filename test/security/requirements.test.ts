@@ -431,6 +431,57 @@ test("R19 DPE-1 runs over DTLS and DPE-2 plain, and the reverse, each demand for
   t.is(await codeOf(second.server.query("pi-2", "model")), "DPE_NOT_REACHABLE");
 });
 
+test("R01 R19 DPE-1 by DTLS, server certificate and Digest with DPE-2 by nothing, and the mirror image of that", async (t) => {
+  const folder = await makePki(t);
+  const password = "username: alice, password: secret";
+  const first = await startServer(t, { dpe1: DIGEST, dpe2: "{ connection: none }", credentials: PKI, folder });
+  startAgent(t, {
+    server: uriOf(first.server),
+    dpe1: `connection: dtls, serverAuthentication: certificate, ca: ca.pem, credentials: { ${password} }`,
+    dpe2: '{ bind: ["coap://127.0.0.1:0"] }',
+    folder,
+  });
+  await first.events.until("report");
+  t.is((await first.server.query("pi-1", "model"))[0]?.value, "test");
+  t.like(await first.events.audited({ interface: "dpe1", outcome: "success" }), { mode: "digest", connection: "dtls" });
+  t.like(await first.events.audited({ interface: "dpe2", outcome: "success" }), { mode: "none", connection: "none" });
+
+  const second = await startServer(t, {
+    dpe1: "connection: none, clientAuthentication: [none]",
+    dpe2: "{ connection: dtls, clientAuthentication: [digest] }",
+    credentials: PKI,
+    folder,
+  });
+  const listening = (login: string): string =>
+    `${OPEN}, credentials: { certificate: device.pem, key: device.key, ${login} }`;
+  const dpe2 = '{ bind: ["coaps://127.0.0.1:0"], connection: dtls, serverAuthentication: certificate, ca: ca.pem }';
+  const server = uriOf(second.server, "coap");
+  const agent = startAgent(t, { server, dpe1: listening(password), dpe2, folder });
+  startAgent(t, { server, endpoint: "pi-2", dpe1: listening(WRONG), dpe2, folder });
+  const other = await makePki(t);
+  const wary = startAgent(t, {
+    server,
+    endpoint: "pi-3",
+    dpe1: listening(password),
+    dpe2: dpe2.replace("ca.pem", `${other}/ca.pem`),
+    folder,
+  });
+  for (const endpoint of ["pi-1", "pi-2", "pi-3"])
+    await second.events.until("report", ({ registration }) => registration.endpoint === endpoint);
+  t.is((await second.server.query("pi-1", "model"))[0]?.value, "test");
+  t.like(await second.events.audited({ interface: "dpe1", outcome: "success" }), { mode: "none", connection: "none" });
+  t.like(await second.events.audited({ interface: "dpe2", outcome: "success" }), {
+    mode: "digest",
+    connection: "dtls",
+  });
+  t.like(await agent.events.audited({ interface: "dpe2" }), { mode: "certificate", outcome: "success" });
+  t.is(await codeOf(second.server.query("pi-2", "model")), "SECURITY_CLIENT_NOT_ACCEPTED");
+  t.is(await codeOf(second.server.query("pi-3", "model")), "DTLS_ALERT_RECEIVED");
+  t.is(wary.events.all.filter(({ type }) => type === "queried").length, 0);
+  const refused = await wary.events.audited({ interface: "dpe2", outcome: "failure" });
+  t.is((await second.events.audited({ interface: "dpe2", mode: "handshake" })).cause, refused.cause);
+});
+
 test("R20 an agent that knows nothing beforehand finds what is required, and goes no further than its own policy", async (t) => {
   const folder = await makePki(t);
   const { server, events } = await startServer(t, { dpe1: DIGEST, credentials: PKI, folder });
