@@ -21,10 +21,10 @@ export const serverCommand: Command = {
 
 async function runServer(file: string): Promise<void> {
   const log = pino();
-  let server: DpeServer | undefined;
+  const running: { server?: DpeServer } = {};
   const failed = (error: unknown): void => log.error({ error: describe(error) }, "reload-failed");
   const watcher = new ConfigWatcher(file, SERVER_SCHEMA, {
-    onChange: (changed) => void server?.reload(changed).catch(failed),
+    onChange: (changed) => void running.server?.reload(changed).catch(failed),
     onFault: failed,
   });
   const config = watcher.value;
@@ -32,7 +32,8 @@ async function runServer(file: string): Promise<void> {
   // A server that runs goes on when its certificate expires; one that starts with it would only be refused by every peer.
   if (certificate !== undefined && key !== undefined)
     loadCredentials(readFileSync(certificate, "utf8"), key.text(), Date.now());
-  server = await DpeServer.start(config, (event) => log.info(logged(event), event.type));
+  const server = await DpeServer.start(config, (event) => log.info(logged(event), event.type));
+  running.server = server;
   onHangup(() => watcher.reload());
   const { coap, coaps, coapTcp, coapsTcp, radius } = server.addresses;
   const { dpe1, dpe2 } = config.interfaces;
