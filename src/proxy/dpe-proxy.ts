@@ -6,6 +6,7 @@ import {
   CoapEndpoint,
   DtlsError,
   type DtlsEndpoint,
+  DtlsSession,
   formatAddress,
   listen,
   type ObservableResponse,
@@ -191,7 +192,7 @@ export class DpeProxy {
 
   /** One message to the next hop, and its response or what became of it. */
   async #exchange(message: RequestMessage, to: CoapConnection): Promise<ObservableResponse> {
-    const limit = to.session?.maxDataBytes ?? MAX_PLAIN_MESSAGE_BYTES;
+    const limit = to.transport instanceof DtlsSession ? to.transport.maxDataBytes : MAX_PLAIN_MESSAGE_BYTES;
     if (message.options.encodedBytes + message.payload.length + MESSAGE_OVERHEAD_BYTES > limit)
       return tooLarge(message);
     const { code, options, payload } = message;

@@ -14,6 +14,7 @@ import {
   type CoapConnection,
   CoapEndpoint,
   type DtlsEndpoint,
+  DtlsSession,
   formatAddress,
   listen,
   monotonicNow,
@@ -242,8 +243,8 @@ export class DpeServer {
       if (end === undefined || connection.isClosed) continue;
       ended++;
       this.#onEvent({ type: "association-ended", peer: formatAddress(connection.remoteAddress), cause: end.cause });
-      if (connection.session === undefined) void connection.close();
-      else connection.session.abort(end.alert, end.cause);
+      if (connection.transport instanceof DtlsSession) connection.transport.abort(end.alert, end.cause);
+      else void connection.close();
     }
     this.#onEvent({ type: "reloaded", associationsEnded: ended });
   }
