@@ -11,20 +11,20 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   cbor: { layers: [], packages: ["cbor-x"] },
   senml: { layers: ["cbor"], packages: [] },
   x509: { layers: [], packages: ["node:crypto", "node:net", "@peculiar/x509", "reflect-metadata"] },
-  config: { layers: [], packages: ["node:fs", "node:path", "yaml", "zod"] },
+  config: { layers: ["ip"], packages: ["node:fs", "node:path", "yaml", "zod"] },
   net: {
     layers: ["dtls", "coap", "x509"],
     packages: ["node:dgram", "node:dns", "node:net", "node:tls", "node:crypto", "node:events"],
   },
   ip: { layers: [], packages: ["node:net"] },
-  radius: { layers: ["ip", "net"], packages: ["node:crypto"] },
+  radius: { layers: ["ip", "net", "config", "security", "dpe"], packages: ["node:crypto", "zod"] },
   api: { layers: ["coap", "net", "x509"], packages: ["node:net"] },
   "node-coap": { layers: ["net"], packages: ["node:dgram", "node:net"] },
   dpe: { layers: ["coap", "senml"], packages: [] },
   security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto", "node:net"] },
   store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs", "node:fs/promises", "node:zlib"] },
   server: {
-    layers: ["cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
+    layers: ["ip", "radius", "cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
     packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "node:util", "zod", "pino"],
   },
   agent: {
@@ -40,6 +40,10 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
       "zod",
       "pino",
     ],
+  },
+  proxy: {
+    layers: ["coap", "config", "dpe", "ip", "net", "radius", "security", "x509"],
+    packages: ["node:fs", "node:net", "zod"],
   },
   sim: {
     layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "agent"],

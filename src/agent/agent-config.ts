@@ -3,6 +3,7 @@ import {
   coapUri,
   type CoapUri,
   duration,
+  host,
   listOf,
   oneOf,
   path,
@@ -59,9 +60,19 @@ export interface AgentInterface {
 
 export type ServerAuthenticationName = Exclude<ServerAuthentication, "rawPublicKey">;
 
+export interface AgentGba {
+  readonly btid: string;
+  /** 32 bytes: `hex:…`, or base64 of them. */
+  readonly ksNaf: Secret;
+  /** The server's name in the bootstrapping. Default: the host that is dialled. */
+  readonly naf?: string | undefined;
+}
+
 export interface AgentCredentials {
   readonly username?: string | undefined;
   readonly password?: Secret | undefined;
+  /** What bootstrapping with the network gave (3GPP TS 33.222), in place of username and password. */
+  readonly gba?: AgentGba | undefined;
   readonly psk?: { readonly identity: string; readonly key: Secret } | undefined;
   /** PEM, leaf first. */
   readonly certificate?: string | undefined;
@@ -101,6 +112,11 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
       credentials: section({
         username: text().optional(),
         password: secret().optional(),
+        gba: section({
+          btid: text(),
+          ksNaf: secret().refine((value) => ksNafBytes(value) !== undefined, "Ks_NAF has 32 bytes: hex:… or base64"),
+          naf: host().optional(),
+        }).optional(),
         psk: section({ identity: text(), key: secret() }).optional(),
         certificate: path({ isReadableFile: true }).optional(),
         key: secretFile().optional(),
@@ -108,6 +124,10 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
         .refine(
           (given) => (given.certificate === undefined) === (given.key === undefined),
           "certificate and key go together",
+        )
+        .refine(
+          ({ username, gba }) => username === undefined || gba === undefined,
+          "username with password and gba exclude each other",
         )
         .refine(
           ({ username, password }) => (username === undefined) === (password === undefined),
@@ -162,3 +182,14 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
   }).default(DEFAULT_OUTBOX_LIMITS),
   sources: listOf(SOURCE_SCHEMA).default([{ use: "host", every: 10_000, units: [], rules: [] }]),
 });
+
+/** Ks_NAF as it is given, raw or in base64; undefined where it has not its 32 bytes. */
+export function ksNafBytes(value: Secret): Uint8Array | undefined {
+  const bytes = value.reveal();
+  if (bytes.length === KS_NAF_BYTES) return bytes;
+  const written = value.text().trim();
+  return /^[A-Za-z0-9+/]{43}=$/.test(written) ? Uint8Array.from(Buffer.from(written, "base64")) : undefined;
+}
+
+/** 3GPP TS 33.220 annex B. */
+const KS_NAF_BYTES = 32;

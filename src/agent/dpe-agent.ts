@@ -3,8 +3,8 @@ import type { RequestMessage } from "#coap/index.js";
 import { DigestClient } from "#digest/index.js";
 import { DPE2_OVER_ASSOCIATION, DpeError } from "#dpe/index.js";
 import { DtlsError, type ObservableResponse } from "#net/index.js";
-import { handshakeFailure } from "#security/index.js";
-import type { AgentConfig } from "./agent-config.js";
+import { gbaRealm, handshakeFailure } from "#security/index.js";
+import { type AgentConfig, type AgentCredentials, ksNafBytes } from "./agent-config.js";
 import { AgentError, describeFault } from "./agent-error.js";
 import type { AgentEvent } from "./agent-event.js";
 import { Dpe2Guard } from "./dpe2-guard.js";
@@ -225,18 +225,33 @@ export class DpeAgent {
   }
 }
 
-function digestClientOf({ interfaces }: AgentConfig): (() => DigestClient) | undefined {
+function digestClientOf({ interfaces, server }: AgentConfig): (() => DigestClient) | undefined {
   const { credentials, digest } = interfaces.dpe1;
-  const { username, password } = credentials;
-  if (username === undefined || password === undefined) return undefined;
+  const secret = digestSecretOf(credentials, server.host);
+  if (secret === undefined) return undefined;
   const { dangerAllowMd5, dangerAllowNoQop } = digest;
   return () =>
     new DigestClient({
-      secret: { username, password: password.text() },
+      secret,
       random: randomBytes,
       dangerAllowMd5,
       dangerAllowNoQop,
     });
+}
+
+function digestSecretOf(
+  { username, password, gba }: AgentCredentials,
+  host: string,
+): { readonly username: string; readonly password: string; readonly realm?: string } | undefined {
+  if (username !== undefined && password !== undefined) return { username, password: password.text() };
+  const ksNaf = gba === undefined ? undefined : ksNafBytes(gba.ksNaf);
+  if (gba === undefined || ksNaf === undefined) return undefined;
+  // TS 33.222 §5.3: the credential is for this NAF alone, and so is answered in its realm alone.
+  return {
+    username: gba.btid,
+    password: Buffer.from(ksNaf).toString("base64"),
+    realm: gbaRealm(gba.naf ?? host),
+  };
 }
 
 /** A time-out alone does not say of what. */

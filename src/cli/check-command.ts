@@ -1,11 +1,12 @@
 import { AGENT_SCHEMA } from "#agent/index.js";
 import { loadConfig, renderConfig } from "#config/index.js";
+import { PROXY_SCHEMA } from "#proxy/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { type Command, configFile } from "./command.js";
 
-/** `dpe check`: an agent's file names an `endpoint`, a server's does not. */
+/** `dpe check`: an agent's file names an `endpoint`, a proxy's `targets`. */
 export const checkCommand: Command = {
   name: "check",
   synopsis: "--config FILE",
@@ -14,19 +15,29 @@ export const checkCommand: Command = {
 };
 
 function runCheck(config: string): Promise<void> {
-  const text = isAgentFile(config)
-    ? renderConfig(AGENT_SCHEMA, loadConfig(config, AGENT_SCHEMA))
-    : renderConfig(SERVER_SCHEMA, loadConfig(config, SERVER_SCHEMA));
-  process.stdout.write(text);
+  process.stdout.write(checked(config));
   return Promise.resolve();
 }
 
+function checked(config: string): string {
+  switch (kindOf(config)) {
+    case "agent":
+      return renderConfig(AGENT_SCHEMA, loadConfig(config, AGENT_SCHEMA));
+    case "proxy":
+      return renderConfig(PROXY_SCHEMA, loadConfig(config, PROXY_SCHEMA));
+    case "server":
+      return renderConfig(SERVER_SCHEMA, loadConfig(config, SERVER_SCHEMA));
+  }
+}
+
 /** Whatever cannot be read is left to `loadConfig`, which says what is wrong. */
-export function isAgentFile(file: string): boolean {
+export function kindOf(file: string): "agent" | "proxy" | "server" {
   try {
     const root: unknown = parse(readFileSync(file, "utf8"));
-    return typeof root === "object" && root !== null && ("endpoint" in root || "server" in root);
+    if (typeof root !== "object" || root === null) return "server";
+    if ("endpoint" in root || "server" in root) return "agent";
+    return "targets" in root ? "proxy" : "server";
   } catch {
-    return false;
+    return "server";
   }
 }

@@ -128,6 +128,9 @@ function onServerEvent(event: ServerEvent, seen: Seen): void {
       return;
     case "audit":
     case "client-error":
+    case "radius":
+    case "reloaded":
+    case "association-ended":
       return;
     case "fault":
       say("server", `fault: ${describe(event.error)}`);

@@ -7,6 +7,7 @@ import { demoCommand } from "./demo-command.js";
 import { exitWith, UsageError } from "./exit.js";
 import { explainCommand } from "./explain-command.js";
 import { ha1Command } from "./ha1-command.js";
+import { proxyCommand } from "./proxy-command.js";
 import { serverCommand } from "./server-command.js";
 import { simCommand } from "./sim-command.js";
 
@@ -14,6 +15,7 @@ import { simCommand } from "./sim-command.js";
 const COMMANDS: readonly Command[] = [
   serverCommand,
   agentCommand,
+  proxyCommand,
   checkCommand,
   simCommand,
   demoCommand,

@@ -13,7 +13,7 @@ import {
   type Subscriber,
 } from "#security/index.js";
 import { SERVER_SCHEMA, type ServerConfig } from "#server/index.js";
-import { isAgentFile } from "./check-command.js";
+import { kindOf } from "./check-command.js";
 import { type Command, parseWords } from "./command.js";
 import { UsageError } from "./exit.js";
 
@@ -80,7 +80,7 @@ function inOrder<Mode extends string>(order: readonly string[], modes: readonly 
 }
 
 function policyFromFile(file: string, name: InterfaceName): Found {
-  if (isAgentFile(file)) {
+  if (kindOf(file) === "agent") {
     const config: AgentConfig = loadConfig(file, AGENT_SCHEMA);
     return { policy: clientPolicy(config.interfaces[name]), subscriberOf: () => undefined };
   }

@@ -1,14 +1,17 @@
 import { readFileSync } from "node:fs";
 import { pino } from "pino";
-import { loadConfig } from "#config/index.js";
+import { ConfigWatcher } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { loadCredentials } from "#x509/index.js";
 import { type Command, configFile } from "./command.js";
 import { describe } from "./exit.js";
-import { untilSignal } from "./signals.js";
+import { onHangup, untilSignal } from "./signals.js";
 
-/** `dpe server`: runs until SIGINT or SIGTERM, then closes its associations. */
+/**
+ * `dpe server`: runs until SIGINT or SIGTERM, then closes its associations. Credentials and subscribers are read again when a
+ * file of them changes, and on SIGHUP.
+ */
 export const serverCommand: Command = {
   name: "server",
   synopsis: "--config FILE",
@@ -17,14 +20,22 @@ export const serverCommand: Command = {
 };
 
 async function runServer(file: string): Promise<void> {
-  const config = loadConfig(file, SERVER_SCHEMA);
+  const log = pino();
+  const running: { server?: DpeServer } = {};
+  const failed = (error: unknown): void => log.error({ error: describe(error) }, "reload-failed");
+  const watcher = new ConfigWatcher(file, SERVER_SCHEMA, {
+    onChange: (changed) => void running.server?.reload(changed).catch(failed),
+    onFault: failed,
+  });
+  const config = watcher.value;
   const { certificate, key } = config.credentials;
   // A server that runs goes on when its certificate expires; one that starts with it would only be refused by every peer.
   if (certificate !== undefined && key !== undefined)
     loadCredentials(readFileSync(certificate, "utf8"), key.text(), Date.now());
-  const log = pino();
   const server = await DpeServer.start(config, (event) => log.info(logged(event), event.type));
-  const { coap, coaps, coapTcp, coapsTcp } = server.addresses;
+  running.server = server;
+  onHangup(() => watcher.reload());
+  const { coap, coaps, coapTcp, coapsTcp, radius } = server.addresses;
   const { dpe1, dpe2 } = config.interfaces;
   log.info(
     {
@@ -32,12 +43,14 @@ async function runServer(file: string): Promise<void> {
       coaps: coaps === undefined ? undefined : formatAddress(coaps),
       coapTcp: coapTcp === undefined ? undefined : formatAddress(coapTcp),
       coapsTcp: coapsTcp === undefined ? undefined : formatAddress(coapsTcp),
+      radius: radius === undefined ? undefined : formatAddress(radius),
       dpe1: { connection: dpe1.connection, clientAuthentication: dpe1.clientAuthentication },
       dpe2,
     },
     "listening",
   );
   await untilSignal();
+  watcher.close();
   await server.close();
   log.info("stopped");
 }
@@ -59,6 +72,12 @@ function logged(event: ServerEvent): Record<string, unknown> {
       return { peer: event.peer, cause: event.cause };
     case "client-error":
       return { subscriber: event.subscriber, authError: event.authError };
+    case "reloaded":
+      return { associationsEnded: event.associationsEnded };
+    case "association-ended":
+      return { peer: event.peer, cause: event.cause };
+    case "radius":
+      return { ...event.event };
     case "fault":
       return { error: describe(event.error) };
   }

@@ -5,3 +5,8 @@ export function untilSignal(): Promise<void> {
     process.once("SIGTERM", () => resolve());
   });
 }
+
+/** Calls on each SIGHUP, which asks a service to read its configuration again. */
+export function onHangup(call: () => void): void {
+  process.on("SIGHUP", call);
+}

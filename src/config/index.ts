@@ -9,3 +9,6 @@ export { host, hostPort, port, type HostPort, type HostPortOptions } from "./hos
 export { coapUri, COAP_PORT, COAPS_PORT, type CoapScheme, type CoapUri, type CoapUriOptions } from "./coap-uri.js";
 export { listOf, oneOf, section, text, type ListOptions } from "./section.js";
 export { refuse, type Refusal } from "./refusal.js";
+export { integer, type IntegerOptions } from "./integer.js";
+export { ipPrefixBlock } from "./ip-prefix-block.js";
+export { ConfigWatcher, DEFAULT_WATCH_TIMES, type WatchOptions } from "./config-watcher.js";

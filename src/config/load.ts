@@ -31,7 +31,7 @@ export function parseConfig<Schema extends z.ZodType>(
   const { environment, maxFaults } = { ...DEFAULT_LOAD_OPTIONS, environment: process.env, ...options };
   const source = readYaml(text, file);
   if (source.value === undefined) throw errorOf(file, source.faults, maxFaults);
-  const around = { directory: resolve(dirname(file)), environment };
+  const around = { directory: resolve(dirname(file)), environment, onFile: options.onFile };
   const checked = withSurroundings(around, () => checkAgainst(schema, source, file));
   const faults = [...source.faults, ...checked.faults];
   if (faults.length > 0) throw errorOf(file, faults, maxFaults);
@@ -43,6 +43,8 @@ export interface LoadOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** The largest file that is read, in bytes. Default 1048576; YAML of many MB takes seconds and much memory. */
   readonly maxFileBytes?: number;
+  /** Told of each other file that is named, absolute: secrets, certificates. Default: nobody. */
+  readonly onFile?: (file: string) => void;
   /** The most faults that are listed; one more line counts the others. Default 100. */
   readonly maxFaults?: number;
 }

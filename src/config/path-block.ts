@@ -16,6 +16,7 @@ export function path(options: PathOptions = {}): z.ZodType<string, unknown> {
         return z.NEVER;
       }
       const absolute = resolve(surroundings().directory, value);
+      if (options.isReadableFile === true) surroundings().onFile?.(absolute);
       const problem = options.isReadableFile === true ? unreadable(absolute) : undefined;
       if (problem !== undefined) {
         refuse(context, { problem });

@@ -89,6 +89,7 @@ function decodeHex(digits: string): Uint8Array | Refusal {
 function readSecretFile(name: string, dropsLineEnd: boolean): Uint8Array | Refusal {
   if (name === "" || name.includes("\0")) return { expected: "the path of a secrets file" };
   const path = resolve(surroundings().directory, name);
+  surroundings().onFile?.(path);
   let descriptor: number | undefined;
   try {
     // Checked on the open file, so that it cannot be exchanged between check and reading; never waits on a FIFO.

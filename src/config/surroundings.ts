@@ -4,6 +4,8 @@ import { resolve } from "node:path";
 export interface Surroundings {
   readonly directory: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Told of each other file that the configuration names, absolute. */
+  readonly onFile?: ((file: string) => void) | undefined;
 }
 
 /**

@@ -95,6 +95,8 @@ export interface RequestOptions {
   readonly responseBlockBytes?: number;
   /** Default 1 MiB: a longer response body fails with COAP_BODY_TOO_LARGE. */
   readonly maxBodyBytes?: number;
+  /** Default true. false: one message each way, with its block options as they are, for a proxy. */
+  readonly isBlockwise?: boolean;
   /** Handed to `onSend` with each message of the request. */
   readonly context?: unknown;
 }

@@ -12,6 +12,8 @@ import type { CoapConnection } from "./coap-connection.js";
 /** A response that the client may observe: `observe` is given what sends notifications, and returns what stops them. */
 export interface ObservableResponse extends ResponseMessage {
   readonly observe?: (notify: (response: ResponseMessage) => void) => () => void;
+  /** Default false. true: notifications are messages as they are, not bodies to be cut into blocks. */
+  readonly isMessage?: boolean;
   /** The last word on each message of a notification, such as a proof over it. */
   readonly finish?: (message: ResponseMessage) => ResponseMessage;
 }
@@ -23,6 +25,11 @@ export type SendMessage = (
 ) => Promise<ResponseMessage>;
 
 export type Answer = ObservableResponse | Promise<ObservableResponse>;
+
+export interface ForwardingOptions {
+  /** Default false. true: no request on plain UDP is looked at before its address has shown by Echo that it receives. */
+  readonly needsProvenAddress?: boolean;
+}
 
 export interface CoapEndpointOptions {
   /** Answers a whole request. `context` is what `onMessage` gave. Default: 4.04 to everything. */
@@ -46,6 +53,8 @@ export interface CoapEndpointOptions {
   /** Critical options that `onRequest` obeys, such as If-Match; see the Endpoint's option of this name. */
   readonly applicationOptions?: readonly number[];
   readonly optionFormats?: readonly OptionFormat[];
+  /** Messages are forwarded: unknown options that are safe stay in them. */
+  readonly proxy?: ForwardingOptions;
   readonly parameters?: Partial<TransmissionParameters>;
   readonly limits?: Partial<EndpointLimits>;
   readonly blockwise?: Partial<BlockwiseServerOptions>;

@@ -52,6 +52,7 @@ export class CoapEndpoint {
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       ...(options.applicationOptions === undefined ? {} : { applicationOptions: options.applicationOptions }),
       ...(options.optionFormats === undefined ? {} : { optionFormats: options.optionFormats }),
+      ...(options.proxy === undefined ? {} : { isProxy: true }),
     });
     this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
     this.#blockwise = new BlockwiseServer(options.blockwise);
@@ -79,7 +80,8 @@ export class CoapEndpoint {
   /** Speaks CoAP over a DTLS session until it closes. */
   addSession(session: DtlsSession): CoapConnection {
     const connection = this.#open(this.#endpoint.openPeer(), session.remoteAddress, session, (bytes) => {
-      if (session.state === "connected") session.send(bytes);
+      // What does not fit is lost as on any path that is too narrow; a throw would end the work on all other peers.
+      if (session.state === "connected" && bytes.length <= session.maxDataBytes) session.send(bytes);
     });
     session.onmessage = (data) => this.#receive(connection, data);
     session.onclose = () => this.closeConnection(connection);
@@ -233,6 +235,8 @@ export class CoapEndpoint {
       const remote = formatAddress(connection.remoteAddress);
       connection.isVerified = this.#amplification.isProof(incoming, remote, monotonicNow());
     }
+    if (!connection.isVerified && this.#options.proxy?.needsProvenAddress === true)
+      return this.#demandProof(incoming, connection);
     if (++connection.unanswered >= MAX_UNANSWERED && connection.transport instanceof CoapStream)
       connection.transport.setReading(false);
     const serve = (message: RequestMessage, context?: unknown): Answer => this.#serve(message, connection, context);
@@ -287,25 +291,33 @@ export class CoapEndpoint {
     const now = monotonicNow();
     connection.unanswered = Math.max(0, connection.unanswered - 1);
     if (connection.transport instanceof CoapStream) connection.transport.setReading(true);
+    const { observe } = response;
     if (!connection.isVerified && this.#amplification.needsProof(incoming, response)) {
-      const remote = formatAddress(connection.remoteAddress);
-      this.#endpoint.respond(incoming, this.#amplification.demand(remote, now), now);
-      this.#pump();
+      this.#demandProof(incoming, connection);
+      // What began for an observation ends again.
+      observe?.(() => undefined)();
       return;
     }
-    const { observe } = response;
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
       this.#endpoint.respond(incoming, response, now);
     } else if (this.#endpoint.respondObserved(incoming, response, now)) {
       const stop = observe((notification) => {
-        const message = this.#cut(connection, incoming, notification);
+        const message = response.isMessage === true ? notification : this.#cut(connection, incoming, notification);
         this.#endpoint.notify(incoming, response.finish?.(message) ?? message, monotonicNow());
         this.#pump();
       });
       this.#observers.set(incoming, stop);
+    } else {
+      observe(() => undefined)();
     }
     this.#pump();
     if (connection.isReleased) this.#closeStream(connection.peer, true);
+  }
+
+  #demandProof(incoming: IncomingRequest, connection: CoapConnection): void {
+    const now = monotonicNow();
+    this.#endpoint.respond(incoming, this.#amplification.demand(formatAddress(connection.remoteAddress), now), now);
+    this.#pump();
   }
 
   #fail(incoming: IncomingRequest, connection: CoapConnection, error: unknown): void {

@@ -27,7 +27,7 @@ export class DtlsEndpoint {
 
   readonly #socket: UdpSocket;
   readonly #options: EndpointOptions;
-  readonly #gate: ServerGate | undefined;
+  #gate: ServerGate | undefined;
   readonly #sessions = new SessionTable();
   /** Handshakes, of new peers or of peers that have a session still. */
   readonly #handshakes = new Map<string, DtlsSession>();
@@ -69,6 +69,16 @@ export class DtlsEndpoint {
     const session = this.#newSession(Association.connect(options, monotonicNow()), remote);
     session.pump();
     return session;
+  }
+
+  /**
+   * New handshakes use these options. Those under way are ended, since they began with others; sessions go on.
+   *
+   * @throws DtlsError DTLS_BAD_OPTION, changing nothing.
+   */
+  replaceServer(server: ServerOptions): void {
+    this.#gate = new ServerGate({ connectionId: () => this.#newConnectionId(), ...server });
+    for (const handshake of this.#handshakes.values()) void handshake.close();
   }
 
   /** Closes every session in order, then the socket. */

@@ -93,6 +93,11 @@ export class DtlsSession {
     return this.#association.counters;
   }
 
+  /** The most that {@link send} takes at once. */
+  get maxDataBytes(): number {
+    return this.#association.maxDataBytes;
+  }
+
   /** @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_MESSAGE_TOO_LARGE. */
   send(data: Uint8Array): void {
     this.#association.send(data);
@@ -104,6 +109,12 @@ export class DtlsSession {
     this.#association.close();
     this.pump();
     await this.closed;
+  }
+
+  /** Ends the session at once by a fatal alert; `reason` is in the error of {@link closed}. */
+  abort(alert: Parameters<Association["abort"]>[0], reason: string): void {
+    this.#association.abort(alert, reason);
+    this.pump();
   }
 
   /**

@@ -41,6 +41,7 @@ export class OutgoingRequests {
     request: RequestMessage,
     options: RequestOptions,
   ): Promise<ResponseMessage> {
+    if (options.isBlockwise === false) return this.#send(connection, request, options, undefined);
     // RFC 9175 §3.5: bodies of one operation that are under way at once must not be taken for one another.
     const requestTag = encodeUint((this.#requestTag = (this.#requestTag + 1) % 2 ** 32));
     const transfer = new BlockwiseTransfer(request, { ...transferOptions(connection, request, options), requestTag });
@@ -54,6 +55,7 @@ export class OutgoingRequests {
     const notifications = new NotificationQueue();
     const established: PendingExchange[] = [];
     const complete = async (first: ResponseMessage): Promise<ResponseMessage> => {
+      if (options.isBlockwise === false) return first;
       const plain = { ...request, options: request.options.without(OPTION.Observe) };
       const transfer = new BlockwiseTransfer(plain, transferOptions(connection, plain, options));
       transfer.next();

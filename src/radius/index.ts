@@ -20,3 +20,5 @@ export { accountingResponse, checkRequestAuthenticator } from "./authenticator.j
 export { RadiusError, type RadiusErrorCode } from "./errors.js";
 export { decodePacket, encodePacket, RADIUS_CODE, type RadiusAttribute, type RadiusPacket } from "./packet.js";
 export { RadiusListener } from "./radius-listener.js";
+export { listenForAccounting, RADIUS_SCHEMA, type RadiusConfig } from "./radius-config.js";
+export { subscriberIdentityBlock } from "./subscriber-identity-block.js";

@@ -17,6 +17,8 @@ export interface AssociationFacts {
   readonly rawPublicKey?: Subscriber | "unknown";
   /** Set by the guard: the subscriber that Digest bound to this association (scope association). */
   digestSubscriber?: Subscriber;
+  /** When that ends with its credential, ms since 1970. */
+  digestExpiresAt?: number;
   /** For the guard: what was told to the audit trail of this association. */
   told?: string;
   /** The same for DPE-2. */

@@ -55,3 +55,13 @@ export {
   type SubscriberIdentity,
 } from "./subscriber-identity.js";
 export { mayRegister, mayReport, mayUse, type Subscriber, Subscribers } from "./subscribers.js";
+export {
+  DEFAULT_GBA_LIMITS,
+  type GbaCredential,
+  GbaCredentials,
+  type GbaLimits,
+  type GbaLookup,
+  type GbaOptions,
+  gbaRealm,
+  type GbaSubscriber,
+} from "./gba-credentials.js";

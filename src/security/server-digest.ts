@@ -16,7 +16,9 @@ import type { AssociationFacts } from "./association-facts.js";
 import type { DigestFault } from "./decide-on-client.js";
 import { decodeAuthorization, type DigestScope, type ScopedChallenge } from "./digest-options.js";
 import { digestUri } from "./digest-uri.js";
+import { SecurityError } from "./errors.js";
 import { FailureLimits, type FailureLimitOptions } from "./failure-limits.js";
+import type { GbaCredentials, GbaLookup, GbaSubscriber } from "./gba-credentials.js";
 import type { Subscriber, Subscribers } from "./subscribers.js";
 
 /**
@@ -29,8 +31,15 @@ export class ServerDigest {
   readonly #nonces: NonceKeeper;
   readonly #dummyKey: Uint8Array;
   readonly #limits: FailureLimits;
+  readonly #gba: GbaCredentials | undefined;
 
-  constructor(options: GuardDigest, subscribers: Subscribers, random: (size: number) => Uint8Array) {
+  constructor(
+    options: GuardDigest,
+    subscribers: Subscribers,
+    random: (size: number) => Uint8Array,
+    gba?: GbaCredentials,
+  ) {
+    this.#gba = gba;
     this.#options = options;
     this.#subscribers = subscribers;
     this.#nonces = new NonceKeeper({ key: random(KEY_BYTES), random });
@@ -47,7 +56,11 @@ export class ServerDigest {
     if (value === undefined) return undefined;
     const authorization = decodeAuthorization(value);
     const { realm, algorithm, username } = authorization;
-    const subscriber = this.#subscribers.ofUsername(username, realm, hashOf(algorithm));
+    const bootstrapped = typeof username === "string" ? this.#gba?.find(username, now) : undefined;
+    const subscriber =
+      bootstrapped === undefined
+        ? this.#subscribers.ofUsername(username, realm, hashOf(algorithm))
+        : this.#ofGba(bootstrapped.subscriber);
     const claimed = typeof username === "string" ? username : Buffer.from(username).toString("hex");
     const waitMs = this.#limits.waitMs(claimed, association.address, now);
     if (waitMs > 0) return { offer: "too-many-failures", claimed, waitMs };
@@ -57,7 +70,7 @@ export class ServerDigest {
       {
         policy: digestPolicy(this.#options),
         keeper: this.#nonces,
-        credential: subscriber?.digest,
+        credential: bootstrapped?.credential ?? subscriber?.digest,
         dummyKey: this.#dummyKey,
         association: nonceBinding(association),
       },
@@ -65,11 +78,43 @@ export class ServerDigest {
     );
     if (verdict.ok && subscriber !== undefined) {
       this.#limits.succeeded(claimed, association.address, now);
-      return { offer: subscriber, claimed, info: verdict.authenticationInfo };
+      return {
+        offer: subscriber,
+        claimed,
+        info: verdict.authenticationInfo,
+        ...(bootstrapped === undefined ? {} : { expiresAt: bootstrapped.expiresAt }),
+      };
     }
     if (verdict.ok) return { offer: "invalid-credentials", claimed };
     if (GUESSES.has(verdict.cause)) this.#limits.failed(claimed, association.address, now);
     return { offer: verdict.error, claimed, detail: verdict.cause };
+  }
+
+  /**
+   * Asks the resolver for the credential of a B-TID that a message names, where it is to be asked: only for whoever answers
+   * a challenge of ours, so that nobody else makes it work. Undefined: verify at once.
+   */
+  lookUp(
+    message: RequestMessage,
+    association: AssociationFacts,
+    now: number,
+  ): Promise<GbaLookup> | GbaLookup | undefined {
+    const value = message.options.get(BINDING_OPTION.DigestAuthorization);
+    if (value === undefined || this.#gba === undefined) return undefined;
+    const authorization = authorizationIn(value);
+    if (authorization === undefined) return undefined;
+    const { username, realm, algorithm, nonce } = authorization;
+    if (typeof username !== "string" || realm !== this.#gba.realm) return undefined;
+    if (this.#subscribers.ofUsername(username, realm, hashOf(algorithm)) !== undefined) return undefined;
+    if (this.#limits.waitMs(username, association.address, now) > 0) return undefined;
+    if (this.#nonces.judge(nonce, now, nonceBinding(association)).type !== "valid") return undefined;
+    return this.#gba.lookUp(username, now);
+  }
+
+  #ofGba(subscriber: GbaSubscriber): Subscriber | undefined {
+    return "name" in subscriber
+      ? this.#subscribers.named(subscriber.name)
+      : this.#subscribers.ofIdentity(subscriber.identity);
   }
 
   challenge(association: AssociationFacts, now: number, stale: boolean): ScopedChallenge {
@@ -101,7 +146,19 @@ export interface DigestVerdict {
   /** For the log only. */
   readonly detail?: string;
   readonly waitMs?: number;
+  /** When the credential ends, ms since 1970; for one that does. */
+  readonly expiresAt?: number;
   readonly info?: (response: DigestResponse) => AuthenticationInfo;
+}
+
+/** What is malformed is left to verification, which says what. */
+function authorizationIn(value: Uint8Array): ReturnType<typeof decodeAuthorization> | undefined {
+  try {
+    return decodeAuthorization(value);
+  } catch (error) {
+    if (error instanceof SecurityError) return undefined;
+    throw error;
+  }
 }
 
 /** The policy of the digest layer that an interface's options come to. */

@@ -1,4 +1,4 @@
-import { CODE, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import { CODE, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
 import type { AuthenticationInfo, DigestResponse } from "#digest/index.js";
 import { BINDING_OPTION, CONNECTION_LEVEL, type InterfaceName } from "#dpe/index.js";
 import type { AssociationFacts } from "./association-facts.js";
@@ -14,6 +14,7 @@ import type { ServerPolicy } from "./policy.js";
 import { problem, refusal } from "./refusal.js";
 import { type DigestVerdict, type GuardDigest, ServerDigest } from "./server-digest.js";
 import { decodeSubscriberIdentity } from "./subscriber-identity.js";
+import type { GbaCredentials, GbaLookup } from "./gba-credentials.js";
 import type { Subscribers } from "./subscribers.js";
 
 /**
@@ -35,14 +36,28 @@ export class ServerGuard {
     this.#external = external ?? NO_EXTERNAL_IDENTITIES;
     this.#digest =
       policy.digest !== undefined && policy.clientAuthentication.includes("digest")
-        ? new ServerDigest(policy.digest, subscribers, random)
+        ? new ServerDigest(policy.digest, subscribers, random, surroundings.gba)
         : undefined;
+  }
+
+  /**
+   * Before a message is judged: asks outside for the credential that it names, where one is to be asked for. Gives the answer
+   * to send where that fails; undefined: judge it now, or when the promise is fulfilled with undefined.
+   */
+  lookUp(
+    message: RequestMessage,
+    association: AssociationFacts,
+    now: number,
+  ): Promise<ResponseMessage | undefined> | ResponseMessage | undefined {
+    const lookup = this.#digest?.lookUp(message, association, now);
+    return lookup instanceof Promise ? lookup.then(outageOf) : lookup && outageOf(lookup);
   }
 
   /** `now` is milliseconds since 1970. */
   judge(message: RequestMessage, association: AssociationFacts, now: number): Judgement {
     let verdict: DigestVerdict | undefined;
     let offer: ClientOffer;
+    if ((association.digestExpiresAt ?? Infinity) <= now) delete association.digestSubscriber;
     try {
       verdict = this.#digest?.verify(message, association, now);
       offer = this.#offerOf(message, association, verdict);
@@ -55,7 +70,7 @@ export class ServerGuard {
     }
     const decision = decide({ interface: this.#interface, side: "server", policy: this.#policy, offer });
     if (decision.type === "accept") {
-      this.#bind(decision, association);
+      this.#bind(decision, association, verdict);
       this.#audit(decision, association, offer, verdict, now);
       const info = verdict?.info;
       return {
@@ -95,13 +110,21 @@ export class ServerGuard {
     };
   }
 
-  #bind(decision: Extract<ClientDecision, { type: "accept" }>, association: AssociationFacts): void {
+  #bind(
+    decision: Extract<ClientDecision, { type: "accept" }>,
+    association: AssociationFacts,
+    verdict: DigestVerdict | undefined,
+  ): void {
     const isBinding =
       decision.mode === "digest" &&
       this.#policy.digest?.scope === "association" &&
       association.connection === "dtls" &&
       !this.#external.mayInsert(association);
-    if (isBinding && decision.subscriber !== undefined) association.digestSubscriber = decision.subscriber;
+    // A message without an answer of its own is accepted by an earlier one, whose end stays as it is.
+    if (!isBinding || decision.subscriber === undefined || verdict === undefined) return;
+    association.digestSubscriber = decision.subscriber;
+    if (verdict.expiresAt === undefined) delete association.digestExpiresAt;
+    else association.digestExpiresAt = verdict.expiresAt;
   }
 
   #refusal(
@@ -184,6 +207,8 @@ export interface GuardSurroundings {
   readonly subscribers: Subscribers;
   /** Default: nobody is known from outside. */
   readonly external?: ExternalIdentities | undefined;
+  /** Credentials that are asked for elsewhere. Default: none. */
+  readonly gba?: GbaCredentials | undefined;
   /** A cryptographic source. */
   readonly random: (size: number) => Uint8Array;
   /**
@@ -201,6 +226,13 @@ export type Judgement =
     })
   | (Refusal & { readonly response: ResponseMessage });
 
+/** An unknown credential is judged like a wrong one; only a resolver that does not answer is told, so that the client waits. */
+function outageOf(lookup: GbaLookup): ResponseMessage | undefined {
+  if (lookup === "known" || lookup === "unknown") return undefined;
+  const options = Options.none.with(OPTION.MaxAge, OUTAGE_SECONDS);
+  return problem(CODE.ServiceUnavailable, "credentials cannot be looked up now", options);
+}
+
 function withInfo(
   response: ResponseMessage,
   request: RequestMessage,
@@ -212,3 +244,4 @@ function withInfo(
 
 /** Where nothing, or too little, was offered. What was offered wrongly is refused there too. */
 const OPEN_DESPITE: ReadonlySet<string> = new Set(["credentials-required", "security-required", "not-authorized"]);
+const OUTAGE_SECONDS = 10;

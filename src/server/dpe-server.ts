@@ -14,10 +14,12 @@ import {
   type CoapConnection,
   CoapEndpoint,
   type DtlsEndpoint,
+  DtlsSession,
   formatAddress,
   listen,
   monotonicNow,
   type Observation,
+  type ServerOptions,
   type SocketAddress,
   UdpSocket,
 } from "#net/index.js";
@@ -33,11 +35,15 @@ import {
   ServerGuard,
   type Subscriber,
 } from "#security/index.js";
+import type { AccountingEvent } from "#radius/index.js";
 import type { SenmlRecord } from "#senml/index.js";
+import type { CertificateFaultAlert } from "#x509/index.js";
 import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
 import { Dpe2Connections } from "./dpe2-connections.js";
 import { Dpe2Requests } from "./dpe2-requests.js";
+import { gbaCredentials } from "./gba-config.js";
+import { ExternalSources } from "./external-sources.js";
 import { guardDigest } from "./interface-config.js";
 import { PeerFacts } from "./peer-facts.js";
 import type { ServerConfig } from "./server-config.js";
@@ -63,6 +69,7 @@ export class DpeServer {
   readonly #dpe2: Dpe2Requests;
   #current: CoapConnection | undefined;
   #dtls: DtlsEndpoint | undefined;
+  #sources: ExternalSources | undefined;
   #plain: UdpSocket | undefined;
   #streams: StreamListeners | undefined;
   #sweeper: NodeJS.Timeout | undefined;
@@ -84,7 +91,14 @@ export class DpeServer {
     this.#guard = new ServerGuard(
       "dpe1",
       { ...dpe1, digest: guardDigest(config.realm, dpe1.digest), securePort: dpe1.listen.coaps },
-      { subscribers, external: parts.external, random: randomBytes, isOpen: isOpenResource, onAudit },
+      {
+        subscribers,
+        external: parts.external,
+        gba: config.gba && gbaCredentials(config.gba),
+        random: randomBytes,
+        isOpen: isOpenResource,
+        onAudit,
+      },
     );
     this.#resources = new Dpe1Resources({
       registrations: this.registrations,
@@ -135,7 +149,19 @@ export class DpeServer {
     onEvent: (event: ServerEvent) => void = () => undefined,
     parts: ServerParts = {},
   ): Promise<DpeServer> {
-    const server = new DpeServer(config, onEvent, parts);
+    const { external } = config.interfaces.dpe1;
+    const sources =
+      external === undefined || parts.external !== undefined
+        ? undefined
+        : await ExternalSources.open(external, (event) => onEvent({ type: "radius", event }));
+    let server: DpeServer;
+    try {
+      server = new DpeServer(config, onEvent, sources === undefined ? parts : { ...parts, external: sources });
+    } catch (error) {
+      await sources?.close();
+      throw error;
+    }
+    server.#sources = sources;
     try {
       await server.#listen();
     } catch (error) {
@@ -151,12 +177,14 @@ export class DpeServer {
     readonly coaps: SocketAddress | undefined;
     readonly coapTcp: SocketAddress | undefined;
     readonly coapsTcp: SocketAddress | undefined;
+    readonly radius: SocketAddress | undefined;
   } {
     return {
       coap: this.#plain?.address,
       coaps: this.#dtls?.address,
       coapTcp: this.#streams?.coapTcp,
       coapsTcp: this.#streams?.coapsTcp,
+      radius: this.#sources?.radiusAddress,
     };
   }
 
@@ -182,7 +210,7 @@ export class DpeServer {
    * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
    */
   replaceSubscribers(subscribers: readonly SubscriberConfig[]): void {
-    for (const name of this.#credentials.replaceSubscribers(subscribers)) this.endAssociationsOf(name);
+    this.#endAssociationsOf(this.#credentials.replaceSubscribers(subscribers));
     for (const registration of this.registrations.list(monotonicNow())) {
       const { subscriber } = registration;
       if (subscriber === undefined || this.#credentials.subscribers.named(subscriber) !== undefined) continue;
@@ -193,18 +221,70 @@ export class DpeServer {
 
   /** Ends the associations of one subscriber, and what Digest bound to them, at once; how it comes back is the policy's. */
   endAssociationsOf(subscriber: string): void {
+    this.#endAssociationsOf(new Set([subscriber]));
+  }
+
+  /**
+   * Takes credentials and subscribers of a configuration that was read anew: new handshakes use them at once. Associations
+   * end at once whose certificate is not valid any more, whose key is another now, or whose subscriber is gone or changed.
+   * All else of the configuration waits for a restart.
+   *
+   * @throws X509Error for a file that does not serve, changing nothing.
+   */
+  async reload(config: ServerConfig): Promise<void> {
+    const connections = [...this.#coap.connections].filter(({ isSecure }) => isSecure);
+    const keys = new Map(connections.map((connection) => [connection, this.#keyOf(connection)]));
+    this.#credentials.replaceMaterial(config.credentials);
+    this.replaceSubscribers(config.subscribers);
+    this.#dtls?.replaceServer(this.#dtlsOptions());
+    let ended = 0;
+    for (const connection of connections) {
+      const end = await this.#endOf(connection, keys.get(connection));
+      if (end === undefined || connection.isClosed) continue;
+      ended++;
+      this.#onEvent({ type: "association-ended", peer: formatAddress(connection.remoteAddress), cause: end.cause });
+      if (connection.transport instanceof DtlsSession) connection.transport.abort(end.alert, end.cause);
+      else void connection.close();
+    }
+    this.#onEvent({ type: "reloaded", associationsEnded: ended });
+  }
+
+  /** Why an association may not go on with the credentials of now. */
+  async #endOf(
+    connection: CoapConnection,
+    key: Uint8Array | undefined,
+  ): Promise<{ readonly alert: CertificateFaultAlert | "access_denied"; readonly cause: string } | undefined> {
+    const now = this.#keyOf(connection);
+    const isSameKey = key === undefined ? now === undefined : now !== undefined && Buffer.compare(key, now) === 0;
+    if (!isSameKey) return { alert: "access_denied", cause: "the pre-shared key has changed" };
+    const { certificates = [] } = connection.peerInfo ?? {};
+    if (certificates.length === 0) return undefined;
+    let verdict = await this.#credentials.verify(certificates);
+    // An agent that this server dialled has shown its certificate as a server.
+    if (!verdict.ok && verdict.cause === "wrong-usage")
+      verdict = await this.#credentials.verify(certificates, "serverAuth");
+    return verdict.ok ? undefined : { alert: verdict.alert, cause: verdict.reason };
+  }
+
+  #keyOf(connection: CoapConnection): Uint8Array | undefined {
+    const identity = connection.peerInfo?.pskIdentity;
+    return identity === undefined ? undefined : this.#credentials.pskOf(identity);
+  }
+
+  #endAssociationsOf(names: ReadonlySet<string>): void {
     for (const connection of this.#coap.connections) {
       const { psk, certificate, rawPublicKey, digestSubscriber } = this.#facts.of(connection);
       const isConcerned = [psk, certificate, rawPublicKey, digestSubscriber].some(
-        (known) => typeof known === "object" && known.name === subscriber,
+        (known) => typeof known === "object" && names.has(known.name),
       );
-      this.#facts.forget(connection);
       if (isConcerned) void connection.close();
+      else this.#facts.refresh(connection);
     }
   }
 
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
+    await this.#sources?.close();
     await Promise.all([this.#dtls?.close(), this.#streams?.close()]);
     await this.#coap.close();
   }
@@ -215,12 +295,7 @@ export class DpeServer {
       this.#dtls = await listen((session) => this.#coap.addSession(session), {
         host,
         port: coaps,
-        server: {
-          pskEnabled: this.#credentials.hasPsk,
-          ...(this.#config.dtls.connectionId === "on" ? {} : { connectionId: false as const }),
-          ...(this.#credentials.certificate === undefined ? {} : { certificate: this.#credentials.certificate }),
-          clientCertificate: this.#clientCertificate(),
-        },
+        server: this.#dtlsOptions(),
         verify: (certificates) => this.#credentials.verify(certificates),
         pskOf: (identity) => this.#credentials.pskOf(identity),
         onHandshakeFailed: (remote, error) => {
@@ -252,6 +327,16 @@ export class DpeServer {
     }, SWEEP_INTERVAL_MS);
   }
 
+  #dtlsOptions(): ServerOptions {
+    const { certificate, hasPsk } = this.#credentials;
+    return {
+      pskEnabled: hasPsk,
+      ...(this.#config.dtls.connectionId === "on" ? {} : { connectionId: false as const }),
+      ...(certificate === undefined ? {} : { certificate }),
+      clientCertificate: this.#clientCertificate(),
+    };
+  }
+
   /** Demanded where nothing else would do, asked for where it is one way of several. */
   #clientCertificate(): "none" | "request" | "require" {
     const { dpe1, dpe2 } = this.#config.interfaces;
@@ -261,6 +346,16 @@ export class DpeServer {
   }
 
   #guarded(
+    message: RequestMessage,
+    peer: CoapConnection,
+    serve: (message: RequestMessage, context?: unknown) => Answer,
+  ): Answer {
+    const lookup = this.#guard.lookUp(message, this.#facts.of(peer), Date.now());
+    if (lookup === undefined) return this.#judged(message, peer, serve);
+    return lookup instanceof Promise ? lookup.then((outage) => outage ?? this.#judged(message, peer, serve)) : lookup;
+  }
+
+  #judged(
     message: RequestMessage,
     peer: CoapConnection,
     serve: (message: RequestMessage, context?: unknown) => Answer,
@@ -333,7 +428,7 @@ export class DpeServer {
 
 /** What a server is given besides its configuration. */
 export interface ServerParts {
-  /** What functions outside of DPE know of subscribers; needed by the client authentication `external`. */
+  /** What functions outside of DPE know of subscribers; in place of what the configuration names. */
   readonly external?: ExternalIdentities;
 }
 
@@ -344,8 +439,12 @@ export type ServerEvent =
   | { readonly type: "gone"; readonly registration: Registration; readonly cause: "deregistered" | "expired" }
   | { readonly type: "authentication-error"; readonly peer: string; readonly error: string; readonly rule: string }
   | { readonly type: "audit"; readonly event: AuditEvent }
+  /** Credentials and subscribers were read anew. */
+  | { readonly type: "reloaded"; readonly associationsEnded: number }
+  | { readonly type: "association-ended"; readonly peer: string; readonly cause: string }
   | { readonly type: "handshake-failed"; readonly peer: string; readonly cause: string }
   | { readonly type: "client-error"; readonly subscriber: string | undefined; readonly authError: number | undefined }
+  | { readonly type: "radius"; readonly event: AccountingEvent }
   | { readonly type: "fault"; readonly error: unknown };
 
 const SWEEP_INTERVAL_MS = 10_000;

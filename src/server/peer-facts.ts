@@ -14,8 +14,25 @@ export class PeerFacts {
 
   of(peer: CoapConnection): AssociationFacts {
     const known = this.#facts.get(peer);
-    if (known !== undefined) return known;
-    const facts = this.#workOut(peer);
+    // A session with a connection identifier may have moved.
+    if (known !== undefined && known.peer === formatAddress(peer.remoteAddress)) return known;
+    return this.#renew(peer, known);
+  }
+
+  /** Works them out anew: credentials have changed. What Digest bound to the association stays. */
+  refresh(peer: CoapConnection): void {
+    const known = this.#facts.get(peer);
+    if (known !== undefined) this.#renew(peer, known);
+  }
+
+  #renew(peer: CoapConnection, known: AssociationFacts | undefined): AssociationFacts {
+    const { binding, digestSubscriber, digestExpiresAt } = known ?? {};
+    const facts = {
+      ...this.#workOut(peer),
+      ...(binding === undefined ? {} : { binding }),
+      ...(digestSubscriber === undefined ? {} : { digestSubscriber }),
+      ...(digestExpiresAt === undefined ? {} : { digestExpiresAt }),
+    };
     this.#facts.set(peer, facts);
     return facts;
   }

@@ -1,13 +1,22 @@
-import { host, listOf, oneOf, path, port, refuse, type Secret, secretFile, section, text } from "#config/index.js";
-import type { ConnectionLevel } from "#dpe/index.js";
 import {
-  type ClientAuthentication,
-  formatSubscriberIdentity,
-  parseSubscriberIdentity,
-  SecurityError,
-  type SubscriberIdentity,
-} from "#security/index.js";
+  host,
+  ipPrefixBlock,
+  listOf,
+  oneOf,
+  path,
+  port,
+  refuse,
+  type Secret,
+  secretFile,
+  section,
+  text,
+} from "#config/index.js";
+import type { ConnectionLevel } from "#dpe/index.js";
+import { RADIUS_SCHEMA, subscriberIdentityBlock } from "#radius/index.js";
+import { type ClientAuthentication, gbaRealm } from "#security/index.js";
 import { z } from "zod";
+import type { ExternalConfig } from "./external-sources.js";
+import { type GbaConfig, gbaSection } from "./gba-config.js";
 import { DEFAULT_DIGEST, type DigestConfig, digestSection } from "./interface-config.js";
 import { type PskConfig, pskSection, type SubscriberConfig, subscriberSection } from "./subscriber-config.js";
 
@@ -21,6 +30,8 @@ export interface ServerConfig {
     readonly key?: Secret | undefined;
     /** Trust anchors for client certificates, PEM. */
     readonly ca?: string | undefined;
+    /** Lists of the authorities of client certificates, PEM or DER; `required`: a certificate without a current one is refused. */
+    readonly revocation?: { readonly lists: readonly string[]; readonly required: boolean } | undefined;
   };
   readonly dtls: {
     /** Issue connection identifiers (RFC 9146), so that devices keep their associations when a NAT moves them. */
@@ -39,6 +50,8 @@ export interface ServerConfig {
       readonly connection: ConnectionLevel;
       readonly clientAuthentication: readonly ClientAuthentication[];
       readonly digest: DigestConfig;
+      /** Whoever else knows who a client is; for clientAuthentication `external`. */
+      readonly external?: ExternalConfig | undefined;
     };
     readonly dpe2: {
       readonly connection: ConnectionLevel;
@@ -48,26 +61,12 @@ export interface ServerConfig {
       readonly addresses: readonly string[];
     };
   };
+  /** Credentials of 3GPP's bootstrapping, for clientAuthentication `digest`. */
+  readonly gba?: GbaConfig | undefined;
   readonly subscribers: readonly SubscriberConfig[];
 }
 
 const connection = oneOf("none", "dtls");
-
-/** `FORM:VALUE`, in canonical form once read. */
-function identity(): z.ZodType<SubscriberIdentity, unknown> {
-  return z.codec(text(), z.custom<SubscriberIdentity>(), {
-    decode: (value, context) => {
-      try {
-        return parseSubscriberIdentity(value);
-      } catch (error) {
-        if (!(error instanceof SecurityError)) throw error;
-        refuse(context, { problem: error.message });
-        return z.NEVER;
-      }
-    },
-    encode: formatSubscriberIdentity,
-  });
-}
 
 /** The schema that a file is checked against. */
 export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
@@ -77,7 +76,12 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     certificate: path({ isReadableFile: true }).optional(),
     key: secretFile().optional(),
     ca: path({ isReadableFile: true }).optional(),
+    revocation: section({
+      lists: listOf(path({ isReadableFile: true }), { minItems: 1 }),
+      required: z.boolean().default(true),
+    }).optional(),
   })
+    .refine((given) => given.revocation === undefined || given.ca !== undefined, "revocation needs ca")
     .refine(
       (given) => (given.certificate === undefined) === (given.key === undefined),
       "certificate and key go together",
@@ -99,7 +103,25 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       connection,
       clientAuthentication: listOf(oneOf("certificate", "psk", "external", "digest", "none"), { minItems: 1 }),
       digest: digestSection(),
-    }),
+      external: section({
+        radius: RADIUS_SCHEMA.optional(),
+        proxies: listOf(
+          section({
+            psk: text().optional(),
+            certificate: text().optional(),
+            address: ipPrefixBlock().optional(),
+          }).refine(
+            (proxy) => Object.values(proxy).filter((value) => value !== undefined).length === 1,
+            "a proxy is known by one of psk, certificate and address",
+          ),
+        ).default([]),
+      })
+        .refine(({ radius, proxies }) => radius !== undefined || proxies.length > 0, "needs radius, proxies or both")
+        .optional(),
+    }).refine(
+      (dpe1) => dpe1.external !== undefined || !dpe1.clientAuthentication.includes("external"),
+      "clientAuthentication external needs the section external, with radius, proxies or both",
+    ),
     dpe2: section({
       connection: connection.default("none"),
       clientAuthentication: listOf(oneOf("certificate", "psk", "digest", "none"), { minItems: 1 }).default(["none"]),
@@ -107,8 +129,21 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       addresses: listOf(host()).default([]),
     }).default({ connection: "none", clientAuthentication: ["none"], digest: DEFAULT_DIGEST, addresses: [] }),
   }),
-  subscribers: listOf(subscriberSection(identity())).default([]),
+  gba: gbaSection().optional(),
+  subscribers: listOf(subscriberSection(subscriberIdentityBlock())).default([]),
 })
+  .superRefine(({ realm, gba }, context) => {
+    // TS 33.222 §5.3: the realm is how a client knows that its bootstrapped credential is asked for.
+    if (gba === undefined || realm === gbaRealm(gba.naf)) return;
+    refuse(
+      context,
+      {
+        problem: "with gba, clients are challenged in the realm of the NAF",
+        hint: `write realm: ${gbaRealm(gba.naf)}`,
+      },
+      ["realm"],
+    );
+  })
   .refine(
     ({ interfaces, credentials }) =>
       credentials.ca !== undefined ||

@@ -6,7 +6,9 @@ import { type Subscriber, Subscribers } from "#security/index.js";
 import {
   type Credentials,
   loadCredentials,
+  loadRevocationLists,
   loadTrustAnchors,
+  type RevocationPolicy,
   type Verdict,
   verifyPeerCertificates,
 } from "#x509/index.js";
@@ -16,38 +18,44 @@ import { type SubscriberConfig, toSubscriber } from "./subscriber-config.js";
 /** Subscribers and connection keys of a configuration, in the form that the protocols ask for them. */
 export class ServerCredentials {
   readonly subscribers: Subscribers;
-  /** The server's own certificate, where it has one. */
-  readonly certificate: Credentials | undefined;
   readonly #realm: string;
   readonly #algorithms: readonly DigestAlgorithm[];
-  readonly #connectionKeys: ReadonlyMap<string, Uint8Array>;
-  readonly #clientAnchors: readonly Uint8Array[];
+  #material: Material;
   /** Names of the certificates verified of late, by the leaf's hash, oldest first. */
   readonly #verifiedNames = new Map<string, readonly string[]>();
 
   /** @throws X509Error for a certificate, key or anchor file that does not serve. */
   constructor(config: ServerConfig) {
-    const { certificate, key, ca } = config.credentials;
-    this.certificate =
-      certificate === undefined || key === undefined
-        ? undefined
-        : loadCredentials(readFileSync(certificate, "utf8"), key.text());
-    this.#clientAnchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+    this.#material = readMaterial(config.credentials);
     const { dpe1, dpe2 } = config.interfaces;
     this.#realm = config.realm;
     this.#algorithms = [...dpe1.digest.algorithms, ...dpe2.digest.algorithms];
     this.subscribers = new Subscribers(config.subscribers.map((subscriber) => this.#subscriber(subscriber)));
-    this.#connectionKeys = new Map(config.credentials.psk.map(({ identity, key }) => [identity, key.reveal()]));
+  }
+
+  /** The server's own certificate, where it has one. */
+  get certificate(): Credentials | undefined {
+    return this.#material.certificate;
+  }
+
+  /**
+   * Takes certificate, key, anchors, revocation lists and connection keys in place of those before.
+   *
+   * @throws X509Error for a file that does not serve, changing nothing.
+   */
+  replaceMaterial(credentials: ServerConfig["credentials"]): void {
+    this.#material = readMaterial(credentials);
   }
 
   get hasPsk(): boolean {
-    return this.#connectionKeys.size > 0 || this.subscribers.hasPsk;
+    return this.#material.connectionKeys.size > 0 || this.subscribers.hasPsk;
   }
 
   /** The key of a PSK identity: a subscriber's own, or one that secures the connection only. */
   pskOf(identity: Uint8Array): Uint8Array | undefined {
     return (
-      this.subscribers.ofPskIdentity(identity)?.psk?.key ?? this.#connectionKeys.get(TEXT_DECODER.decode(identity))
+      this.subscribers.ofPskIdentity(identity)?.psk?.key ??
+      this.#material.connectionKeys.get(TEXT_DECODER.decode(identity))
     );
   }
 
@@ -75,9 +83,10 @@ export class ServerCredentials {
     purpose: "clientAuth" | "serverAuth" = "clientAuth",
   ): Promise<Verdict> {
     const verdict = await verifyPeerCertificates(certificates, {
-      anchors: this.#clientAnchors,
+      anchors: this.#material.clientAnchors,
       purpose,
       atMs: Date.now(),
+      revocation: this.#material.revocation,
     });
     const [leaf] = certificates;
     if (verdict.ok && leaf !== undefined) {
@@ -101,6 +110,32 @@ export class ServerCredentials {
   #subscriber(config: SubscriberConfig): Subscriber {
     return toSubscriber(config, this.#realm, this.#algorithms);
   }
+}
+
+/** What secures connections: files and keys, as they were read last. */
+interface Material {
+  readonly certificate: Credentials | undefined;
+  readonly clientAnchors: readonly Uint8Array[];
+  readonly revocation: RevocationPolicy | undefined;
+  readonly connectionKeys: ReadonlyMap<string, Uint8Array>;
+}
+
+function readMaterial({ certificate, key, ca, revocation, psk }: ServerConfig["credentials"]): Material {
+  return {
+    certificate:
+      certificate === undefined || key === undefined
+        ? undefined
+        : loadCredentials(readFileSync(certificate, "utf8"), key.text()),
+    clientAnchors: ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8")),
+    revocation:
+      revocation === undefined
+        ? undefined
+        : {
+            lists: revocation.lists.flatMap((file) => loadRevocationLists(readFileSync(file))),
+            isRequired: revocation.required,
+          },
+    connectionKeys: new Map(psk.map(({ identity, key: secret }) => [identity, secret.reveal()])),
+  };
 }
 
 function hashOf(certificate: Uint8Array): string {

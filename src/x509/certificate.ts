@@ -24,7 +24,7 @@ export interface Certificate {
   /** For people: the subject, RFC 4514 style. */
   readonly subject: string;
   readonly commonName: string | undefined;
-  /** Lowercase hex of the INTEGER's contents. */
+  /** Of `serialText`. */
   readonly serialNumber: string;
   /** DER of the names; issuer and subject are matched byte by byte. */
   readonly subjectName: Uint8Array;
@@ -167,11 +167,21 @@ function readTbsCertificate(der: Uint8Array): {
   const list = fields.find(({ tag }) => tag === DER_TAG.CONTEXT_3);
   const extensions = list === undefined ? [] : decodeDerSequence(decodeDer(list.contents, DER_TAG.SEQUENCE).contents);
   return {
-    serialNumber: Buffer.from(serial.contents).toString("hex"),
+    serialNumber: serialText(serial.contents),
     issuerName: issuer.bytes,
     subjectName: subject.bytes,
     extensions: extensions.map(({ bytes }) => new Extension(bytes)),
   };
+}
+
+/**
+ * A serial number as it is compared: lowercase hex without leading zeros. Some authorities leave out the zero that keeps
+ * the number in a list positive: then it is meant all the same.
+ */
+export function serialText(contents: Uint8Array): string {
+  return Buffer.from(contents)
+    .toString("hex")
+    .replace(/^(00)+(?=.)/, "");
 }
 
 function signatureHashOf(algorithm: object): string {

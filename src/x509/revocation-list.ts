@@ -1,5 +1,5 @@
 import { verify } from "node:crypto";
-import { equalBytes, type Certificate } from "./certificate.js";
+import { equalBytes, serialText, type Certificate } from "./certificate.js";
 import { DER_TAG, decodeDer, decodeDerSequence, type DerElement } from "./der.js";
 import { X509Error } from "./errors.js";
 
@@ -9,7 +9,7 @@ export interface RevocationList {
   readonly issuerName: Uint8Array;
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
-  /** Serial numbers as in certificates: lowercase hex of the INTEGER's contents. */
+  /** Serial numbers, of `serialText`. */
   readonly revoked: ReadonlySet<string>;
   readonly signed: Uint8Array;
   readonly signatureAlgorithm: string;
@@ -97,7 +97,7 @@ function serialOf(entry: DerElement): string {
   const [serial, , extensions] = decodeDerSequence(entry.contents);
   if (entry.tag !== DER_TAG.SEQUENCE || serial?.tag !== DER_TAG.INTEGER) throw new RangeError("no revoked certificate");
   if (extensions !== undefined) refuseExtensions(extensions);
-  return hexOf(serial);
+  return serialText(serial.contents);
 }
 
 /** A list with a critical extension says less than it seems to: of another issuer, of some certificates, or of changes. */

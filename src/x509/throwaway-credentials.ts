@@ -126,7 +126,7 @@ async function createAuthority(validity: Validity): Promise<ThrowawayAuthority> 
       signingAlgorithm: SIGNING_ALGORITHM,
       extensions: [
         new BasicConstraintsExtension(true, 0, true),
-        new KeyUsagesExtension(KeyUsageFlags.keyCertSign, true),
+        new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
         await SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
       ],
     },

@@ -133,7 +133,7 @@ test("R06 a function outside of DPE authenticates the client, and nobody else is
     mayInsert: () => false,
   };
   const { server, events } = await startServer(t, {
-    dpe1: "connection: none, clientAuthentication: [external]",
+    dpe1: "connection: none, clientAuthentication: [external], external: { proxies: [{ psk: replaced }] }",
     subscribers: "[{ name: alice, identities: ['imsi:001010123456789'] }]",
     parts: { external },
   });
@@ -282,7 +282,7 @@ test("R13 unauthenticated service is given where the policy allows it, and nowhe
 
 test("R14 an identity is taken from a listed proxy, and the same option from anybody else refused", async (t) => {
   const { server } = await startServer(t, {
-    dpe1: "connection: none, clientAuthentication: [external]",
+    dpe1: "connection: none, clientAuthentication: [external], external: { proxies: [{ psk: replaced }] }",
     subscribers:
       "[{ name: alice, identities: ['msisdn:4915112345', 'nai:alice@example.net', 'ip:2001:db8::1', 'opaque:x'] }]",
     parts: {

@@ -8,6 +8,8 @@ export interface EndpointCore {
   readonly times: DerivedTimes;
   readonly limits: EndpointLimits;
   readonly registry: OptionRegistry;
+  /** Whether messages are forwarded, with what is unknown and safe in them. */
+  readonly isProxy: boolean;
   random(size: number): Uint8Array;
   emit(output: EndpointOutput): void;
 }

@@ -49,6 +49,7 @@ export class Endpoint {
       times: derivedTimes(parameters),
       limits: { ...DEFAULT_ENDPOINT_LIMITS, ...options.limits },
       registry: understood(options),
+      isProxy: options.isProxy ?? false,
       random: options.random,
       emit: (output) => this.#outputs.push(output),
     };
@@ -263,7 +264,7 @@ export class Endpoint {
   }
 
   #handleRequest(peer: Peer, message: Message, isConfirmable: boolean, recent: RecentMessage, now: number): void {
-    const checked = checkOptions(message.options, this.#core.registry);
+    const checked = checkOptions(message.options, this.#core.registry, this.#core.isProxy);
     const options = checked.ok ? checked.options : Options.none;
     const incoming = new IncomingRequest(peer, message, options, isConfirmable, recent, now);
     if (checked.ok) {
@@ -322,6 +323,8 @@ export interface EndpointOptions {
    * Proxy-Scheme. Default none: a request with one is refused with 4.02, or 5.05 for the proxy's.
    */
   readonly applicationOptions?: readonly number[];
+  /** Default false. true: unknown options that are safe to forward stay in messages, for a proxy (RFC 7252 §5.7.2). */
+  readonly isProxy?: boolean;
 }
 
 export interface EndpointCounters {

@@ -80,7 +80,7 @@ export class Requester {
       return "rejected";
     const isPiggybacked = message.type === MESSAGE_TYPE.Acknowledgement;
     if (isPiggybacked && message.messageId !== exchange.messageId) return "rejected";
-    const checked = checkOptions(message.options, this.#core.registry);
+    const checked = checkOptions(message.options, this.#core.registry, this.#core.isProxy);
     if (!checked.ok) {
       const error = new CoapError("COAP_BAD_OPTION", `the response has an unknown critical option ${checked.number}`);
       this.handleFailure(exchange, error, now);

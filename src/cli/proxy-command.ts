@@ -1,0 +1,49 @@
+import { pino } from "pino";
+import { loadConfig } from "#config/index.js";
+import { formatAddress } from "#net/index.js";
+import { DpeProxy, PROXY_SCHEMA, type ProxyEvent } from "#proxy/index.js";
+import { type Command, configFile } from "./command.js";
+import { describe } from "./exit.js";
+import { untilSignal } from "./signals.js";
+
+/** `dpe proxy`: runs until SIGINT or SIGTERM, then closes its associations. */
+export const proxyCommand: Command = {
+  name: "proxy",
+  synopsis: "--config FILE",
+  summary: "run a CoAP proxy that tells servers who its clients are",
+  run: (words) => runProxy(configFile(proxyCommand, words)),
+};
+
+async function runProxy(file: string): Promise<void> {
+  const config = loadConfig(file, PROXY_SCHEMA);
+  const log = pino();
+  const proxy = await DpeProxy.start(config, (event) => log.info(logged(event), event.type));
+  const { coap, coaps, radius } = proxy.addresses;
+  log.info(
+    {
+      coap: coap === undefined ? undefined : formatAddress(coap),
+      coaps: coaps === undefined ? undefined : formatAddress(coaps),
+      radius: radius === undefined ? undefined : formatAddress(radius),
+      targets: config.targets.map(({ uri }) => uri.href),
+    },
+    "listening",
+  );
+  await untilSignal();
+  await proxy.close();
+  log.info("stopped");
+}
+
+function logged(event: ProxyEvent): Record<string, unknown> {
+  switch (event.type) {
+    case "refused":
+      return { peer: event.peer, rule: event.rule };
+    case "target-failed":
+      return { target: event.target, error: describe(event.error) };
+    case "handshake-failed":
+      return { peer: event.peer, cause: event.cause };
+    case "radius":
+      return { ...event.event };
+    case "fault":
+      return { error: describe(event.error) };
+  }
+}

@@ -1,0 +1,97 @@
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import {
+  CIPHER_SUITES,
+  type CipherSuiteName,
+  type CoapConnection,
+  CoapEndpoint,
+  type CoapEndpointOptions,
+  connect,
+  resolveHost,
+  UdpSocket,
+} from "#net/index.js";
+import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import type { TargetConfig } from "./proxy-config.js";
+
+/** A server that is forwarded to, with what is needed to reach it, read once. */
+export class Target {
+  readonly config: TargetConfig;
+  /** Segments below which its resources are. */
+  readonly basePath: readonly string[];
+  readonly #dtls: Parameters<typeof connect>[1];
+
+  /** @throws X509Error for a certificate, key or anchor file that does not serve. */
+  constructor(config: TargetConfig) {
+    this.config = config;
+    this.basePath = segmentsOf(config.uri.path);
+    this.#dtls = dtlsOptions(config);
+  }
+
+  /**
+   * Opens an association of its own, on a socket of its own.
+   *
+   * @throws NetError, DtlsError, CoapError.
+   */
+  async open(options: CoapEndpointOptions): Promise<{ connection: CoapConnection; close(): Promise<void> }> {
+    const { scheme, host, port } = this.config.uri;
+    const endpoint = new CoapEndpoint(options);
+    try {
+      const connection =
+        scheme === "coap" ? await connectPlainly(endpoint, host, port) : await this.#connect(endpoint, host, port);
+      return {
+        connection,
+        close: async () => {
+          await connection.close();
+          await endpoint.close();
+        },
+      };
+    } catch (error) {
+      await endpoint.close();
+      throw error;
+    }
+  }
+
+  async #connect(endpoint: CoapEndpoint, host: string, port: number): Promise<CoapConnection> {
+    const session = await connect({ host, port }, this.#dtls);
+    await session.opened;
+    return endpoint.addSession(session);
+  }
+}
+
+/** The segments of a URI's path, decoded; none for `/`. */
+export function segmentsOf(path: string): string[] {
+  return path
+    .split("/")
+    .filter((segment) => segment !== "")
+    .map((segment) => decodeURIComponent(segment));
+}
+
+async function connectPlainly(endpoint: CoapEndpoint, host: string, port: number): Promise<CoapConnection> {
+  const address = await resolveHost(host);
+  const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
+  return endpoint.addSocket(socket).connectTo({ address, port });
+}
+
+/** Only what the policy accepts is offered: a server that must show a certificate is not offered a PSK. */
+function dtlsOptions({ uri, serverAuthentication, ca, credentials }: TargetConfig): Parameters<typeof connect>[1] {
+  const { psk, certificate, key } = credentials;
+  const usesPsk = serverAuthentication === "psk" || (serverAuthentication === "none" && psk !== undefined);
+  const suites = Object.keys(CIPHER_SUITES) as CipherSuiteName[];
+  const cipherSuites = suites.filter((suite) => suite.includes("PSK") === usesPsk);
+  if (usesPsk && psk !== undefined)
+    return { cipherSuites, psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } };
+  const isAddress = isIP(uri.host) !== 0;
+  const anchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+  const name = isAddress ? ({ type: "ip", address: uri.host } as const) : ({ type: "dns", name: uri.host } as const);
+  return {
+    cipherSuites,
+    ...(isAddress ? {} : { serverName: uri.host }),
+    ...(certificate === undefined || key === undefined
+      ? {}
+      : { certificate: loadCredentials(readFileSync(certificate, "utf8"), key.text()) }),
+    verify: (certificates) =>
+      serverAuthentication === "none"
+        ? { ok: true }
+        : verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+  };
+}
