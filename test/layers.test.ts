@@ -23,12 +23,16 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   dpe: { layers: ["coap", "senml"], packages: [] },
   security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto", "node:net"] },
   store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs", "node:fs/promises", "node:zlib"] },
+  bridge: {
+    layers: ["cbor", "coap", "senml"],
+    packages: ["node:crypto", "node:fs", "node:net", "node:path", "node:tty", "serialport"],
+  },
   server: {
     layers: ["ip", "radius", "cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
     packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "node:util", "zod", "pino"],
   },
   agent: {
-    layers: ["cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
+    layers: ["bridge", "cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
     packages: [
       "node:child_process",
       "node:crypto",

@@ -1,21 +1,10 @@
 import { isIP } from "node:net";
-import {
-  coapUri,
-  type CoapUri,
-  duration,
-  host,
-  listOf,
-  oneOf,
-  path,
-  type Secret,
-  secret,
-  secretFile,
-  section,
-  text,
-} from "#config/index.js";
+import { coapUri, type CoapUri, duration, listOf, oneOf, path, section, text } from "#config/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
 import type { ServerAuthentication } from "#security/index.js";
 import { z } from "zod";
+import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
+import { sharePrefix } from "./firmware-config.js";
 import { DEFAULT_OUTBOX_LIMITS, type OutboxLimits } from "./queue/outbox.js";
 import { SOURCE_SCHEMA, type SourceConfig } from "./sources/source-config.js";
 
@@ -60,25 +49,6 @@ export interface AgentInterface {
 
 export type ServerAuthenticationName = Exclude<ServerAuthentication, "rawPublicKey">;
 
-export interface AgentGba {
-  readonly btid: string;
-  /** 32 bytes: `hex:…`, or base64 of them. */
-  readonly ksNaf: Secret;
-  /** The server's name in the bootstrapping. Default: the host that is dialled. */
-  readonly naf?: string | undefined;
-}
-
-export interface AgentCredentials {
-  readonly username?: string | undefined;
-  readonly password?: Secret | undefined;
-  /** What bootstrapping with the network gave (3GPP TS 33.222), in place of username and password. */
-  readonly gba?: AgentGba | undefined;
-  readonly psk?: { readonly identity: string; readonly key: Secret } | undefined;
-  /** PEM, leaf first. */
-  readonly certificate?: string | undefined;
-  readonly key?: Secret | undefined;
-}
-
 const serverAuthentication = oneOf("certificate", "psk", "address", "none");
 const serverAuthentications = z.union([listOf(serverAuthentication, { minItems: 1 }), serverAuthentication]);
 
@@ -109,31 +79,7 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
       serverAuthentication: serverAuthentications,
       addresses: listOf(serverAddress(), { minItems: 1 }).optional(),
       ca: path({ isReadableFile: true }).optional(),
-      credentials: section({
-        username: text().optional(),
-        password: secret().optional(),
-        gba: section({
-          btid: text(),
-          ksNaf: secret().refine((value) => ksNafBytes(value) !== undefined, "Ks_NAF has 32 bytes: hex:… or base64"),
-          naf: host().optional(),
-        }).optional(),
-        psk: section({ identity: text(), key: secret() }).optional(),
-        certificate: path({ isReadableFile: true }).optional(),
-        key: secretFile().optional(),
-      })
-        .refine(
-          (given) => (given.certificate === undefined) === (given.key === undefined),
-          "certificate and key go together",
-        )
-        .refine(
-          ({ username, gba }) => username === undefined || gba === undefined,
-          "username with password and gba exclude each other",
-        )
-        .refine(
-          ({ username, password }) => (username === undefined) === (password === undefined),
-          "username and password go together",
-        )
-        .default({}),
+      credentials: CREDENTIALS_SCHEMA.default({}),
       digest: section({
         requireServerProof: z.boolean().default(false),
         dangerAllowMd5: z.boolean().default(false),
@@ -180,16 +126,7 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
     maxReadings: z.int().min(100).max(1_000_000).default(DEFAULT_OUTBOX_LIMITS.maxReadings),
     dropFirst: oneOf("oldest", "leastImportant").default(DEFAULT_OUTBOX_LIMITS.dropFirst),
   }).default(DEFAULT_OUTBOX_LIMITS),
-  sources: listOf(SOURCE_SCHEMA).default([{ use: "host", every: 10_000, units: [], rules: [] }]),
+  sources: listOf(SOURCE_SCHEMA)
+    .refine((sources) => !sharePrefix(sources), "two microcontrollers need two prefixes")
+    .default([{ use: "host", every: 10_000, units: [], rules: [] }]),
 });
-
-/** Ks_NAF as it is given, raw or in base64; undefined where it has not its 32 bytes. */
-export function ksNafBytes(value: Secret): Uint8Array | undefined {
-  const bytes = value.reveal();
-  if (bytes.length === KS_NAF_BYTES) return bytes;
-  const written = value.text().trim();
-  return /^[A-Za-z0-9+/]{43}=$/.test(written) ? Uint8Array.from(Buffer.from(written, "base64")) : undefined;
-}
-
-/** 3GPP TS 33.220 annex B. */
-const KS_NAF_BYTES = 32;

@@ -2,15 +2,17 @@ import { randomBytes, randomInt } from "node:crypto";
 import type { RequestMessage } from "#coap/index.js";
 import { DigestClient } from "#digest/index.js";
 import { DPE2_OVER_ASSOCIATION, DpeError } from "#dpe/index.js";
-import { DtlsError, type ObservableResponse } from "#net/index.js";
+import { type Answer, DtlsError } from "#net/index.js";
 import { gbaRealm, handshakeFailure } from "#security/index.js";
-import { type AgentConfig, type AgentCredentials, ksNafBytes } from "./agent-config.js";
+import type { AgentConfig } from "./agent-config.js";
 import { AgentError, describeFault } from "./agent-error.js";
+import { type AgentCredentials, ksNafBytes } from "./credentials-config.js";
 import type { AgentEvent } from "./agent-event.js";
 import { Dpe2Guard } from "./dpe2-guard.js";
 import { Dpe2Listener } from "./dpe2-listener.js";
 import { SecurityRequiredError } from "./security-required-error.js";
 import { Dpe2Resources } from "./dpe2-resources.js";
+import { LiveSources } from "./live-sources.js";
 import { Properties } from "./properties.js";
 import { DeviceClock } from "./queue/device-clock.js";
 import { hostClock } from "./queue/host-clock.js";
@@ -42,6 +44,8 @@ export class DpeAgent {
   readonly #config: AgentConfig;
   readonly #onEvent: (event: AgentEvent) => void;
   readonly #resources: Dpe2Resources;
+  readonly #live: LiveSources;
+  readonly #sources: readonly Source[];
   readonly #clock: DeviceClock;
   readonly #outbox: Outbox;
   readonly #sampler: Sampler;
@@ -68,6 +72,8 @@ export class DpeAgent {
     });
     if (store !== undefined && (this.#outbox.size > 0 || store.damagedLines > 0))
       onEvent({ type: "restored", readings: this.#outbox.size, damaged: store.damagedLines });
+    this.#sources = sources;
+    this.#live = new LiveSources(sources, this.properties);
     this.#sampler = new Sampler(sources, {
       clock: this.#clock,
       properties: this.properties,
@@ -111,6 +117,7 @@ export class DpeAgent {
       await this.#stayRegistered();
     } finally {
       this.#sampler.stop();
+      await Promise.all(this.#sources.map(async (source) => source.close?.()));
       await this.#listener?.close();
       await this.#outbox.close();
     }
@@ -219,9 +226,9 @@ export class DpeAgent {
     this.#reportedDrops = dropped;
   }
 
-  #answer(request: RequestMessage): ObservableResponse {
+  #answer(request: RequestMessage): Answer {
     this.#onEvent({ type: "queried", path: request.options.uriPath.join("/") });
-    return this.#resources.handle(request);
+    return this.#live.answer(request, () => this.#resources.handle(request));
   }
 }
 

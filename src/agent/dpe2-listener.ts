@@ -2,14 +2,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import type { RequestMessage } from "#coap/index.js";
 import { BINDING_OPTION_FORMATS, formatDpe2Uri } from "#dpe/index.js";
-import {
-  CoapEndpoint,
-  type DtlsEndpoint,
-  formatAddress,
-  listen,
-  type ObservableResponse,
-  UdpSocket,
-} from "#net/index.js";
+import { CoapEndpoint, type DtlsEndpoint, formatAddress, listen, type Answer, UdpSocket } from "#net/index.js";
 import { type AuditEvent, handshakeFailure } from "#security/index.js";
 import { loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import type { AgentConfig } from "./agent-config.js";
@@ -111,6 +104,6 @@ export class Dpe2Listener {
 /** What a listener is given by its agent. */
 export interface Dpe2ListenerParts {
   readonly guard: Dpe2Guard;
-  readonly onRequest: (request: RequestMessage) => ObservableResponse;
+  readonly onRequest: (request: RequestMessage) => Answer;
   readonly onAudit: (event: AuditEvent) => void;
 }

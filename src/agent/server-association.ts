@@ -9,7 +9,7 @@ import {
   PATH,
   QUERY,
 } from "#dpe/index.js";
-import { type CoapConnection, CoapEndpoint, formatAddress, type ObservableResponse } from "#net/index.js";
+import { type CoapConnection, CoapEndpoint, formatAddress, type Answer } from "#net/index.js";
 import {
   type AuditEvent,
   authErrorOf,
@@ -208,7 +208,7 @@ export interface AssociationParts {
   readonly isRaised?: boolean;
   /** The port that it then named. */
   readonly port?: number | undefined;
-  onDpe2(request: RequestMessage): ObservableResponse;
+  onDpe2(request: RequestMessage): Answer;
   onAudit(event: AuditEvent): void;
 }
 

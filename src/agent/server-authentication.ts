@@ -10,7 +10,8 @@ import {
   type ServerOffer,
 } from "#security/index.js";
 import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
-import type { AgentConfig, AgentCredentials, AgentInterface } from "./agent-config.js";
+import type { AgentConfig, AgentInterface } from "./agent-config.js";
+import type { AgentCredentials } from "./credentials-config.js";
 
 /** What an interface of the agent demands of the server. */
 export function clientPolicy({ connection, serverAuthentication }: AgentInterface): ClientPolicy {

@@ -1,5 +1,13 @@
 import { type Logger, pino } from "pino";
-import { AGENT_SCHEMA, type AgentConfig, type AgentEvent, DpeAgent, sourcesOf } from "#agent/index.js";
+import {
+  AGENT_SCHEMA,
+  type AgentConfig,
+  type AgentEvent,
+  agentsOf,
+  DpeAgent,
+  type FirmwareSourceEvent,
+  sourcesOf,
+} from "#agent/index.js";
 import { loadConfig } from "#config/index.js";
 import { type Command, parseWords } from "./command.js";
 import { describe, UsageError } from "./exit.js";
@@ -24,13 +32,18 @@ async function runAgent(config: AgentConfig, isOnce: boolean): Promise<void> {
   const status = serviceStatus();
   let report: (outcome: Outcome) => void = () => undefined;
   const reported = new Promise<Outcome>((resolve) => (report = resolve));
-  const agent = new DpeAgent(config, sourcesOf(config.sources), (event) => {
+  const [gateway = config, ...others] = agentsOf(config);
+  const sourcesFor = (own: AgentConfig): ReturnType<typeof sourcesOf> =>
+    sourcesOf(own.sources, (event) => writeFirmware(log, event));
+  const agent = new DpeAgent(gateway, sourcesFor(gateway), (event) => {
     write(log, event);
     if (event.type === "registered") status.tell(`registered as ${event.endpoint}`);
     if (event.type === "lost") status.tell(`without a server: ${describe(event.error)}`);
     if (event.type === "lost") report({ error: event.error });
     if (event.type === "reported" && event.unsent === 0) report({});
   });
+  // Microcontrollers that are endpoints of their own: one that is refused does not stop the gateway.
+  const firmware = others.map((own) => new DpeAgent(own, sourcesFor(own), (event) => write(log, event)));
   status.ready();
   try {
     const ends = [untilSignal(), agent.stopped];
@@ -42,13 +55,23 @@ async function runAgent(config: AgentConfig, isOnce: boolean): Promise<void> {
   } finally {
     status.stopping();
     // What was reported once stays readable at the server until its lifetime ends.
-    await agent.close({ keepsRegistration: isOnce });
+    await Promise.all([agent, ...firmware].map((one) => one.close({ keepsRegistration: isOnce })));
   }
 }
 
 /** The end of `--once`: all was reported, or the server could not be reached. */
 interface Outcome {
   readonly error?: unknown;
+}
+
+function writeFirmware(log: Logger, event: FirmwareSourceEvent): void {
+  const { type, ...facts } = event;
+  if (event.type === "connected") {
+    const properties = event.properties.map(({ name }) => name);
+    log.info({ port: event.port, properties }, "firmware-connected");
+  } else {
+    log[event.type === "diagnostic" ? "info" : "warn"](facts, `firmware-${type}`);
+  }
 }
 
 function write(log: Logger, event: AgentEvent): void {

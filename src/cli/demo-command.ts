@@ -1,10 +1,20 @@
 import { randomBytes, randomInt } from "node:crypto";
-import { AGENT_SCHEMA, type AgentConfig, type AgentEvent, DpeAgent, hostSource, type Source } from "#agent/index.js";
+import {
+  AGENT_SCHEMA,
+  type AgentConfig,
+  type AgentEvent,
+  DpeAgent,
+  type FirmwareSourceEvent,
+  hostSource,
+  type Source,
+  sourcesOf,
+} from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import { DpeServer, recordsOf, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { type Command, parseWords } from "./command.js";
+import { bootFirmware, type EmulatedBoard } from "./demo-firmware.js";
 import { DEVICE_PROFILES } from "#sim/index.js";
 import { describe } from "./exit.js";
 import { untilSignal } from "./signals.js";
@@ -15,12 +25,19 @@ import { untilSignal } from "./signals.js";
  */
 export const demoCommand: Command = {
   name: "demo",
-  synopsis: "[--keep]",
+  synopsis: "[--keep] [--firmware]",
   summary: "a server, this machine as agent and three simulated devices, paired over DTLS",
-  run: (words) => runDemo(parseWords(demoCommand, words, { keep: { type: "boolean", default: false } }).values.keep),
+  run: (words) => {
+    const options = {
+      keep: { type: "boolean", default: false },
+      firmware: { type: "boolean", default: false },
+    } as const;
+    const { keep, firmware } = parseWords(demoCommand, words, options).values;
+    return runDemo(keep, firmware);
+  },
 };
 
-async function runDemo(keep: boolean): Promise<void> {
+async function runDemo(keep: boolean, hasFirmware: boolean): Promise<void> {
   const key = randomBytes(16).toString("hex");
   const seen = new Seen();
   const server = await DpeServer.start(parseConfig(serverConfig(key), "demo-server.yaml", SERVER_SCHEMA), (event) =>
@@ -32,6 +49,7 @@ async function runDemo(keep: boolean): Promise<void> {
   const configure = (endpoint: string, password: string): AgentConfig =>
     parseConfig(agentConfig(endpoint, coaps.port, key, password), `demo-${endpoint}.yaml`, AGENT_SCHEMA);
   const started: DpeAgent[] = [];
+  let board: EmulatedBoard | undefined;
   const start = (endpoint: string, password: string, sources: readonly Source[]): DpeAgent => {
     const agent = new DpeAgent(configure(endpoint, password), sources, (event) => onAgentEvent(endpoint, event));
     started.push(agent);
@@ -49,6 +67,20 @@ async function runDemo(keep: boolean): Promise<void> {
     for await (const notification of observation) {
       say("server", `DPE-2 notification of uptime: ${String(recordsOf(notification)[0]?.value)} s`);
       break;
+    }
+
+    if (hasFirmware) {
+      board = await bootFirmware();
+      say("firmware", `built for a Cortex-M3 and booted in QEMU, ${board.board}; its UART is ${board.port}`);
+      const gateway = parseConfig(
+        `${agentConfig("gateway", coaps.port, key, "correct horse")}${firmwareSources(board.port)}`,
+        "demo-gateway.yaml",
+        AGENT_SCHEMA,
+      );
+      started.push(
+        new DpeAgent(gateway, sourcesOf(gateway.sources, onFirmwareEvent), (event) => onAgentEvent("gateway", event)),
+      );
+      await showFirmware(server);
     }
 
     for (const name of ["sim-1", "sim-2", "sim-3"]) start(name, "correct horse", [simulatedSource()]);
@@ -72,7 +104,37 @@ async function runDemo(keep: boolean): Promise<void> {
   } finally {
     await Promise.all(started.map((agent) => agent.close()));
     await server.close();
+    await board?.end();
   }
+}
+
+/** The emulated microcontroller through an agent of its own: discovered, reporting, queried and set over DPE-2. */
+async function showFirmware(server: DpeServer): Promise<void> {
+  const temperature = await untilReported(server, "gateway", "mcu/temperature");
+  say("server", `mcu/temperature is ${String(temperature.value)} ${temperature.unit ?? ""}`);
+  const [uptime] = await server.query("gateway", "mcu/uptime");
+  if (uptime === undefined) throw new Error("the microcontroller did not answer DPE-2");
+  say("server", `DPE-2 query of mcu/uptime, answered by the microcontroller: ${String(uptime.value)} s`);
+  await server.set("gateway", "mcu/led", true);
+  const led = (await server.query("gateway", "mcu/led")).find(({ name }) => name === "mcu/led");
+  if (led?.value !== true) throw new Error("the microcontroller's LED was not set");
+  say("server", "DPE-2 has set mcu/led, which the agent's configuration allows: it is on");
+}
+
+function onFirmwareEvent(event: FirmwareSourceEvent): void {
+  if (event.type === "connected") say("gateway", `discovered ${event.properties.map(({ name }) => name).join(", ")}`);
+  else if (event.type === "diagnostic") say("firmware", event.text);
+  else if (event.type === "lost") say("gateway", `the microcontroller was lost: ${event.cause}`);
+}
+
+/** A property as soon as the server has it. */
+async function untilReported(server: DpeServer, endpoint: string, name: string): Promise<SenmlRecord> {
+  for (const end = performance.now() + TIMEOUT_MS; performance.now() < end;) {
+    const record = server.devices.propertiesOf(endpoint).find((candidate) => candidate.name === name);
+    if (record !== undefined) return record;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`${endpoint} did not report ${name} within ${TIMEOUT_MS / 1000} s`);
 }
 
 /** Counts reports by endpoint, so that the demo waits for what it shows. */
@@ -169,7 +231,7 @@ interfaces:
     connection: dtls
     clientAuthentication: [digest]
 subscribers:
-  - { name: alice, password: correct horse, endpoints: ["this-machine", "sim-*"] }
+  - { name: alice, password: correct horse, endpoints: ["this-machine", "gateway", "sim-*"] }
 `;
 }
 
@@ -184,6 +246,10 @@ interfaces:
     credentials: { username: alice, password: ${password}, psk: { identity: fleet, key: "hex:${key}" } }
   dpe2: { bind: association }
 `;
+}
+
+function firmwareSources(port: string): string {
+  return `sources: [{ use: firmware, port: "${port}", every: 1s, writable: [led] }]\n`;
 }
 
 const TIMEOUT_MS = 10_000;

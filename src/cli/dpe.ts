@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { agentCommand } from "./agent-command.js";
+import { bridgeCommand } from "./bridge-command.js";
 import { checkCommand } from "./check-command.js";
 import { coapCommands } from "./coap-command.js";
 import type { Command } from "./command.js";
@@ -19,6 +20,7 @@ const COMMANDS: readonly Command[] = [
   checkCommand,
   simCommand,
   demoCommand,
+  bridgeCommand,
   explainCommand,
   ha1Command,
   ...coapCommands,

@@ -36,7 +36,7 @@ import {
   type Subscriber,
 } from "#security/index.js";
 import type { AccountingEvent } from "#radius/index.js";
-import type { SenmlRecord } from "#senml/index.js";
+import type { SenmlRecord, SenmlValue } from "#senml/index.js";
 import type { CertificateFaultAlert } from "#x509/index.js";
 import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
@@ -201,6 +201,15 @@ export class DpeServer {
   /** DPE-2: observes one property of an endpoint, or all. Throws as {@link query} does. */
   async observe(endpoint: string, name?: string): Promise<Observation> {
     return this.#dpe2.observe(this.#registered(endpoint), name);
+  }
+
+  /**
+   * DPE-2: sets one property of an endpoint, where its configuration allows that.
+   *
+   * @throws as {@link query} does, a refusal as DPE_BAD_REQUEST with the endpoint's code; SenmlError for a bad name.
+   */
+  async set(endpoint: string, name: string, value: SenmlValue): Promise<void> {
+    await this.#dpe2.set(this.#registered(endpoint), name, value);
   }
 
   /**

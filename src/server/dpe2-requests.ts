@@ -1,4 +1,4 @@
-import { CODE, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import { CODE, formatCode, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
 import {
   AUTH_ERROR,
   type AuthErrorName,
@@ -23,7 +23,7 @@ import {
   securityRequiredOf,
   type Subscribers,
 } from "#security/index.js";
-import { decodePack, type SenmlRecord } from "#senml/index.js";
+import { decodePack, encodePack, type SenmlRecord, type SenmlValue } from "#senml/index.js";
 import type { Dpe2Connections } from "./dpe2-connections.js";
 import type { PeerFacts } from "./peer-facts.js";
 
@@ -44,18 +44,37 @@ export class Dpe2Requests {
     name: string | undefined,
     signal: AbortSignal | undefined,
   ): Promise<readonly SenmlRecord[]> {
+    return recordsOf(await this.#request(registration, name, propertyRequest(name), signal));
+  }
+
+  /** Sets one property of an endpoint. @throws as {@link DpeServer.set}. */
+  async set(registration: Registration, name: string, value: SenmlValue): Promise<void> {
+    const { options } = propertyRequest(name);
+    const request = {
+      code: CODE.PUT,
+      options: options.without(OPTION.Accept).with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor),
+      payload: encodePack([{ name, value }], "cbor"),
+    };
+    const { code } = await this.#request(registration, name, request, undefined);
+    if (code !== CODE.Changed) throw new DpeError("DPE_BAD_REQUEST", `the endpoint answered ${formatCode(code)}`);
+  }
+
+  /** Sends a request, once more over DTLS where the endpoint requires that. */
+  async #request(
+    registration: Registration,
+    name: string | undefined,
+    request: RequestMessage,
+    signal: AbortSignal | undefined,
+  ): Promise<ResponseMessage> {
     const options = { context: registration, ...(signal === undefined ? {} : { signal }) };
     const connection = await this.#reach(registration, name);
-    let response = await connection.request(propertyRequest(name), options);
+    const response = await connection.request(request, options);
     const required = connection.isSecure ? undefined : securityRequiredOf(response);
-    if (required !== undefined) {
-      const secured = await this.#parts.connections.secured(registration, required.port);
-      if (secured !== undefined) {
-        this.#accept(registration, secured);
-        response = await secured.request(propertyRequest(name), options);
-      }
-    }
-    return recordsOf(response);
+    if (required === undefined) return response;
+    const secured = await this.#parts.connections.secured(registration, required.port);
+    if (secured === undefined) return response;
+    this.#accept(registration, secured);
+    return secured.request(request, options);
   }
 
   /** Observes one property of an endpoint, or all. */

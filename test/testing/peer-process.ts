@@ -114,7 +114,11 @@ export type PeerName =
   | "libcoap-notls"
   | "mbedtls"
   | "wolfssl"
-  | "radclient";
+  | "radclient"
+  | "firmware-cc"
+  | "cortex-m3"
+  | "qemu-arm"
+  | "libfuzzer";
 
 /** A test that is skipped where its peer is not installed, unless DPE_REQUIRE_PEERS asks for every peer. */
 export function testWith(peer: PeerName, title: string, implementation: Implementation<[]>): void {

@@ -36,12 +36,21 @@ export class Sampler {
 
   async #start(source: Source, filter: ChangeFilter): Promise<void> {
     let isBusy = false;
+    let isWoken = false;
     const sample = async (): Promise<void> => {
       // A reading that takes longer than the interval is not started twice.
       if (isBusy) return;
       isBusy = true;
       await this.#sample(source, filter).finally(() => (isBusy = false));
+      if (!isWoken) return;
+      isWoken = false;
+      await sample();
     };
+    source.onWake?.(() => {
+      if (this.#isStopped) return;
+      isWoken = isBusy;
+      void sample();
+    });
     this.#timers.add(setInterval(() => void sample(), source.everyMs));
     await sample();
   }

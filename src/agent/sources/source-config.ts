@@ -1,3 +1,4 @@
+import { type FirmwareConfig, firmwareSchema } from "../firmware-config.js";
 import { duration, listOf, oneOf, path, section, text } from "#config/index.js";
 import { z } from "zod";
 import { IMPORTANCES } from "../queue/outbox.js";
@@ -8,6 +9,7 @@ import type { HttpOptions } from "./http-source.js";
 
 /** One entry of `sources` in an agent's file. */
 export type SourceConfig = { readonly rules: readonly ChangeRule[] } & (
+  | FirmwareConfig
   | { readonly use: "host"; readonly every: number; readonly units: readonly string[] }
   | ({ readonly use: "exec" } & ExecOptions)
   | ({ readonly use: "file" } & FileOptions)
@@ -32,6 +34,7 @@ const rules = listOf(
 
 /** What a file is checked to. */
 export const SOURCE_SCHEMA: z.ZodType<SourceConfig, unknown> = z.discriminatedUnion("use", [
+  firmwareSchema(rules),
   section({ use: z.literal("host"), every, rules, units: listOf(text()).default([]) }),
   section({
     use: z.literal("exec"),

@@ -10,6 +10,14 @@ export interface Source {
   readonly rules?: readonly ChangeRule[];
   /** Rejects when it could not be read; the others are not held up. */
   read(): Promise<readonly Reading[]>;
+  /** Tells when there is something new to read before the interval is over. */
+  onWake?(listener: () => void): void;
+  /** The property as it is now, from where it is; nothing where it is not this source's. */
+  refresh?(name: string): Promise<readonly Reading[]>;
+  /** Sets a property; false where it is not this source's, or may not be set. */
+  write?(name: string, value: SenmlValue): Promise<boolean>;
+  /** Nothing is read any more. */
+  close?(): Promise<void>;
 }
 
 /** One property as a source reads it. */

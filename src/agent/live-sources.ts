@@ -1,0 +1,80 @@
+import { BridgeError } from "#bridge/index.js";
+import { CODE, CoapError, Options, type RequestMessage } from "#coap/index.js";
+import { CONTENT_FORMAT, PATH } from "#dpe/index.js";
+import type { Answer, ObservableResponse } from "#net/index.js";
+import { decodePack, SenmlError, type SenmlValue } from "#senml/index.js";
+import type { Properties } from "./properties.js";
+import type { Source } from "./sources/source.js";
+
+/**
+ * DPE-2 requests that go on to where a property is: a query of one property is answered with its value as it is now, and
+ * `PUT` or `POST /dpe2/p/NAME` sets one that the agent's configuration names as writable. Everything else is answered
+ * from what was read before.
+ */
+export class LiveSources {
+  readonly #sources: readonly Source[];
+  readonly #properties: Properties;
+
+  constructor(sources: readonly Source[], properties: Properties) {
+    this.#sources = sources;
+    this.#properties = properties;
+  }
+
+  /** `respond` is what answers from the properties as they are kept. */
+  answer(request: RequestMessage, respond: () => ObservableResponse): Answer {
+    const [root, collection, ...rest] = request.options.uriPath;
+    if (root !== PATH.dpe2 || collection !== PATH.properties || rest.length === 0) return respond();
+    const name = rest.join("/");
+    if (request.code === CODE.PUT || request.code === CODE.POST) return this.#write(name, request);
+    const isQuery = request.code === CODE.GET && request.options.observe === undefined;
+    const live = isQuery ? this.#sources.filter((source) => source.refresh !== undefined) : [];
+    return live.length === 0 ? respond() : this.#refresh(live, name).then(respond);
+  }
+
+  /** A source that does not answer leaves what was read before: it has its time. */
+  async #refresh(live: readonly Source[], name: string): Promise<void> {
+    const readings = await Promise.all(
+      live.map(async (source) => (await source.refresh?.(name).catch(() => undefined)) ?? []),
+    );
+    const fresh = readings.flat();
+    if (fresh.length > 0) this.#properties.update(fresh, Date.now() / 1000);
+  }
+
+  async #write(name: string, request: RequestMessage): Promise<ObservableResponse> {
+    const format = FORMATS.get(request.options.contentFormat ?? CONTENT_FORMAT.senmlCbor);
+    if (format === undefined) return answered(CODE.UnsupportedContentFormat);
+    let value: SenmlValue;
+    try {
+      const [record, ...others] = decodePack(request.payload, format, Date.now() / 1000);
+      if (record?.value === undefined || others.length > 0) return answered(CODE.BadRequest);
+      ({ value } = record);
+    } catch (error) {
+      if (error instanceof SenmlError) return answered(CODE.BadRequest);
+      throw error;
+    }
+    for (const source of this.#sources) {
+      try {
+        if ((await source.write?.(name, value)) === true) return answered(CODE.Changed);
+      } catch (error) {
+        if (error instanceof BridgeError) return answered(CODE_OF[error.code] ?? CODE.ServiceUnavailable);
+        if (error instanceof CoapError) return answered(CODE.GatewayTimeout);
+        throw error;
+      }
+    }
+    return answered(CODE.MethodNotAllowed);
+  }
+}
+
+function answered(code: number): ObservableResponse {
+  return { code, options: Options.none, payload: new Uint8Array(0) };
+}
+
+const FORMATS: ReadonlyMap<number, "cbor" | "json"> = new Map([
+  [CONTENT_FORMAT.senmlCbor, "cbor"],
+  [CONTENT_FORMAT.senmlJson, "json"],
+]);
+const CODE_OF: Partial<Record<BridgeError["code"], number>> = {
+  BRIDGE_REFUSED: CODE.BadRequest,
+  BRIDGE_NOT_SUPPORTED: CODE.BadRequest,
+  BRIDGE_BAD_ANSWER: CODE.BadGateway,
+};
