@@ -325,6 +325,51 @@ testWith(
   },
 );
 
+for (const flavour of ["openssl", "gnutls"] as const) {
+  testWith(
+    `libcoap-${flavour}`,
+    `CoAP over TLS: libcoap's client on ${flavour} at our server, and ours at its server`,
+    async (t) => {
+      const key = "0123456789abcdef";
+      const server = await serve(etsiResources(), {
+        host: "127.0.0.1",
+        tls: { port: 0, pskOf: (identity) => (identity === "alice" ? key : undefined) },
+      });
+      t.teardown(() => server.close());
+      const origin = `coaps+tcp://127.0.0.1:${server.tlsAddress?.port}`;
+      const client = (...words: string[]): Promise<string> =>
+        PeerProcess.run(t, `coap-client-${flavour}`, ["-B", "10", "-u", "alice", "-k", key, ...words]);
+      t.is((await client(`${origin}/test`)).trim(), "test");
+      t.is((await client("-m", "post", "-e", "y".repeat(3000), `${origin}/large-post`)).trim(), "Y".repeat(3000));
+
+      const port = await freePort();
+      const peer = PeerProcess.start(t, `coap-server-${flavour}`, [
+        "-A",
+        "127.0.0.1",
+        "-p",
+        String(port),
+        "-d",
+        "9",
+        "-k",
+        key,
+        "-v",
+        "7",
+      ]);
+      await peer.printed(`created TLS  endpoint 127.0.0.1:${port + 1}`);
+      const ours = new CoapClient({ psk: { identity: "alice", key } });
+      t.teardown(() => ours.close());
+      for (const base of [`coap+tcp://127.0.0.1:${port}`, `coaps+tcp://127.0.0.1:${port + 1}`]) {
+        await ours.ping(base);
+        t.is(
+          (await ours.request(`${base}/stored-${base.length}`, { method: "PUT", payload: "z".repeat(5000) })).status,
+          "2.01",
+        );
+        t.is((await ours.request(`${base}/stored-${base.length}`)).text(), "z".repeat(5000));
+      }
+    },
+  );
+}
+
 test("every refusal of the ETSI resources is an error by code", async (t) => {
   const server = await start(t);
   const client = new CoapClient();

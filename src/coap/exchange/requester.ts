@@ -113,7 +113,11 @@ export class Requester {
 
   /** The answer to a ping over a reliable transport (RFC 8323 §5.4). */
   handlePong(peer: Peer, token: Uint8Array, now: number): void {
-    const exchange = peer.exchanges?.get(tokenKey(token));
+    // libcoap 4.3.1 leaves the token out: it answers the oldest ping then.
+    const exchange =
+      token.length > 0
+        ? peer.exchanges?.get(tokenKey(token))
+        : [...(peer.exchanges?.values() ?? [])].find(({ request }) => request.code === CODE.Empty);
     if (exchange?.request.code === CODE.Empty && exchange.state === "awaiting")
       this.#handleFirst(exchange, NOTHING, now);
   }
