@@ -14,6 +14,9 @@ import {
   type CoapConnection,
   CoapEndpoint,
   type DtlsEndpoint,
+  type DtlsSession,
+  type EndpointOptions,
+  FileAssociationStore,
   formatAddress,
   listen,
   monotonicNow,
@@ -40,6 +43,7 @@ import { Dpe2Connections } from "./dpe2-connections.js";
 import { Dpe2Requests } from "./dpe2-requests.js";
 import { guardDigest } from "./interface-config.js";
 import { PeerFacts } from "./peer-facts.js";
+import { attachTrust, keptTrust } from "./kept-trust.js";
 import type { ServerConfig } from "./server-config.js";
 import { listenStreams, type StreamListeners } from "./stream-listeners.js";
 import { ServerCredentials } from "./server-credentials.js";
@@ -212,7 +216,7 @@ export class DpeServer {
   async #listen(): Promise<void> {
     const { host, coap, coaps } = this.#config.interfaces.dpe1.listen;
     if (coaps !== undefined) {
-      this.#dtls = await listen((session) => this.#coap.addSession(session), {
+      this.#dtls = await listen((session) => this.#opened(session), {
         host,
         port: coaps,
         server: {
@@ -223,6 +227,7 @@ export class DpeServer {
         },
         verify: (certificates) => this.#credentials.verify(certificates),
         pskOf: (identity) => this.#credentials.pskOf(identity),
+        ...this.#associations(),
         onHandshakeFailed: (remote, error) => {
           const where = { time: Date.now(), interface: "dpe1", side: "server", peer: formatAddress(remote) } as const;
           const failure = handshakeFailure(error, where);
@@ -250,6 +255,28 @@ export class DpeServer {
     this.#sweeper = setInterval(() => {
       for (const registration of this.registrations.sweep(monotonicNow())) this.#forget(registration, "expired");
     }, SWEEP_INTERVAL_MS);
+  }
+
+  /** What keeps the associations over a restart, where the configuration names a file for it. */
+  #associations(): Pick<EndpointOptions, "associations" | "onRestored"> {
+    const path = this.#config.dtls.associations;
+    if (path === undefined) return {};
+    const associations = FileAssociationStore.open(path);
+    const { refusal } = associations;
+    return {
+      associations,
+      onRestored: (counts) =>
+        this.#onEvent({ type: "associations-restored", ...counts, ...(refusal === undefined ? {} : { refusal }) }),
+    };
+  }
+
+  #opened(session: DtlsSession): void {
+    if (session.isRestored && keptTrust(session, this.#credentials, Date.now()) === undefined) {
+      void session.close();
+      return;
+    }
+    if (!session.isRestored && this.#config.dtls.associations !== undefined) attachTrust(session, this.#credentials);
+    this.#coap.addSession(session);
   }
 
   /** Demanded where nothing else would do, asked for where it is one way of several. */
@@ -344,6 +371,13 @@ export type ServerEvent =
   | { readonly type: "gone"; readonly registration: Registration; readonly cause: "deregistered" | "expired" }
   | { readonly type: "authentication-error"; readonly peer: string; readonly error: string; readonly rule: string }
   | { readonly type: "audit"; readonly event: AuditEvent }
+  | {
+      readonly type: "associations-restored";
+      readonly restored: number;
+      readonly refused: number;
+      /** Why the file was not used at all. */
+      readonly refusal?: string;
+    }
   | { readonly type: "handshake-failed"; readonly peer: string; readonly cause: string }
   | { readonly type: "client-error"; readonly subscriber: string | undefined; readonly authError: number | undefined }
   | { readonly type: "fault"; readonly error: unknown };

@@ -21,7 +21,8 @@ export class ServerCredentials {
   readonly #realm: string;
   readonly #algorithms: readonly DigestAlgorithm[];
   readonly #connectionKeys: ReadonlyMap<string, Uint8Array>;
-  readonly #clientAnchors: readonly Uint8Array[];
+  /** Trust anchors of client certificates, DER. */
+  readonly clientAnchors: readonly Uint8Array[];
   /** Names of the certificates verified of late, by the leaf's hash, oldest first. */
   readonly #verifiedNames = new Map<string, readonly string[]>();
 
@@ -32,7 +33,7 @@ export class ServerCredentials {
       certificate === undefined || key === undefined
         ? undefined
         : loadCredentials(readFileSync(certificate, "utf8"), key.text());
-    this.#clientAnchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+    this.clientAnchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
     const { dpe1, dpe2 } = config.interfaces;
     this.#realm = config.realm;
     this.#algorithms = [...dpe1.digest.algorithms, ...dpe2.digest.algorithms];
@@ -75,7 +76,7 @@ export class ServerCredentials {
     purpose: "clientAuth" | "serverAuth" = "clientAuth",
   ): Promise<Verdict> {
     const verdict = await verifyPeerCertificates(certificates, {
-      anchors: this.#clientAnchors,
+      anchors: this.clientAnchors,
       purpose,
       atMs: Date.now(),
     });
