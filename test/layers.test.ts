@@ -14,7 +14,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   config: { layers: ["ip"], packages: ["node:fs", "node:path", "yaml", "zod"] },
   net: {
     layers: ["dtls", "coap", "x509"],
-    packages: ["node:dgram", "node:dns", "node:net", "node:tls", "node:crypto", "node:events"],
+    packages: ["node:dgram", "node:dns", "node:net", "node:tls", "node:crypto", "node:events", "node:fs", "node:path"],
   },
   ip: { layers: [], packages: ["node:net"] },
   radius: { layers: ["ip", "net", "config", "security", "dpe"], packages: ["node:crypto", "zod"] },

@@ -130,10 +130,7 @@ export class DpeAgent {
       try {
         const { signal } = this.#closing;
         association = await ServerAssociation.open(this.#config, this.#parts(), signal);
-        await association.register(this.properties.static());
-        this.#onEvent({ type: "registered", endpoint: this.#config.endpoint });
-        waitMs = MIN_WAIT_MS;
-        await this.#report(association);
+        await this.#registerAndReport(association, () => (waitMs = MIN_WAIT_MS));
       } catch (error) {
         if (this.#closing.signal.aborted) return;
         if (error instanceof SecurityRequiredError && this.#raise(error)) continue;
@@ -150,10 +147,9 @@ export class DpeAgent {
           throw refusal;
         }
         // Half of the wait is random, so that a fleet does not come back as one.
-        const isForgotten = error instanceof DpeError && error.code === "DPE_UNKNOWN_REGISTRATION";
-        const retryInMs = isForgotten ? 0 : Math.round(waitMs / 2) + randomInt(Math.ceil(waitMs / 2));
+        const retryInMs = Math.round(waitMs / 2) + randomInt(Math.ceil(waitMs / 2));
         this.#onEvent({ type: "lost", error: withServer(error, this.#config.server.href), retryInMs });
-        if (!isForgotten) waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
+        waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
         await pause(retryInMs, this.#closing.signal);
       } finally {
         await association?.close({ keepsRegistration: this.#keepsRegistration });
@@ -180,6 +176,21 @@ export class DpeAgent {
     this.#isRaised = true;
     this.#securePort = required.port;
     return true;
+  }
+
+  /** A server that forgot the registration, having been restarted, is told anew over the association that lives on. */
+  async #registerAndReport(association: ServerAssociation, onRegistered: () => void): Promise<void> {
+    while (!this.#closing.signal.aborted) {
+      await association.register(this.properties.static());
+      this.#onEvent({ type: "registered", endpoint: this.#config.endpoint });
+      onRegistered();
+      try {
+        await this.#report(association);
+      } catch (error) {
+        if (!(error instanceof DpeError && error.code === "DPE_UNKNOWN_REGISTRATION")) throw error;
+        this.#onEvent({ type: "lost", error, retryInMs: 0 });
+      }
+    }
   }
 
   /** Sends what waits, and refreshes, until the association ends. */

@@ -189,6 +189,7 @@ function onServerEvent(event: ServerEvent, seen: Seen): void {
       say("server", `handshake with ${event.peer} failed: ${event.cause}`);
       return;
     case "audit":
+    case "associations-restored":
     case "client-error":
     case "radius":
     case "reloaded":

@@ -68,6 +68,8 @@ function logged(event: ServerEvent): Record<string, unknown> {
       return { peer: event.peer, error: event.error, rule: event.rule };
     case "audit":
       return { ...event.event };
+    case "associations-restored":
+      return { restored: event.restored, refused: event.refused, refusal: event.refusal };
     case "handshake-failed":
       return { peer: event.peer, cause: event.cause };
     case "client-error":

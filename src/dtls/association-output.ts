@@ -15,6 +15,25 @@ export type AssociationOutput =
   | { readonly type: "need-psk"; readonly identity: Uint8Array; readonly hint?: Uint8Array }
   /** Is this chain (DER, leaf first) to be trusted? Answer with `answerPeerCertificate`. */
   | { readonly type: "need-peer-certificate-verification"; readonly certificates: readonly Uint8Array[] }
+  /** Is this raw public key (SubjectPublicKeyInfo, DER, RFC 7250) the peer's? Answer with `answerPeerCertificate`. */
+  | { readonly type: "need-raw-public-key-verification"; readonly rawPublicKey: Uint8Array }
+  /** Server: the state of the session of this identifier? Answer with `answerSession`. */
+  | { readonly type: "need-session"; readonly sessionId: Uint8Array }
+  /**
+   * The handshake made a session that can be resumed. Client: to be kept with the server's name, as a secret, for the
+   * option `session`. Server: to be kept by its identifier, as a secret, for `lifetimeSeconds`.
+   */
+  | {
+      readonly type: "session";
+      readonly sessionId: Uint8Array;
+      readonly state: Uint8Array;
+      readonly lifetimeSeconds: number;
+    }
+  /**
+   * With the option `isSaved`: `save()` is to be kept before any later output is carried out. If it cannot be, carry out
+   * no further `datagram` or `data`, and abort.
+   */
+  | { readonly type: "save" }
   /** The last output. `error` is absent when either side closed in order. */
   | { readonly type: "closed"; readonly error?: DtlsError; readonly alert?: ClosingAlert };
 
@@ -35,12 +54,20 @@ export interface PeerInfo {
   readonly pskIdentity?: Uint8Array;
   /** The verified chain of the peer: DER, leaf first. */
   readonly certificates?: readonly Uint8Array[];
+  /** After a restart, SHA-256 of the leaf certificate, in the place of the chain. */
+  readonly certificateHash?: Uint8Array;
+  /** The verified raw public key of the peer (SubjectPublicKeyInfo, DER), in the place of certificates. */
+  readonly rawPublicKey?: Uint8Array;
   /** The scheme by which the peer proved that it holds the leaf's key. */
   readonly signatureScheme?: SignatureSchemeName;
   /** Server: the host name that the client asked for (RFC 6066 §3). */
   readonly serverName?: string;
   /** RFC 9146: whether the peer finds us by our connection identifier, from wherever it sends. */
   readonly hasConnectionId: boolean;
+  /** Whether an earlier session was resumed; what is known of the peer is what that one's handshake proved. */
+  readonly isResumed: boolean;
+  /** What both sides agreed to speak (RFC 7301). */
+  readonly applicationProtocol?: string;
 }
 
 export type AssociationState = "handshaking" | "connected" | "closing" | "closed";
@@ -83,6 +110,7 @@ export type DropReason =
   | "unexpected-epoch"
   | "replayed"
   | "bad-mac"
+  | "mac-failure-limit"
   | "unknown-connection-id"
   | "connection-id-missing"
   | "malformed-inner-plaintext"

@@ -7,6 +7,8 @@ import {
   type DropReason,
   type PeerInfo,
 } from "./association-output.js";
+import { exportedKeyingMaterial, type ExporterSecrets } from "./crypto/key-schedule.js";
+import { suiteByName } from "./crypto/suites.js";
 import { alertOfError, DtlsError } from "./errors.js";
 import { ClientHandshake } from "./handshake/client-handshake.js";
 import { type Flight, packFlight } from "./handshake/flight.js";
@@ -19,7 +21,10 @@ import {
   type ResolvedClientOptions,
   type ResolvedServerOptions,
 } from "./options.js";
+import { MacFailures } from "./mac-failures.js";
 import { RecordLayer } from "./record-layer.js";
+import { decodeSavedAssociation, encodeSavedAssociation, type SavedAssociation } from "./saved-association.js";
+import { SavePolicy } from "./save-policy.js";
 import { type AlertDescription, type AlertLevel, decodeAlert, encodeAlert } from "./wire/alert.js";
 import { RANDOM_BYTES } from "./wire/client-hello.js";
 import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello-start.js";
@@ -58,6 +63,11 @@ export class Association {
   /** Server: our last flight, until data show that the client has it. */
   #finalFlight: FinalFlight | undefined;
   #peer: PeerInfo | undefined;
+  #exporter: ExporterSecrets | undefined;
+  /** Once there was one. */
+  #macFailures: MacFailures | undefined;
+  /** Once connected, with the option `isSaved`. */
+  #saving: SavePolicy | undefined;
   #isClosed = false;
   #outputs: AssociationOutput[] = NO_OUTPUTS;
   #outputHead = 0;
@@ -74,14 +84,25 @@ export class Association {
 
   private constructor(
     options: ResolvedClientOptions | ResolvedServerOptions,
-    driver: HandshakeDriver,
+    origin: HandshakeDriver | { readonly saved: SavedAssociation; readonly now: number },
     start: ClientHelloStart | undefined,
   ) {
-    this.#role = start === undefined ? "client" : "server";
     this.#options = options;
     this.#clientRandom = start && textOf(start.parameters.random);
     this.#records = new RecordLayer(start?.recordSequenceNumber);
-    this.#handshake = { driver, early: new EarlyRecords(options.maxEarlyRecordBytes) };
+    if (origin instanceof HandshakeDriver) {
+      this.#role = start === undefined ? "client" : "server";
+      this.#handshake = { driver: origin, early: new EarlyRecords(options.maxEarlyRecordBytes) };
+      return;
+    }
+    const { role, peer, sendBound, receiveFloor, keyBlock, ownConnectionId, peerConnectionId, limits } = origin.saved;
+    this.#role = role;
+    this.#peer = peer;
+    this.#records.installKeys(suiteByName(peer.suite).aead, keyBlock, role);
+    this.#records.useConnectionIds(ownConnectionId, peerConnectionId, options.paddingBlockBytes);
+    this.#records.limitRecords(limits);
+    this.#records.restoreNumbers(sendBound, receiveFloor);
+    if (options.isSaved) this.#saving = new SavePolicy(sendBound, receiveFloor, origin.now);
   }
 
   /**
@@ -108,6 +129,33 @@ export class Association {
     const association = new Association(options, driver, start);
     association.handleDatagram(datagram, now);
     return association;
+  }
+
+  /**
+   * Goes on with a client's association that was saved, without a handshake. Use a state once only, and the latest. For a
+   * server's see ServerGate.
+   * @throws DtlsError DTLS_BAD_SAVED_STATE, also when its cipher suite is not among the options any more; DTLS_BAD_OPTION
+   */
+  static restore(state: Uint8Array, options: ClientOptions, now: number): Association {
+    return Association.restoreAs("client", state, resolveClientOptions(options), now);
+  }
+
+  /** For ServerGate. */
+  static restoreAs(
+    role: "client" | "server",
+    state: Uint8Array,
+    options: ResolvedClientOptions | ResolvedServerOptions,
+    now: number,
+  ): Association {
+    const saved = decodeSavedAssociation(state);
+    if (saved.role !== role || !options.cipherSuites.includes(saved.peer.suite)) {
+      throw new DtlsError("DTLS_BAD_SAVED_STATE", "another role, or a cipher suite that is not used any more");
+    }
+    return new Association(options, { saved, now }, undefined);
+  }
+
+  get role(): "client" | "server" {
+    return this.#role;
   }
 
   /** `closing`: the last outputs are still to be polled. */
@@ -139,7 +187,8 @@ export class Association {
 
   /** The most that `send` takes at once. */
   get maxDataBytes(): number {
-    return this.maxDatagramBytes - this.#records.overheadBytes(1);
+    const room = this.maxDatagramBytes - this.#records.overheadBytes(1);
+    return Math.min(room, this.#records.maxPlaintextBytes(1));
   }
 
   /** The longest datagram that the path takes. */
@@ -228,12 +277,55 @@ export class Association {
     }
   }
 
+  /**
+   * The state as it must be kept (see saved-association.ts): with the option `isSaved`, at each output `save`.
+   * @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED
+   */
+  save(): Uint8Array {
+    if (this.#isClosed) throw new DtlsError("DTLS_CLOSED");
+    const peer = this.#peer;
+    const keyBlock = this.#records.keyBlock;
+    if (this.#handshake !== undefined || peer === undefined || keyBlock === undefined) {
+      throw new DtlsError("DTLS_NOT_CONNECTED");
+    }
+    return encodeSavedAssociation({
+      role: this.#role,
+      keyBlock,
+      ownConnectionId: this.#records.ownConnectionId,
+      peerConnectionId: this.#records.peerConnectionId,
+      limits: this.#records.limits,
+      sendBound: this.#saving?.sendBound ?? this.#records.nextSequenceNumber,
+      receiveFloor: this.#saving?.receiveFloor ?? this.#records.newestReceived + 1,
+      peer,
+    });
+  }
+
+  /** The state, exactly, at an orderly stop: the association ends here without telling the peer. @throws as `save` */
+  suspend(): Uint8Array {
+    this.#saving = undefined;
+    const state = this.save();
+    this.#end(undefined, undefined);
+    return state;
+  }
+
+  /** From time to time, with the option `isSaved`: may give an output `save`. */
+  tighten(now: number): void {
+    if (!this.#isClosed && this.#saving?.tighten(this.#records.newestReceived, now) === true) {
+      this.#emit({ type: "save" });
+    }
+  }
+
   /** In order: close_notify, and no data either way from now on. During the handshake, user_canceled before it. */
   close(): void {
     if (this.#isClosed) return;
     if (this.#handshake !== undefined) this.#sendAlert("warning", "user_canceled");
     this.#sendAlert("warning", "close_notify");
     this.#end(undefined, { sent: true, received: false, level: "warning", description: "close_notify" });
+  }
+
+  /** At once, and the peer is told nothing: what it sends from now on is unknown here. */
+  abandon(): void {
+    if (!this.#isClosed) this.#end(undefined, undefined);
   }
 
   /** At once, by a fatal alert. `reason` goes into the error of `closed`. */
@@ -254,7 +346,32 @@ export class Association {
     this.#drainHandshake(now);
   }
 
-  /** Answers `need-peer-certificate-verification`; late, repeated or unasked answers have no effect. */
+  /**
+   * Answers `need-session`; undefined when there is none of this identifier. Late, repeated or unasked answers have no
+   * effect.
+   */
+  answerSession(sessionId: Uint8Array, state: Uint8Array | undefined, now: number): void {
+    const handshake = this.#handshake;
+    if (handshake === undefined) return;
+    this.#guard(() => {
+      handshake.driver.answerSession(sessionId, state, now);
+    });
+    this.#drainHandshake(now);
+  }
+
+  /**
+   * Keying material for the application (RFC 5705), the same on both sides. `length`: 1–65,535 bytes. `context`: bound in;
+   * absent differs from empty.
+   * @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_NO_EXPORTER without the option `exporter`
+   */
+  exportKeyingMaterial(label: string, length: number, context?: Uint8Array): Uint8Array {
+    if (this.#isClosed) throw new DtlsError("DTLS_CLOSED");
+    if (this.#handshake !== undefined) throw new DtlsError("DTLS_NOT_CONNECTED");
+    if (this.#exporter === undefined) throw new DtlsError("DTLS_NO_EXPORTER");
+    return exportedKeyingMaterial(this.#exporter, label, context, length);
+  }
+
+  /** Answers `need-peer-certificate-verification` and `need-raw-public-key-verification`; late, repeated or unasked answers have no effect. */
   answerPeerCertificate(verdict: CertificateVerdict, now: number): void {
     const handshake = this.#handshake;
     if (handshake === undefined || !handshake.isAwaitingVerdict) return;
@@ -326,11 +443,21 @@ export class Association {
   }
 
   #handleProtected(header: RecordHeader, fragment: Uint8Array, now: number): void {
+    if (this.#macFailures !== undefined && !this.#macFailures.mayTry(now)) {
+      this.#drop("mac-failure-limit");
+      return;
+    }
     const plaintext = this.#records.open(header, fragment);
     if (typeof plaintext === "string") {
       this.#drop(plaintext);
-      if (plaintext === "bad-mac") this.#suspectFinished(header, fragment);
+      if (plaintext !== "bad-mac") return;
+      this.#macFailures ??= new MacFailures(this.#options.maxMacFailuresPerSecond);
+      this.#macFailures.count(now);
+      this.#suspectFinished(header, fragment);
       return;
+    }
+    if (this.#saving?.mustSaveToReceive(header.sequenceNumber, this.#records.newestReceived, now) === true) {
+      this.#emit({ type: "save" });
     }
     if (this.#records.openedNewest) this.#hasNewest = true;
     switch (this.#records.openedType) {
@@ -471,16 +598,25 @@ export class Association {
       case "connection-ids":
         this.#records.useConnectionIds(output.own, output.peers, this.#options.paddingBlockBytes);
         return;
+      case "record-limits":
+        this.#records.limitRecords(output.limits);
+        return;
+      case "exporter":
+        this.#exporter = output.secrets;
+        return;
+      case "session":
+        this.#emit({ type: "session", ...output.session });
+        return;
       case "keys":
         this.#records.installKeys(output.suite.aead, output.keyBlock, this.#role);
         for (const record of handshake.early.takeSealed()) this.#replayEarly(record, now);
         return;
       case "ask":
-        if (output.question.type === "need-peer-certificate-verification") handshake.isAwaitingVerdict = true;
+        if (output.question.type.endsWith("-verification")) handshake.isAwaitingVerdict = true;
         this.#emit(output.question);
         return;
       case "complete":
-        this.#complete(output.peer, output.finalFlight, handshake);
+        this.#complete(output.peer, output.finalFlight, handshake, now);
     }
   }
 
@@ -493,13 +629,17 @@ export class Association {
   }
 
   /** Frees all that belonged to the handshake. */
-  #complete(peer: PeerInfo, finalFlight: Flight | undefined, handshake: HandshakeState): void {
+  #complete(peer: PeerInfo, finalFlight: Flight | undefined, handshake: HandshakeState, now: number): void {
     const { driver, early } = handshake;
     this.#handshake = undefined;
     this.#peer = peer;
     if (finalFlight !== undefined) {
       const { peerFinishedSeq, datagramBytes } = driver;
       this.#finalFlight = { flight: finalFlight, peerFinishedSeq, datagramBytes };
+    }
+    if (this.#options.isSaved) {
+      this.#saving = SavePolicy.begin(this.#records.nextSequenceNumber, this.#records.newestReceived, now);
+      this.#emit({ type: "save" });
     }
     this.#emit({ type: "connected", peer });
     for (const data of early.takeData()) this.#handleData(data);
@@ -539,6 +679,7 @@ export class Association {
     this.#handshake = undefined;
     this.#finalFlight = undefined;
     this.#records.release();
+    this.#exporter = undefined;
     this.#emit({
       type: "closed",
       ...(error === undefined ? {} : { error }),
@@ -552,12 +693,14 @@ export class Association {
   }
 
   #emitDatagram(bytes: Uint8Array): void {
+    if (this.#saving?.mustSaveToSend(this.#records.nextSequenceNumber - 1) === true) this.#emit({ type: "save" });
     this.#bytesOut += bytes.length;
     this.#emit({ type: "datagram", bytes });
   }
 
   #drop(reason: DropReason | undefined): void {
     if (reason === undefined) return;
+    this.#options.onDrop?.(reason);
     this.#dropped ??= {};
     this.#dropped[reason] = (this.#dropped[reason] ?? 0) + 1;
   }

@@ -103,6 +103,11 @@ export const DTLS_ERRORS = {
     alert: "handshake_failure",
     sentence: "the peer does not offer the extended master secret, which is required here",
   },
+  DTLS_NO_APPLICATION_PROTOCOL: {
+    fault: "peer-incompatible",
+    alert: "no_application_protocol",
+    sentence: "the client offers none of the application protocols of this server",
+  },
   DTLS_INSECURE_RENEGOTIATION: {
     fault: "peer-misbehaved",
     alert: "handshake_failure",
@@ -162,6 +167,16 @@ export const DTLS_ERRORS = {
     fault: "caller-misuse",
     alert: undefined,
     sentence: "the association is closed",
+  },
+  DTLS_BAD_SAVED_STATE: {
+    fault: "caller-misuse",
+    alert: undefined,
+    sentence: "the saved state of an association is not usable: changed, cut short, or of another version",
+  },
+  DTLS_NO_EXPORTER: {
+    fault: "caller-misuse",
+    alert: undefined,
+    sentence: "nothing was kept to export keying material from: set the option exporter",
   },
   DTLS_MESSAGE_TOO_LARGE: {
     fault: "caller-misuse",

@@ -21,5 +21,7 @@ export {
   DTLS_DEFAULTS,
   type ServerOptions,
 } from "./options.js";
+export { SharedKeys } from "./shared-keys.js";
+export type { CertificateType } from "./wire/certificate-type.js";
 export { type GateAnswer, ServerGate } from "./server-gate.js";
 export type { AlertDescription, AlertLevel } from "./wire/alert.js";

@@ -1,8 +1,13 @@
 import { type KeyObject, randomBytes } from "node:crypto";
+import type { DropReason } from "./association-output.js";
 import type { GroupName } from "./crypto/key-exchange.js";
 import type { SignatureSchemeName } from "./crypto/signatures.js";
 import { CIPHER_SUITES, type CipherSuiteName } from "./crypto/suites.js";
 import { DtlsError } from "./errors.js";
+import { SharedKeys } from "./shared-keys.js";
+import type { CertificateType } from "./wire/certificate-type.js";
+import { MAX_PLAINTEXT_BYTES } from "./wire/record.js";
+import { LEAST_RECORD_SIZE_LIMIT, type MaxFragmentLength } from "./wire/record-limits.js";
 
 /** What both roles can be told. */
 export interface CommonOptions {
@@ -14,6 +19,23 @@ export interface CommonOptions {
   readonly signatureSchemes?: readonly SignatureSchemeName[];
   /** Our own: DER, leaf first, and the leaf's private key (EC P-256 or P-384, RSA, Ed25519). Default: none. */
   readonly certificate?: CertificateCredential;
+  /** Our own key pair without a certificate (RFC 7250): EC P-256 or P-384, RSA, Ed25519. Default: none. */
+  readonly rawPublicKey?: { readonly privateKey: KeyObject };
+  /** What a peer may show, in order of preference. Default: X.509 only. */
+  readonly peerCertificateTypes?: readonly CertificateType[];
+  /** Offered or taken by ALPN (RFC 7301), in order of preference; CoAP's is "coap". Default: none, ALPN is not used. */
+  readonly applicationProtocols?: readonly string[];
+  /**
+   * The longest plaintext of a protected record that we take (RFC 8449); longer ones are dropped. Default: a client does
+   * not limit it, a server answers 16,384. Range 64–16,384.
+   */
+  readonly recordSizeLimitBytes?: number;
+  /** Give the output `save` whenever the state must be kept to outlive a restart. Default false. */
+  readonly isSaved?: boolean;
+  /** Keep what `exportKeyingMaterial` needs, 112 bytes an association. Default false. */
+  readonly exporter?: boolean;
+  /** Client: ask for session tickets. Server: issue them, and take them (RFC 5077). Default true. */
+  readonly sessionTickets?: boolean;
   /**
    * Path MTU in bytes, IP and UDP headers included: datagrams are at most 48 bytes shorter. Default 1280, range
    * 128–65535. Too high: datagrams are fragmented by IP, or lost; too low: large flights in many datagrams.
@@ -42,6 +64,13 @@ export interface CommonOptions {
    * lengths (RFC 9146 §4). Default 1: no padding. Range 1–256.
    */
   readonly paddingBlockBytes?: number;
+  /**
+   * Records of one association that fail to verify in a second; the others of that second are then dropped unopened.
+   * Default 1000, some 5 ms of work. Low: whoever can forge a peer's address or identifier can silence it.
+   */
+  readonly maxMacFailuresPerSecond?: number;
+  /** Told of each record that an association drops; also counted in `counters`. Must be quick: anybody can cause it. */
+  readonly onDrop?: (reason: DropReason) => void;
   /** Refuse peers without RFC 7627. Default false. */
   readonly requireExtendedMasterSecret?: boolean;
   /** A cryptographic source. Default: that of node:crypto. */
@@ -53,6 +82,13 @@ export interface ClientOptions extends CommonOptions {
   readonly psk?: { readonly identity: Uint8Array; readonly key: Uint8Array };
   /** Sent as server_name (RFC 6066 §3): a DNS name, no address literal. Default: not sent. */
   readonly serverName?: string;
+  /** Sent as max_fragment_length (RFC 6066 §4). Default: not sent. */
+  readonly maxFragmentLengthBytes?: MaxFragmentLength;
+  /**
+   * The state of an earlier `session` output with this server, to be resumed; a server that does not know it any more
+   * makes a full handshake of it. Not used if the key or name differ from then. Default: none.
+   */
+  readonly session?: Uint8Array;
 }
 
 export interface ServerOptions extends CommonOptions {
@@ -66,6 +102,12 @@ export interface ServerOptions extends CommonOptions {
   readonly certificateAuthorities?: readonly Uint8Array[];
   /** Cookies are taken for one to two of these, in ms. Default 30,000. Low: slow clients never get in. */
   readonly cookieLifetimeMs?: number;
+  /** The source of the keys of cookies and tickets. Default: a secret of this gate's own. */
+  readonly sharedKeys?: SharedKeys;
+  /** Give sessions identifiers, and ask for them by `need-session`. Default false. */
+  readonly sessionCache?: boolean;
+  /** How long a session can be resumed after its full handshake. Default 86,400. Range 1–604,800. */
+  readonly sessionLifetimeSeconds?: number;
 }
 
 export interface CertificateCredential {
@@ -77,12 +119,20 @@ export type ResolvedClientOptions = ClientOptions & Required<Defaults> & Require
 export type ResolvedServerOptions = ServerOptions &
   Required<Defaults> &
   Required<ServerDefaults> &
-  Required<Pick<CommonOptions, "connectionId">>;
+  Required<Pick<ServerOptions, "connectionId" | "sharedKeys">>;
 
-type Defaults = Omit<CommonOptions, "certificate" | "connectionId">;
+type Defaults = Omit<
+  CommonOptions,
+  "onDrop" | "certificate" | "rawPublicKey" | "recordSizeLimitBytes" | "connectionId"
+>;
 type ServerDefaults = Pick<
   ServerOptions,
-  "pskEnabled" | "clientCertificate" | "certificateAuthorities" | "cookieLifetimeMs"
+  | "pskEnabled"
+  | "clientCertificate"
+  | "certificateAuthorities"
+  | "cookieLifetimeMs"
+  | "sessionCache"
+  | "sessionLifetimeSeconds"
 >;
 
 /** All defaults. */
@@ -96,6 +146,11 @@ export const DTLS_DEFAULTS: Required<Defaults> & Required<ServerDefaults> = {
     "rsa_pss_rsae_sha256",
     "rsa_pkcs1_sha256",
   ],
+  peerCertificateTypes: ["X.509"],
+  applicationProtocols: [],
+  isSaved: false,
+  exporter: false,
+  sessionTickets: true,
   mtuBytes: 1280,
   initialRetransmitMs: 1000,
   maxRetransmitMs: 60_000,
@@ -104,12 +159,15 @@ export const DTLS_DEFAULTS: Required<Defaults> & Required<ServerDefaults> = {
   maxReassemblyBytes: 8192,
   maxEarlyRecordBytes: 4096,
   paddingBlockBytes: 1,
+  maxMacFailuresPerSecond: 1000,
   requireExtendedMasterSecret: false,
   random: (size) => randomBytes(size),
   pskEnabled: false,
   clientCertificate: "none",
   certificateAuthorities: [],
   cookieLifetimeMs: 30_000,
+  sessionCache: false,
+  sessionLifetimeSeconds: 86_400,
 };
 
 /** IPv6 and UDP headers: what a datagram must be shorter than the path MTU. */
@@ -129,10 +187,18 @@ export function resolveClientOptions(options: ClientOptions): ResolvedClientOpti
 /** @throws DtlsError DTLS_BAD_OPTION */
 export function resolveServerOptions(options: ServerOptions): ResolvedServerOptions {
   const random = options.random ?? DTLS_DEFAULTS.random;
-  const resolved = { ...DTLS_DEFAULTS, connectionId: () => random(CONNECTION_ID_BYTES), ...options };
+  const resolved = {
+    ...DTLS_DEFAULTS,
+    connectionId: () => random(CONNECTION_ID_BYTES),
+    sharedKeys: options.sharedKeys ?? new SharedKeys(random(SECRET_BYTES)),
+    ...options,
+  };
   checkCommon(resolved);
-  if (!resolved.pskEnabled && resolved.certificate === undefined) {
-    throw new DtlsError("DTLS_BAD_OPTION", "a server needs a certificate, pskEnabled, or both");
+  if (!resolved.pskEnabled && resolved.certificate === undefined && resolved.rawPublicKey === undefined) {
+    throw new DtlsError("DTLS_BAD_OPTION", "a server needs a certificate, a rawPublicKey, pskEnabled, or several");
+  }
+  if (!(resolved.sessionLifetimeSeconds >= 1 && resolved.sessionLifetimeSeconds <= 604_800)) {
+    throw new DtlsError("DTLS_BAD_OPTION", "sessionLifetimeSeconds: 1 to 604800");
   }
   if (!(resolved.cookieLifetimeMs > 0)) throw new DtlsError("DTLS_BAD_OPTION", "cookieLifetimeMs: above 0");
   return resolved;
@@ -140,6 +206,7 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
 
 /** One of a server's own, by default. */
 const CONNECTION_ID_BYTES = 6;
+const SECRET_BYTES = 32;
 
 /** Our own connection identifier for one association. @throws DtlsError DTLS_BAD_OPTION */
 export function ownConnectionId(make: () => Uint8Array): Uint8Array {
@@ -148,16 +215,25 @@ export function ownConnectionId(make: () => Uint8Array): Uint8Array {
   return connectionId;
 }
 
-function checkCommon(options: Required<Defaults> & Pick<CommonOptions, "certificate">): void {
+function checkCommon(options: Required<Defaults> & Pick<CommonOptions, "certificate" | "recordSizeLimitBytes">): void {
   if (!(options.mtuBytes >= 128 && options.mtuBytes <= 65_535)) {
     throw new DtlsError("DTLS_BAD_OPTION", "mtuBytes: 128 to 65535");
   }
+  if (!(options.maxMacFailuresPerSecond >= 1)) throw new DtlsError("DTLS_BAD_OPTION", "maxMacFailuresPerSecond: 1");
   for (const name of ["initialRetransmitMs", "maxRetransmitMs", "handshakeTimeoutMs", "maxReassemblyBytes"] as const) {
     if (!(options[name] > 0)) throw new DtlsError("DTLS_BAD_OPTION", `${name}: above 0`);
   }
   if (!(options.paddingBlockBytes >= 1 && options.paddingBlockBytes <= 256)) {
     throw new DtlsError("DTLS_BAD_OPTION", "paddingBlockBytes: 1 to 256");
   }
+  const limit = options.recordSizeLimitBytes;
+  if (limit !== undefined && !(limit >= LEAST_RECORD_SIZE_LIMIT && limit <= MAX_PLAINTEXT_BYTES)) {
+    throw new DtlsError("DTLS_BAD_OPTION", "recordSizeLimitBytes: 64 to 16384");
+  }
+  if (options.applicationProtocols.some((name) => name.length === 0 || name.length > 255)) {
+    throw new DtlsError("DTLS_BAD_OPTION", "applicationProtocols: names of 1 to 255 bytes");
+  }
+  if (options.peerCertificateTypes.length === 0) throw new DtlsError("DTLS_BAD_OPTION", "peerCertificateTypes: empty");
   if (options.certificate !== undefined && options.certificate.chain.length === 0) {
     throw new DtlsError("DTLS_BAD_OPTION", "certificate: the chain is empty");
   }

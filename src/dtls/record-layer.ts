@@ -3,6 +3,7 @@ import { type AeadKey, createAeadKey, releaseAeadKey } from "./crypto/aead.js";
 import { KEY_BYTES, SALT_BYTES } from "./crypto/key-schedule.js";
 import type { AeadName } from "./crypto/suites.js";
 import { DtlsError } from "./errors.js";
+import { NO_RECORD_LIMITS, type RecordLimits } from "./handshake/record-limits.js";
 import { ReplayWindow } from "./replay-window.js";
 import { encodeInnerPlaintext, innerPlaintextBytes, readInnerPlaintext } from "./wire/inner-plaintext.js";
 import {
@@ -42,6 +43,7 @@ export class RecordLayer {
   #ownConnectionId: Uint8Array = NO_CONNECTION_ID;
   #peerConnectionId: Uint8Array = NO_CONNECTION_ID;
   #paddingBlockBytes = 1;
+  #limits: RecordLimits = NO_RECORD_LIMITS;
 
   /** `firstSequenceNumber`: of epoch 0. A server goes on from the ClientHello's (RFC 6347 §4.2.1). */
   constructor(firstSequenceNumber = 0) {
@@ -90,6 +92,42 @@ export class RecordLayer {
 
   get peerConnectionId(): Uint8Array {
     return this.#peerConnectionId;
+  }
+
+  limitRecords(limits: RecordLimits): void {
+    this.#limits = limits;
+  }
+
+  /** Of our records; with padding included, what stays for the content (RFC 8449 §4). */
+  maxPlaintextBytes(epoch: Epoch): number {
+    if (epoch === 0) return this.#limits.sendPlaintextBytes;
+    const padding = this.#peerConnectionId.length === 0 ? 0 : this.#paddingBlockBytes;
+    return Math.max(1, this.#limits.sendProtectedBytes - padding);
+  }
+
+  /** Of epoch 1: the number that our next record has, the newest of the peer's, and that of the record opened last. */
+  get nextSequenceNumber(): number {
+    return this.#next1;
+  }
+
+  get newestReceived(): number {
+    return this.#window.newest;
+  }
+
+  /** Goes on in epoch 1 from saved numbers (S3, S4). */
+  restoreNumbers(sendBound: number, receiveFloor: number): void {
+    this.#writeEpoch = 1;
+    this.#next1 = sendBound;
+    if (receiveFloor > 0) this.#window.rejectBelow(receiveFloor);
+  }
+
+  /** The key block that `installKeys` was given, not to be changed; undefined without keys. */
+  get keyBlock(): Uint8Array | undefined {
+    return this.#keys?.bytes;
+  }
+
+  get limits(): RecordLimits {
+    return this.#limits;
   }
 
   startWritingEpoch1(): void {
@@ -141,9 +179,8 @@ export class RecordLayer {
     const { read, readSaltAt, bytes } = this.#keys;
     const plaintextBytes = fragment.length - EXPLICIT_NONCE_BYTES - read.tagBytes;
     if (plaintextBytes < 0) return "record-too-short";
-    if (plaintextBytes > MAX_PLAINTEXT_BYTES + (hasConnectionId ? MAX_INNER_OVERHEAD_BYTES : 0)) {
-      return "record-too-long";
-    }
+    const innerOverhead = hasConnectionId ? MAX_INNER_OVERHEAD_BYTES : 0;
+    if (plaintextBytes > this.#limits.receiveProtectedBytes + innerOverhead) return "record-too-long";
     if (!this.#window.isFresh(header.sequenceNumber)) return "replayed";
     if (header.type === TLS12_CID) return this.#openWithConnectionId(header, fragment, plaintextBytes);
     prepareNonceAndAad(

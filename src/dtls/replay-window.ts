@@ -13,6 +13,18 @@ export class ReplayWindow {
     return ((age < 32 ? this.#low >>> age : this.#high >>> (age - 32)) & 1) === 0;
   }
 
+  /** −1 before any. */
+  get newest(): number {
+    return this.#newest;
+  }
+
+  /** Takes nothing below `floor` any more. */
+  rejectBelow(floor: number): void {
+    this.#newest = floor - 1;
+    this.#low = -1;
+    this.#high = -1;
+  }
+
   /** Whether a number is beyond all that were seen. */
   isNewest(sequenceNumber: number): boolean {
     return sequenceNumber > this.#newest;

@@ -22,18 +22,27 @@ export class ServerGate {
   /** @throws DtlsError DTLS_BAD_OPTION */
   constructor(options: ServerOptions) {
     this.#options = resolveServerOptions(options);
-    this.#cookies = new CookieKeys(this.#options.random, this.#options.cookieLifetimeMs);
+    this.#cookies = new CookieKeys(this.#options.sharedKeys, this.#options.cookieLifetimeMs);
+  }
+
+  /**
+   * Goes on with an association that was saved, without a handshake. Use a state once only, and the latest.
+   * @throws DtlsError DTLS_BAD_SAVED_STATE, also when its cipher suite is not among the options any more
+   */
+  restore(state: Uint8Array, now: number): Association {
+    return Association.restoreAs("server", state, this.#options, now);
   }
 
   /**
    * `peerAddress`: any bytes that stand for address and port. An association that is accepted has handled the datagram.
+   * Without `demandsCookie` the peer need not have proved that it receives at its address (RFC 6347 §4.2.1).
    */
-  handleDatagram(datagram: Uint8Array, peerAddress: Uint8Array, now: number): GateAnswer {
+  handleDatagram(datagram: Uint8Array, peerAddress: Uint8Array, now: number, demandsCookie = true): GateAnswer {
     const start = readClientHelloStart(datagram);
     if ("drop" in start) return { type: "drop", reason: start.drop };
     const { parameters } = start;
     if (parameters.cookie.length > COOKIE_BYTES) return { type: "drop", reason: "oversized-cookie" };
-    if (this.#cookies.verify(peerAddress, parameters, now)) {
+    if (!demandsCookie || this.#cookies.verify(peerAddress, parameters, now)) {
       return { type: "accept", association: Association.accept(this.#options, start, datagram, now) };
     }
     const bytes = composeHelloVerifyRequest(start, this.#cookies.make(peerAddress, parameters, now));

@@ -1,20 +1,21 @@
 import { randomBytes } from "node:crypto";
 import {
   Association,
-  CIPHER_SUITES,
-  type CipherSuiteName,
   type CertificateVerdict,
   type ClientOptions,
-  type DropReason,
-  type DtlsError,
   ServerGate,
   type ServerOptions,
+  SharedKeys,
 } from "#dtls/index.js";
-import { DtlsSession, type PskAnswer, type SessionSurroundings } from "./dtls-session.js";
+import { AddressCounts } from "./address-counts.js";
+import { decodeSessionState } from "./association-store.js";
+import { DtlsSession, type SessionSurroundings } from "./dtls-session.js";
+import { ENDPOINT_DEFAULTS, type EndpointDropReason, type EndpointOptions } from "./endpoint-options.js";
 import { NetError } from "./net-error.js";
 import { RecordJoiner } from "./record-joiner.js";
+import { type RestoredCounts, SessionKeeper } from "./session-keeper.js";
 import { addressKey, SessionTable } from "./session-table.js";
-import { monotonicNow, resolveHost, type SocketAddress, UdpSocket, type UdpSocketOptions } from "./udp-socket.js";
+import { monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
 /**
  * Many DTLS associations over one UDP socket: the endpoint of Node's experimental `node:dtls`. A session with a connection
@@ -22,27 +23,34 @@ import { monotonicNow, resolveHost, type SocketAddress, UdpSocket, type UdpSocke
  * handshake from there replaces it when it is complete (RFC 6347 §4.2.8).
  */
 export class DtlsEndpoint {
-  /** Datagrams dropped before any association, by reason. */
-  readonly dropped: Partial<Record<DropReason | "too-many-sessions", number>> = {};
+  /** What was dropped, by reason: by sessions, closed ones included, and before any. */
+  readonly dropped: Partial<Record<EndpointDropReason, number>> = {};
 
   readonly #socket: UdpSocket;
   readonly #options: EndpointOptions;
+  readonly #limits: Required<Pick<EndpointOptions, keyof typeof ENDPOINT_DEFAULTS>>;
+  /** Where the datagram at hand came from. */
+  #from: SocketAddress = NOWHERE;
   #gate: ServerGate | undefined;
   readonly #sessions = new SessionTable();
   /** Handshakes, of new peers or of peers that have a session still. */
   readonly #handshakes = new Map<string, DtlsSession>();
   readonly #joiner: RecordJoiner<DtlsSession>;
+  readonly #addresses = new AddressCounts();
+  readonly #keeper: SessionKeeper;
+  readonly #sweeper: NodeJS.Timeout | undefined;
   #onSession: ((session: DtlsSession) => void) | undefined;
   #isClosed = false;
 
   constructor(socket: UdpSocket, options: EndpointOptions, onSession?: (session: DtlsSession) => void) {
     this.#socket = socket;
     this.#options = options;
+    this.#limits = { ...ENDPOINT_DEFAULTS, ...options };
     this.#onSession = onSession;
     this.#joiner = new RecordJoiner((parts, session) => socket.sendJoined(parts, session.remoteAddress));
-    const { server } = options;
-    this.#gate =
-      server === undefined ? undefined : new ServerGate({ connectionId: () => this.#newConnectionId(), ...server });
+    this.#gate = options.server === undefined ? undefined : new ServerGate(this.#serverOptions(options.server));
+    this.#keeper = new SessionKeeper(options.associations, (what, error) => options.onFault?.(what, error));
+    if (options.server !== undefined) this.#sweeper = this.#startSweeping();
     socket.onDatagram = (datagram, from) => this.#receive(datagram, from);
   }
 
@@ -81,17 +89,28 @@ export class DtlsEndpoint {
     for (const handshake of this.#handshakes.values()) void handshake.close();
   }
 
-  /** Closes every session in order, then the socket. */
+  /**
+   * Goes on with the sessions that the option `associations` kept, as `onSession` is told of each. To be called once,
+   * before anything else. Gives how many there were, and how many of them were of no use.
+   */
+  restore(): RestoredCounts {
+    return this.#keeper.restore((state) => this.#revive(state));
+  }
+
+  /** Saves the sessions, where there is a store for them, or closes them in order; then closes the socket. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#onSession = undefined;
+    clearInterval(this.#sweeper);
+    this.#keeper.close(this.#sessions);
     await Promise.all([...this.#sessions, ...this.#handshakes.values()].map((session) => session.close()));
     await this.#socket.close();
   }
 
   #receive(datagram: Uint8Array, from: SocketAddress): void {
     const now = monotonicNow();
+    this.#from = from;
     const hasConnectionId = datagram[0] === TLS12_CID;
     const found = hasConnectionId ? this.#sessions.ofConnectionIdIn(datagram) : undefined;
     if (found !== undefined) {
@@ -101,7 +120,7 @@ export class DtlsEndpoint {
     const key = addressKey(from);
     const session = hasConnectionId ? undefined : this.#sessions.ofAddress(key);
     const handshake = this.#handshakes.get(key);
-    if (hasConnectionId && handshake === undefined) return this.#drop("unknown-connection-id");
+    if (hasConnectionId && handshake === undefined) return this.#drop("unknown-connection-id", from);
     // What is not authentic for a session is dropped by it in silence, so both may look.
     session?.receive(datagram, now);
     handshake?.receive(datagram, now);
@@ -113,34 +132,113 @@ export class DtlsEndpoint {
 
   #receiveAtGate(datagram: Uint8Array, from: SocketAddress, key: string, now: number): void {
     if (this.#gate === undefined || this.#isClosed) return;
-    const answer = this.#gate.handleDatagram(datagram, TEXT_ENCODER.encode(key), now);
+    const demandsCookie =
+      this.#limits.cookiesAboveHandshakes === 0 || this.#handshakes.size > this.#limits.cookiesAboveHandshakes;
+    const answer = this.#gate.handleDatagram(datagram, TEXT_ENCODER.encode(key), now, demandsCookie);
     switch (answer.type) {
       case "reply":
         this.#socket.send(answer.bytes, from);
         return;
       case "accept": {
         const replaced = this.#handshakes.get(key);
-        if (
-          replaced === undefined &&
-          this.#handshakes.size >= (this.#options.maxHandshakes ?? DEFAULT_MAX_HANDSHAKES)
-        ) {
-          return this.#drop("too-many-sessions");
-        }
-        if (replaced === undefined && this.#sessions.size >= (this.#options.maxSessions ?? DEFAULT_MAX_SESSIONS)) {
-          return this.#drop("too-many-sessions");
-        }
+        const full = replaced === undefined ? this.#fullness(from, now) : undefined;
+        if (full !== undefined) return this.#drop(full, from);
         this.#newSession(answer.association, { address: from.address, port: from.port }).pump();
         return;
       }
       case "drop":
-        return this.#drop(answer.reason);
+        return this.#drop(answer.reason, from);
+    }
+  }
+
+  #revive(state: Uint8Array): DtlsSession | undefined {
+    const kept = decodeSessionState(state);
+    if (kept === undefined || this.#gate === undefined) return undefined;
+    try {
+      const association = this.#gate.restore(kept.association, monotonicNow());
+      if (association.connectionId.length > 0 && this.#sessions.hasConnectionId(association.connectionId)) {
+        return undefined;
+      }
+      const session = new DtlsSession(association, kept.remoteAddress, this.#surroundings, kept);
+      this.#sessions.add(session);
+      this.#addresses.add("sessions", session);
+      this.#onSession?.(session);
+      return session.state === "connected" ? session : undefined;
+    } catch (error) {
+      this.#options.onFault?.("restoring an association", error);
+      return undefined;
+    }
+  }
+
+  /** Whether there is room for the handshake of a new peer; makes some where a stale session can go. */
+  #fullness({ address }: SocketAddress, now: number): EndpointDropReason | undefined {
+    const limits = this.#limits;
+    if (this.#handshakes.size >= limits.maxHandshakes) return "too-many-handshakes";
+    if (this.#addresses.of("handshakes", address) >= limits.maxHandshakesPerAddress) {
+      return "too-many-handshakes-of-address";
+    }
+    const ofAddress = this.#addresses.of("sessions", address) + this.#addresses.of("handshakes", address);
+    if (ofAddress >= limits.maxSessionsPerAddress) return "too-many-sessions-of-address";
+    const isFull = this.#sessions.size + this.#handshakes.size >= limits.maxSessions;
+    return isFull && !this.#evict(now) ? "too-many-sessions" : undefined;
+  }
+
+  /**
+   * Closes a stale session, of the few that were looked at longest ago, the one silent longest. Those that are not stale go
+   * to the end of the order, so that a full endpoint looks at each in turn.
+   */
+  #evict(now: number): boolean {
+    let stalest: DtlsSession | undefined;
+    let looked = 0;
+    for (const session of this.#sessions) {
+      if (looked++ === EVICTION_LOOKS) break;
+      if (now - session.lastHeardAt < this.#limits.staleAfterMs) this.#sessions.keep(session);
+      else if (stalest === undefined || session.lastHeardAt < stalest.lastHeardAt) stalest = session;
+    }
+    void stalest?.close();
+    return stalest !== undefined;
+  }
+
+  #startSweeping(): NodeJS.Timeout {
+    return setInterval(() => this.#sweep(), Math.min(SWEEP_MS, this.#limits.idleTimeoutMs)).unref();
+  }
+
+  #sweep(): void {
+    const now = monotonicNow();
+    for (const session of this.#sessions) {
+      if (now - session.lastHeardAt >= this.#limits.idleTimeoutMs) void session.close();
+      else session.tighten(now);
     }
   }
 
   #newSession(association: Association, remote: SocketAddress): DtlsSession {
     const session = new DtlsSession(association, remote, this.#surroundings);
+    // One that was under way from there is given up by the peer; an alert would reach the new one.
+    this.#handshakes.get(addressKey(remote))?.abandon();
     this.#handshakes.set(addressKey(remote), session);
+    this.#addresses.add("handshakes", session);
     return session;
+  }
+
+  #serverOptions(server: ServerOptions): ServerOptions {
+    const types = verifiableTypes(this.#options);
+    return {
+      connectionId: () => this.#newConnectionId(),
+      sharedKeys: new SharedKeys(randomBytes(32), performance.timeOrigin),
+      onDrop: (reason) => this.#drop(reason, this.#from),
+      isSaved: this.#options.associations !== undefined,
+      sessionCache: this.#options.sessionStore !== undefined,
+      ...(types.length === 0 ? {} : { peerCertificateTypes: types }),
+      ...server,
+    };
+  }
+
+  async #keepSession(sessionId: Uint8Array, state: Uint8Array, lifetimeSeconds: number): Promise<void> {
+    try {
+      await this.#options.sessionStore?.put(sessionId, state, lifetimeSeconds);
+    } catch (error) {
+      this.#options.onFault?.("session store", error);
+    }
   }
 
   #newConnectionId(): Uint8Array {
@@ -150,8 +248,9 @@ export class DtlsEndpoint {
     }
   }
 
-  #drop(reason: DropReason | "too-many-sessions"): void {
+  #drop(reason: EndpointDropReason, from: SocketAddress): void {
     this.dropped[reason] = (this.dropped[reason] ?? 0) + 1;
+    this.#options.onDrop?.(reason, from);
   }
 
   readonly #surroundings: SessionSurroundings = {
@@ -166,9 +265,15 @@ export class DtlsEndpoint {
     pskOf: (identity) => this.#options.pskOf?.(identity),
     // Without a verifier no certificate is trusted: fail closed.
     verify: (certificates) => this.#options.verify?.(certificates) ?? NO_VERIFIER,
+    verifyRawPublicKey: (rawPublicKey) => this.#options.verifyRawPublicKey?.(rawPublicKey) ?? NO_VERIFIER,
+    sessionOf: (sessionId) => this.#options.sessionStore?.get(sessionId),
+    onSave: (session) => this.#keeper.save(session),
+    keepSession: (sessionId, state, lifetimeSeconds) => void this.#keepSession(sessionId, state, lifetimeSeconds),
     onOpened: (session) => {
       const key = addressKey(session.handshakeAddress);
       if (this.#handshakes.get(key) === session) this.#handshakes.delete(key);
+      this.#addresses.remove("handshakes", session);
+      this.#addresses.add("sessions", session);
       const earlier = this.#sessions.add(session);
       // With a connection identifier the earlier one is not lost: its peer may have moved, and left the address to another.
       if (earlier !== undefined && earlier.connectionId.length === 0) void earlier.close();
@@ -177,7 +282,8 @@ export class DtlsEndpoint {
     onMoved: (session, previous) => this.#options.onAddressChanged?.(session, previous),
     onClosed: (session, error) => {
       const key = addressKey(session.handshakeAddress);
-      this.#sessions.delete(session);
+      this.#addresses.remove(this.#sessions.delete(session) ? "sessions" : "handshakes", session);
+      this.#keeper.forget(session);
       if (this.#handshakes.get(key) === session) {
         this.#handshakes.delete(key);
         this.#options.onHandshakeFailed?.(session.remoteAddress, error);
@@ -187,63 +293,15 @@ export class DtlsEndpoint {
   };
 }
 
-export interface EndpointOptions {
-  /** Absent: no handshake of a peer is answered. */
-  readonly server?: ServerOptions;
-  /** The key of a PSK identity; may take its time. */
-  readonly pskOf?: (identity: Uint8Array) => PskAnswer | Promise<PskAnswer>;
-  /** Whether a peer's chain is to be trusted. Without it every certificate is refused with unknown_ca. */
-  readonly verify?: (certificates: readonly Uint8Array[]) => CertificateVerdict | Promise<CertificateVerdict>;
-  /** Default 100,000 sessions; at the limit new peers are dropped in silence. */
-  readonly maxSessions?: number;
-  /** Default 10,000 handshakes under way; each has proved its address by a cookie. */
-  readonly maxHandshakes?: number;
-  /** A session's peer sends from another address now; the session goes on there. */
-  readonly onAddressChanged?: (session: DtlsSession, previous: SocketAddress) => void;
-  /**
-   * Default true: data that are sent to a peer in one turn of the event loop share a datagram (RFC 6347 §4.1.1), up to the
-   * path MTU. False for peers that take no datagrams as long as that.
-   */
-  readonly joinsRecords?: boolean;
-  readonly onHandshakeFailed?: (remote: SocketAddress, error: DtlsError | undefined) => void;
-  /** A callback of yours threw; `what` names it. */
-  readonly onFault?: (what: string, error: unknown) => void;
-}
-
-/** Listens for DTLS. `onSession` is called when a handshake is complete. @throws NetError, DtlsError DTLS_BAD_OPTION. */
-export async function listen(
-  onSession: (session: DtlsSession) => void,
-  options: EndpointOptions & { readonly server: ServerOptions } & UdpSocketOptions,
-): Promise<DtlsEndpoint> {
-  return new DtlsEndpoint(await UdpSocket.bind(options), options, onSession);
-}
-
-/**
- * Opens a session on a socket of its own, which is closed with it. Wait for `opened`.
- *
- * @throws NetError NET_NAME_NOT_FOUND and those of binding; DtlsError DTLS_BAD_OPTION.
- */
-export async function connect(
-  remote: { readonly host: string; readonly port: number },
-  options: ClientOptions & Pick<EndpointOptions, "verify" | "joinsRecords" | "onFault">,
-): Promise<DtlsSession> {
-  const address = await resolveHost(remote.host);
-  const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
-  const endpoint = new DtlsEndpoint(socket, options);
-  try {
-    const session = endpoint.connect({ address, port: remote.port }, withUsableSuites(options));
-    void session.closed.then(() => socket.close());
-    return session;
-  } catch (error) {
-    await socket.close();
-    throw error;
-  }
-}
-
-/** Without a verifier every certificate is refused: then only the suites that need none are worth offering. */
-function withUsableSuites(options: ClientOptions & Pick<EndpointOptions, "verify">): ClientOptions {
-  if (options.psk === undefined || options.verify !== undefined || options.cipherSuites !== undefined) return options;
-  return { ...options, cipherSuites: PSK_SUITES };
+/** What there is a verifier for. */
+export function verifiableTypes({
+  verify,
+  verifyRawPublicKey,
+}: Pick<EndpointOptions, "verify" | "verifyRawPublicKey">): ("X.509" | "RawPublicKey")[] {
+  return [
+    ...(verify === undefined ? [] : (["X.509"] as const)),
+    ...(verifyRawPublicKey === undefined ? [] : (["RawPublicKey"] as const)),
+  ];
 }
 
 /** A plaintext handshake record whose message is a ClientHello (RFC 6347 §4.1, §4.2.2). */
@@ -251,11 +309,12 @@ function isClientHello(datagram: Uint8Array): boolean {
   return datagram[0] === 22 && datagram[3] === 0 && datagram[4] === 0 && datagram[13] === 1;
 }
 
-const PSK_SUITES = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter((suite) => suite.includes("PSK"));
 const NO_VERIFIER: CertificateVerdict = { ok: false, alert: "unknown_ca", reason: "no trust anchor is configured" };
 /** The content type of records with a connection identifier. */
 const TLS12_CID = 25;
 const CONNECTION_ID_BYTES = 6;
-const DEFAULT_MAX_SESSIONS = 100_000;
-const DEFAULT_MAX_HANDSHAKES = 10_000;
+const SWEEP_MS = 5000;
+/** Sessions looked at to find a stale one. */
+const EVICTION_LOOKS = 16;
+const NOWHERE: SocketAddress = { address: "", port: 0 };
 const TEXT_ENCODER = new TextEncoder();

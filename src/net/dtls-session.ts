@@ -6,6 +6,7 @@ import type {
   DtlsError,
   PeerInfo,
 } from "#dtls/index.js";
+import { encodeSessionState, MAX_ATTACHMENT_BYTES } from "./association-store.js";
 import { NetError } from "./net-error.js";
 import { monotonicNow, type SocketAddress } from "./udp-socket.js";
 
@@ -16,6 +17,13 @@ import { monotonicNow, type SocketAddress } from "./udp-socket.js";
 export class DtlsSession {
   /** Where the handshake came from; with a connection identifier, the peer may be elsewhere by now. */
   readonly handshakeAddress: SocketAddress;
+  /**
+   * Client: what resumes this session in a later `connect` to the same server (its option `session`); known once opened,
+   * if the server agrees to it. A secret, as good as the keys.
+   */
+  resumption: Uint8Array | undefined;
+  /** Whether it goes on from before a restart, without a handshake. */
+  readonly isRestored: boolean = false;
   onmessage: ((data: Uint8Array) => void) | undefined;
   /** Called once, when the session is over: with the DtlsError that ended it, or undefined after an orderly close. */
   onclose: ((error: DtlsError | undefined) => void) | undefined;
@@ -24,6 +32,9 @@ export class DtlsSession {
   readonly #surroundings: SessionSurroundings;
   #remoteAddress: SocketAddress;
   #lastHeardAt: number;
+  #attachment: Uint8Array = NO_BYTES;
+  /** The state could not be kept: nothing leaves, or has an effect, any more. */
+  #isUnsaved = false;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = 0;
   #error: DtlsError | undefined;
@@ -32,12 +43,21 @@ export class DtlsSession {
   #closing: Deferred<DtlsError | undefined> | undefined;
 
   /** For a DtlsEndpoint: `surroundings` are the socket, the answers to the handshake's questions, and who is told. */
-  constructor(association: Association, remoteAddress: SocketAddress, surroundings: SessionSurroundings) {
+  constructor(
+    association: Association,
+    remoteAddress: SocketAddress,
+    surroundings: SessionSurroundings,
+    restored?: { readonly attachment: Uint8Array },
+  ) {
     this.#association = association;
     this.handshakeAddress = remoteAddress;
     this.#remoteAddress = remoteAddress;
     this.#lastHeardAt = monotonicNow();
     this.#surroundings = surroundings;
+    if (restored !== undefined) {
+      this.isRestored = true;
+      this.#attachment = restored.attachment;
+    }
   }
 
   /** Fulfilled when the handshake is complete; rejected with the DtlsError or NetError that ended it before. */
@@ -75,6 +95,19 @@ export class DtlsSession {
     return this.#lastHeardAt;
   }
 
+  /** Up to 255 bytes of the application, which outlive a restart with the session. Default: empty. */
+  get attachment(): Uint8Array {
+    return this.#attachment;
+  }
+
+  /** @throws RangeError for more than 255 bytes. */
+  set attachment(bytes: Uint8Array) {
+    if (bytes.length > MAX_ATTACHMENT_BYTES) throw new RangeError("an attachment has at most 255 bytes");
+    this.#attachment = bytes;
+    if (this.state === "connected") this.#save();
+    this.pump();
+  }
+
   get state(): Association["state"] {
     return this.#association.state;
   }
@@ -104,6 +137,14 @@ export class DtlsSession {
     this.pump(true);
   }
 
+  /**
+   * Keying material for the application (RFC 5705), the same on both sides.
+   * @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_NO_EXPORTER without the option `exporter`
+   */
+  exportKeyingMaterial(label: string, length: number, context?: Uint8Array): Uint8Array {
+    return this.#association.exportKeyingMaterial(label, length, context);
+  }
+
   /** Sends close_notify and ends the session; fulfilled when that is done. */
   async close(): Promise<void> {
     this.#association.close();
@@ -129,6 +170,40 @@ export class DtlsSession {
     this.pump();
   }
 
+  /** For the endpoint: what is kept of the session now. @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED */
+  keep(): Uint8Array {
+    return this.#encode(this.#association.save());
+  }
+
+  /** For the endpoint, at an orderly stop: what is kept of it; the session ends, and its peer is told nothing. */
+  suspend(): Uint8Array {
+    const state = this.#encode(this.#association.suspend());
+    this.pump();
+    return state;
+  }
+
+  /** For the endpoint: ends at once, and the peer is told nothing. */
+  abandon(): void {
+    this.#association.abandon();
+    this.pump();
+  }
+
+  /** For the endpoint, from time to time. */
+  tighten(now: number): void {
+    this.#association.tighten(now);
+    this.pump();
+  }
+
+  #encode(association: Uint8Array): Uint8Array {
+    return encodeSessionState({ remoteAddress: this.#remoteAddress, attachment: this.#attachment, association });
+  }
+
+  #save(): void {
+    if (this.#surroundings.onSave(this)) return;
+    this.#isUnsaved = true;
+    this.#association.abort("internal_error", "the association store failed");
+  }
+
   /** Whether the association began with the ClientHello of this datagram. */
   beganWith(datagram: Uint8Array): boolean {
     return this.#association.beganWith(datagram);
@@ -145,11 +220,16 @@ export class DtlsSession {
     const previous = this.#remoteAddress;
     if (previous.port === port && previous.address === address) return;
     this.#remoteAddress = { address, port };
+    if (this.state === "connected") this.#save();
     this.#surroundings.onMoved(this, previous);
   }
 
   #carryOut(output: AssociationOutput, mayWait: boolean): void {
+    if (this.#isUnsaved && (output.type === "datagram" || output.type === "data")) return;
     switch (output.type) {
+      case "save":
+        this.#save();
+        return;
       case "datagram":
         this.#surroundings.send(this, output.bytes, mayWait);
         return;
@@ -164,8 +244,22 @@ export class DtlsSession {
       case "need-psk":
         this.#lookUpPsk(output.identity);
         return;
-      case "need-peer-certificate-verification":
-        void this.#answerPeerCertificate(output.certificates);
+      case "need-peer-certificate-verification": {
+        const { certificates } = output;
+        void this.#answerPeerCertificate(() => this.#surroundings.verify(certificates));
+        return;
+      }
+      case "need-raw-public-key-verification": {
+        const { rawPublicKey } = output;
+        void this.#answerPeerCertificate(() => this.#surroundings.verifyRawPublicKey(rawPublicKey));
+        return;
+      }
+      case "need-session":
+        void this.#answerSession(output.sessionId);
+        return;
+      case "session":
+        if (this.#association.role === "client") this.resumption = output.state;
+        else this.#surroundings.keepSession(output.sessionId, output.state, output.lifetimeSeconds);
         return;
       case "closed":
         this.#surroundings.onClosed(this, output.error);
@@ -200,11 +294,23 @@ export class DtlsSession {
     }
   }
 
+  /** A store that fails has no such session: the handshake is a full one. */
+  async #answerSession(sessionId: Uint8Array): Promise<void> {
+    let state: Uint8Array | undefined;
+    try {
+      state = await this.#surroundings.sessionOf(sessionId);
+    } catch (error) {
+      this.#surroundings.onFault("session lookup", error);
+    }
+    this.#association.answerSession(sessionId, state, monotonicNow());
+    this.pump();
+  }
+
   /** A verification that fails to answer refuses the certificate. */
-  async #answerPeerCertificate(certificates: readonly Uint8Array[]): Promise<void> {
+  async #answerPeerCertificate(verify: () => CertificateVerdict | Promise<CertificateVerdict>): Promise<void> {
     let verdict: CertificateVerdict;
     try {
-      verdict = await this.#surroundings.verify(certificates);
+      verdict = await verify();
     } catch (error) {
       this.#surroundings.onFault("certificate verification", error);
       verdict = { ok: false, alert: "certificate_unknown", reason: "the verification failed" };
@@ -242,6 +348,12 @@ export interface SessionSurroundings {
   send(session: DtlsSession, datagram: Uint8Array, mayWait: boolean): void;
   pskOf(identity: Uint8Array): PskAnswer | Promise<PskAnswer>;
   verify(certificates: readonly Uint8Array[]): CertificateVerdict | Promise<CertificateVerdict>;
+  verifyRawPublicKey(rawPublicKey: Uint8Array): CertificateVerdict | Promise<CertificateVerdict>;
+  sessionOf(sessionId: Uint8Array): SessionAnswer | Promise<SessionAnswer>;
+  /** Server: keeps a session that can be resumed by its identifier. */
+  /** Keeps the session's state; false when that failed. Without a store: true. */
+  onSave(session: DtlsSession): boolean;
+  keepSession(sessionId: Uint8Array, state: Uint8Array, lifetimeSeconds: number): void;
   onOpened(session: DtlsSession): void;
   /** The peer has another address now. */
   onMoved(session: DtlsSession, previous: SocketAddress): void;
@@ -251,6 +363,7 @@ export interface SessionSurroundings {
 }
 
 /** The key of an identity; undefined when there is none. */
+export type SessionAnswer = Uint8Array | undefined;
 export type PskAnswer = Uint8Array | undefined;
 
 interface Deferred<T> {
@@ -274,3 +387,5 @@ function closedEarly(error: DtlsError | undefined): Error {
 }
 
 function ignore(): void {}
+
+const NO_BYTES = new Uint8Array(0);

@@ -1,3 +1,4 @@
+export type { AssociationStore, KeptAssociation } from "./association-store.js";
 export { CoapConnection, Observation, type RequestOptions } from "./coap-connection.js";
 export { CoapEndpoint } from "./coap-endpoint.js";
 export {
@@ -18,8 +19,16 @@ export type {
   ObservableResponse,
   SendMessage,
 } from "./coap-endpoint-options.js";
-export { connect, DtlsEndpoint, type EndpointOptions, listen } from "./dtls-endpoint.js";
-export { DtlsSession, type PskAnswer } from "./dtls-session.js";
+export { connect, listen } from "./dtls-connect.js";
+export { DtlsEndpoint } from "./dtls-endpoint.js";
+export {
+  ENDPOINT_DEFAULTS,
+  type EndpointDropReason,
+  type EndpointOptions,
+  type SessionStore,
+} from "./endpoint-options.js";
+export { DtlsSession, type PskAnswer, type SessionAnswer } from "./dtls-session.js";
+export { FileAssociationStore, type StoreRefusal } from "./file-association-store.js";
 export { NetError, type NetErrorCode } from "./net-error.js";
 export {
   formatAddress,
@@ -33,7 +42,11 @@ export {
   CIPHER_SUITES,
   type CipherSuiteName,
   type ClientOptions,
+  DTLS_DEFAULTS,
+  DTLS_ERRORS,
   DtlsError,
+  type DtlsErrorCode,
   type PeerInfo,
   type ServerOptions,
+  SharedKeys,
 } from "#dtls/index.js";

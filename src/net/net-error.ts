@@ -18,7 +18,10 @@ export type NetErrorCode =
   | "NET_NOT_ACCEPTED"
   | "NET_PERMISSION_DENIED"
   | "NET_PORT_IN_USE"
-  | "NET_SOCKET_FAILED";
+  | "NET_SOCKET_FAILED"
+  | "NET_STORE_FAILED"
+  | "NET_STORE_KEY"
+  | "NET_STORE_LOCKED";
 
 /** A system error of a socket as ours, with what was tried. */
 export function netError(error: unknown, attempt: string): NetError {

@@ -15,6 +15,8 @@ import {
   CoapEndpoint,
   type DtlsEndpoint,
   DtlsSession,
+  type EndpointOptions,
+  FileAssociationStore,
   formatAddress,
   listen,
   monotonicNow,
@@ -46,6 +48,7 @@ import { gbaCredentials } from "./gba-config.js";
 import { ExternalSources } from "./external-sources.js";
 import { guardDigest } from "./interface-config.js";
 import { PeerFacts } from "./peer-facts.js";
+import { attachTrust, keptTrust } from "./kept-trust.js";
 import type { ServerConfig } from "./server-config.js";
 import { listenStreams, type StreamListeners } from "./stream-listeners.js";
 import { ServerCredentials } from "./server-credentials.js";
@@ -267,7 +270,14 @@ export class DpeServer {
     const isSameKey = key === undefined ? now === undefined : now !== undefined && Buffer.compare(key, now) === 0;
     if (!isSameKey) return { alert: "access_denied", cause: "the pre-shared key has changed" };
     const { certificates = [] } = connection.peerInfo ?? {};
-    if (certificates.length === 0) return undefined;
+    if (certificates.length === 0) {
+      // Of a certificate from before a restart only the hash is left: it goes on while what it was trusted for is the same.
+      const { transport } = connection;
+      const isKept = transport instanceof DtlsSession && transport.peer?.certificateHash !== undefined;
+      return isKept && keptTrust(transport, this.#credentials, Date.now()) === undefined
+        ? { alert: "certificate_unknown", cause: "trust has changed since the restart" }
+        : undefined;
+    }
     let verdict = await this.#credentials.verify(certificates);
     // An agent that this server dialled has shown its certificate as a server.
     if (!verdict.ok && verdict.cause === "wrong-usage")
@@ -301,12 +311,13 @@ export class DpeServer {
   async #listen(): Promise<void> {
     const { host, coap, coaps } = this.#config.interfaces.dpe1.listen;
     if (coaps !== undefined) {
-      this.#dtls = await listen((session) => this.#coap.addSession(session), {
+      this.#dtls = await listen((session) => this.#opened(session), {
         host,
         port: coaps,
         server: this.#dtlsOptions(),
         verify: (certificates) => this.#credentials.verify(certificates),
         pskOf: (identity) => this.#credentials.pskOf(identity),
+        ...this.#associations(),
         onHandshakeFailed: (remote, error) => {
           const where = { time: Date.now(), interface: "dpe1", side: "server", peer: formatAddress(remote) } as const;
           const failure = handshakeFailure(error, where);
@@ -344,6 +355,28 @@ export class DpeServer {
       ...(certificate === undefined ? {} : { certificate }),
       clientCertificate: this.#clientCertificate(),
     };
+  }
+
+  /** What keeps the associations over a restart, where the configuration names a file for it. */
+  #associations(): Pick<EndpointOptions, "associations" | "onRestored"> {
+    const path = this.#config.dtls.associations;
+    if (path === undefined) return {};
+    const associations = FileAssociationStore.open(path);
+    const { refusal } = associations;
+    return {
+      associations,
+      onRestored: (counts) =>
+        this.#onEvent({ type: "associations-restored", ...counts, ...(refusal === undefined ? {} : { refusal }) }),
+    };
+  }
+
+  #opened(session: DtlsSession): void {
+    if (session.isRestored && keptTrust(session, this.#credentials, Date.now()) === undefined) {
+      void session.close();
+      return;
+    }
+    if (!session.isRestored && this.#config.dtls.associations !== undefined) attachTrust(session, this.#credentials);
+    this.#coap.addSession(session);
   }
 
   /** Demanded where nothing else would do, asked for where it is one way of several. */
@@ -451,6 +484,13 @@ export type ServerEvent =
   /** Credentials and subscribers were read anew. */
   | { readonly type: "reloaded"; readonly associationsEnded: number }
   | { readonly type: "association-ended"; readonly peer: string; readonly cause: string }
+  | {
+      readonly type: "associations-restored";
+      readonly restored: number;
+      readonly refused: number;
+      /** Why the file was not used at all. */
+      readonly refusal?: string;
+    }
   | { readonly type: "handshake-failed"; readonly peer: string; readonly cause: string }
   | { readonly type: "client-error"; readonly subscriber: string | undefined; readonly authError: number | undefined }
   | { readonly type: "radius"; readonly event: AccountingEvent }

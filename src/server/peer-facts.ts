@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { type CoapConnection, formatAddress } from "#net/index.js";
+import { type CoapConnection, DtlsSession, formatAddress } from "#net/index.js";
 import { type AssociationFacts, canonicalAddress, type LowerLayerIdentity } from "#security/index.js";
+import { keptTrust } from "./kept-trust.js";
 import type { ServerCredentials } from "./server-credentials.js";
 
 /** What is known of each connection, worked out when it is first heard of. */
@@ -49,7 +50,7 @@ export class PeerFacts {
     const { subscribers } = this.#credentials;
     const pskIdentity = peer.peerInfo?.pskIdentity;
     const leaf = peer.peerInfo?.certificates?.[0];
-    const names = leaf === undefined ? undefined : this.#credentials.namesOf(leaf);
+    const names = leaf === undefined ? this.#namesKept(peer) : this.#credentials.namesOf(leaf);
     const identity: LowerLayerIdentity = {
       ...(pskIdentity === undefined ? {} : { pskIdentity: TEXT_DECODER.decode(pskIdentity) }),
       ...(names === undefined ? {} : { certificateNames: names }),
@@ -62,6 +63,12 @@ export class PeerFacts {
       ...(pskIdentity === undefined ? {} : { psk: subscribers.ofPskIdentity(pskIdentity) ?? "unknown" }),
       ...(names === undefined ? {} : { certificate: subscribers.ofCertificateNames(names) ?? "unknown" }),
     };
+  }
+
+  /** After a restart the certificate itself is not known any more. */
+  #namesKept({ transport }: CoapConnection): readonly string[] | undefined {
+    if (!(transport instanceof DtlsSession) || transport.peer?.certificateHash === undefined) return undefined;
+    return keptTrust(transport, this.#credentials, Date.now())?.names;
   }
 }
 

@@ -36,6 +36,8 @@ export interface ServerConfig {
   readonly dtls: {
     /** Issue connection identifiers (RFC 9146), so that devices keep their associations when a NAT moves them. */
     readonly connectionId: "on" | "off";
+    /** The file that keeps the living associations over a restart; its key is beside it, in FILE.key. Default: none. */
+    readonly associations?: string | undefined;
   };
   readonly interfaces: {
     readonly dpe1: {
@@ -87,7 +89,9 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       "certificate and key go together",
     )
     .default({ psk: [] }),
-  dtls: section({ connectionId: oneOf("on", "off").default("on") }).default({ connectionId: "on" }),
+  dtls: section({ connectionId: oneOf("on", "off").default("on"), associations: path().optional() }).default({
+    connectionId: "on",
+  }),
   interfaces: section({
     dpe1: section({
       listen: section({

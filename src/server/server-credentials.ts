@@ -38,6 +38,15 @@ export class ServerCredentials {
     return this.#material.certificate;
   }
 
+  get looksUpRevocation(): boolean {
+    return this.#material.revocation !== undefined;
+  }
+
+  /** Trust anchors of client certificates, DER. */
+  get clientAnchors(): readonly Uint8Array[] {
+    return this.#material.clientAnchors;
+  }
+
   /**
    * Takes certificate, key, anchors, revocation lists and connection keys in place of those before.
    *

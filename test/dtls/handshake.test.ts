@@ -33,11 +33,12 @@ import {
 
 const T = HANDSHAKE_TYPES;
 const MUTUAL: ServerOptions = { certificate: credential("p256"), clientCertificate: "require" };
-/** Without connection identifiers, so that records are forged in the plain form; those with them have a file of their own. */
+/** Without connection identifiers and tickets, so that records and flights have the plain form; those with them have files of their own. */
 const PSK_SERVER: ServerOptions = {
   pskEnabled: true,
   cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"],
   connectionId: false,
+  sessionTickets: false,
 };
 const PSK_CLIENT: ClientOptions = { psk: PSK, cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"] };
 
@@ -524,11 +525,26 @@ test("D29 100,000 records with a bad MAC are dropped and counted, without an ale
   const association = pair.server.association;
   for (let i = 0; i < 100_000; i++) {
     forged[30] = i;
-    association?.handleDatagram(forged, 0);
+    association?.handleDatagram(forged, i * 2);
   }
   t.is(association?.poll(), undefined);
   t.is(association?.counters.dropped["bad-mac"], 100_000);
   t.is(association?.state, "connected");
+});
+
+test("of forged records at once only so many are opened in a second; the next second starts anew", (t) => {
+  const pair = makePair({ client: PSK_CLIENT, server: { ...PSK_SERVER, maxMacFailuresPerSecond: 10 } });
+  new VirtualLink({ seed: 1 }).run(pair.client, pair.server, () => pair.client.connected + pair.server.connected === 2);
+  const forged = plainRecord(CONTENT_TYPES.applicationData, new Uint8Array(40), { epoch: 1, sequenceNumber: 50 });
+  const { client, server } = pair;
+  for (let i = 0; i < 100; i++) server.handleDatagram(forged, 5000);
+  t.like(server.association?.counters.dropped, { "bad-mac": 10, "mac-failure-limit": 90 });
+  client.association?.send(Uint8Array.of(1));
+  const good = client.pollDatagram(5000) ?? new Uint8Array(0);
+  server.handleDatagram(good, 5999);
+  t.is(server.received.length, 0);
+  server.handleDatagram(good, 6000);
+  t.is(server.received.length, 1);
 });
 
 test("D31 after bad records in a datagram the good one is processed", (t) => {

@@ -95,6 +95,11 @@ export class TestEnd implements LinkPeer {
           this.association?.answerPsk(output.identity, lookup(output.identity), now);
         }
         return;
+      case "need-session":
+      case "session":
+      case "save":
+        return;
+      case "need-raw-public-key-verification":
       case "need-peer-certificate-verification":
         this.questions.push(output);
         if (this.#answers.isSilent !== true) {

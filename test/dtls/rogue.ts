@@ -116,6 +116,10 @@ export class RogueEnd implements LinkPeer {
         case "transmit":
           this.#queue.push(...packFlight(output.flight, this.records, this.driver.datagramBytes));
           break;
+        case "record-limits":
+        case "exporter":
+        case "session":
+          break;
         case "connection-ids":
           this.records.useConnectionIds(output.own, output.peers, 1);
           break;
@@ -153,12 +157,12 @@ export function plainRecord(
 }
 
 /** The records of a datagram, each whole. */
-export function splitRecords(datagram: Uint8Array): Uint8Array[] {
+export function splitRecords(datagram: Uint8Array, connectionIdBytes = 6): Uint8Array[] {
   const records: Uint8Array[] = [];
   for (let offset = 0; offset < datagram.length;) {
-    const header = decodeRecordHeader(datagram, offset);
+    const header = decodeRecordHeader(datagram, offset, connectionIdBytes);
     if ("drop" in header) throw new Error(header.drop);
-    const end = offset + RECORD_HEADER_BYTES + header.length;
+    const end = offset + RECORD_HEADER_BYTES + (header.type === TLS12_CID ? connectionIdBytes : 0) + header.length;
     records.push(datagram.slice(offset, end));
     offset = end;
   }
@@ -188,6 +192,9 @@ function tamper(machine: HandshakeMachine, tampering: Tampering): HandshakeMachi
     sendFlight: (now) => channel.sendFlight(now),
     allowChangeCipherSpec: () => channel.allowChangeCipherSpec(),
     useConnectionIds: (own, peers) => channel.useConnectionIds(own, peers),
+    limitRecords: (limits) => channel.limitRecords(limits),
+    keepExporter: (secrets) => channel.keepExporter(secrets),
+    offerSession: (session) => channel.offerSession(session),
     installKeys: (suite, keyBlock) => channel.installKeys(suite, keyBlock),
     ask: (question) => channel.ask(question),
     complete: (peer, isOurFlightLast) => channel.complete(peer, isOurFlightLast),
@@ -201,7 +208,8 @@ function tamper(machine: HandshakeMachine, tampering: Tampering): HandshakeMachi
     },
     start: (channel, now) => machine.start(wrap(channel), now),
     handleMessage: (message, channel, now) => machine.handleMessage(message, wrap(channel), now),
-    answerPsk: (identity, key, channel) => machine.answerPsk(identity, key, wrap(channel)),
+    answerPsk: (identity, key, channel, now) => machine.answerPsk(identity, key, wrap(channel), now),
+    answerSession: (id, state, channel, now) => machine.answerSession(id, state, wrap(channel), now),
     answerPeerCertificate: (verdict, channel, now) => machine.answerPeerCertificate(verdict, wrap(channel), now),
   };
 }

@@ -34,6 +34,23 @@ export function verifyData(secret: Uint8Array, sender: "client" | "server", tran
   return prf(secret, `${sender} finished`, transcriptHash, VERIFY_DATA_BYTES);
 }
 
+/** Keying material for others (RFC 5705 §4); an absent context differs from an empty one. */
+export function exportedKeyingMaterial(
+  { masterSecret: secret, clientRandom, serverRandom }: ExporterSecrets,
+  label: string,
+  context: Uint8Array | undefined,
+  length: number,
+): Uint8Array {
+  const seed = concat(clientRandom, serverRandom, context === undefined ? new Uint8Array(0) : vector16(context));
+  return prf(secret, label, seed, length);
+}
+
+export interface ExporterSecrets {
+  readonly masterSecret: Uint8Array;
+  readonly clientRandom: Uint8Array;
+  readonly serverRandom: Uint8Array;
+}
+
 export const KEY_BYTES = 16;
 export const SALT_BYTES = 4;
 export const KEY_BLOCK_BYTES: number = 2 * (KEY_BYTES + SALT_BYTES);

@@ -1,4 +1,5 @@
-import { constants, type KeyObject, sign, verify } from "node:crypto";
+import { constants, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+import { DtlsError } from "../errors.js";
 import type { GroupName } from "./key-exchange.js";
 
 export type SignatureSchemeName = keyof typeof SIGNATURE_SCHEMES;
@@ -38,6 +39,15 @@ export function verifyWith(
     return verify(hash, content, isPss ? { key, ...PSS } : { key }, signature);
   } catch {
     return false;
+  }
+}
+
+/** @throws DtlsError DTLS_BAD_CERTIFICATE */
+export function publicKeyOfSpki(spki: Uint8Array): KeyObject {
+  try {
+    return createPublicKey({ key: Buffer.from(spki), format: "der", type: "spki" });
+  } catch (cause) {
+    throw new DtlsError("DTLS_BAD_CERTIFICATE", "raw public key", { cause });
   }
 }
 

@@ -1,7 +1,7 @@
-import { type KeyObject, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
 import type { CertificateVerdict, PeerInfo } from "../association-output.js";
-import { keepPublicKey, publicKeyOf } from "../crypto/certificate-key.js";
-import { generateKeyShare, groupById, GROUPS } from "../crypto/key-exchange.js";
+import { keepPublicKey } from "../crypto/certificate-key.js";
+import { generateKeyShare, groupById, type GroupName } from "../crypto/key-exchange.js";
 import { verifyData } from "../crypto/key-schedule.js";
 import {
   keyTypeOf,
@@ -12,40 +12,34 @@ import {
   signWith,
   verifyWith,
 } from "../crypto/signatures.js";
-import { suiteById, suiteByName, usesCertificate, usesEcdhe, usesPsk } from "../crypto/suites.js";
+import { suiteById, usesCertificate, usesPsk } from "../crypto/suites.js";
 import { DtlsError, type DtlsErrorCode } from "../errors.js";
 import { ownConnectionId, type ResolvedClientOptions } from "../options.js";
-import { encodeCertificate, decodeCertificate } from "../wire/certificate.js";
+import { encodeSession, pskTag, type ResumableSession } from "../resumable-session.js";
+import { encodeCertificate } from "../wire/certificate.js";
 import { decodeCertificateRequest } from "../wire/certificate-request.js";
 import { encodeCertificateVerify } from "../wire/certificate-verify.js";
-import { type ClientHello, encodeClientHello, RANDOM_BYTES } from "../wire/client-hello.js";
+import { type ClientHello, encodeClientHello } from "../wire/client-hello.js";
 import { encodeClientKeyExchange } from "../wire/client-key-exchange.js";
-import {
-  decodeConnectionId,
-  decodePointFormats,
-  EMPTY_RENEGOTIATION_INFO,
-  encodeConnectionId,
-  encodeIdList,
-  encodePointFormats,
-  encodeServerName,
-  EXTENSION_TYPES,
-  isEmptyRenegotiationInfo,
-  UNCOMPRESSED_POINT,
-} from "../wire/extensions.js";
+import { EXTENSION_TYPES } from "../wire/extensions.js";
 import { decodeFinished, encodeFinished } from "../wire/finished.js";
 import { HANDSHAKE_TYPES, type HandshakeType } from "../wire/handshake-header.js";
 import { decodeHelloVerifyRequest } from "../wire/hello-verify-request.js";
+import { decodeNewSessionTicket } from "../wire/new-session-ticket.js";
 import { DTLS_1_2 } from "../wire/record.js";
 import { ByteReader } from "../wire/reader.js";
-import { decodeServerHello, type ServerHello } from "../wire/server-hello.js";
+import { decodeServerHello } from "../wire/server-hello.js";
 import {
   decodeServerKeyExchange,
   encodeServerEcdhParams,
   type ServerKeyExchange,
 } from "../wire/server-key-exchange.js";
 import { concat, copyOf } from "../wire/writer.js";
+import { composeClientHello, offeredSession, readServerTerms, type ServerTerms } from "./client-offer.js";
 import type { HandshakeChannel, HandshakeMachine } from "./handshake-driver.js";
-import { agreeOnKeys, type Negotiated } from "./key-agreement.js";
+import { agreeOnKeys, installSessionKeys, type Negotiated } from "./key-agreement.js";
+import { encodeCredential, type OwnCredential, ownCredential } from "./own-credential.js";
+import { credentialFacts, credentialQuestion, decodeCredential, type PeerCredential } from "./peer-credential.js";
 import type { HandshakeMessage } from "./reassembly.js";
 
 /**
@@ -65,12 +59,26 @@ import type { HandshakeMessage } from "./reassembly.js";
  *  CertificateVerify                                      (if a certificate was sent)
  *  ChangeCipherSpec
  *  Finished
- *                        ←  ChangeCipherSpec, Finished
+ *                        ←  NewSessionTicket              (if the ServerHello said so)
+ *                           ChangeCipherSpec, Finished
+ * ```
+ *
+ * and of one that resumes a session (RFC 5246 §7.3, RFC 5077 §3.1):
+ *
+ * ```
+ *  ClientHello + cookie  →                                (with the session's identifier, or its ticket)
+ *                        ←  ServerHello                   (which repeats the identifier)
+ *                           NewSessionTicket              (if the ServerHello said so)
+ *                           ChangeCipherSpec, Finished
+ *  ChangeCipherSpec,     →
+ *  Finished
  * ```
  */
 export class ClientHandshake implements HandshakeMachine {
   readonly #options: ResolvedClientOptions;
   readonly #hello: ClientHello;
+  /** What the hello offers to resume. */
+  readonly #session: ResumableSession | undefined;
   readonly #connectionId: Uint8Array | undefined;
   #state: ClientState = { name: "AwaitServerHello", helloVerifyRequests: 0 };
 
@@ -78,7 +86,8 @@ export class ClientHandshake implements HandshakeMachine {
   constructor(options: ResolvedClientOptions) {
     this.#options = options;
     this.#connectionId = options.connectionId === false ? undefined : ownConnectionId(options.connectionId);
-    this.#hello = composeClientHello(options, this.#connectionId);
+    this.#session = offeredSession(options);
+    this.#hello = composeClientHello(options, this.#connectionId, this.#session);
   }
 
   get expects(): readonly HandshakeType[] | undefined {
@@ -87,9 +96,7 @@ export class ClientHandshake implements HandshakeMachine {
 
   get finishedFault(): DtlsErrorCode {
     const state = this.#state;
-    return state.name === "AwaitFinished" && state.peer.pskIdentity !== undefined
-      ? "DTLS_WRONG_PSK"
-      : "DTLS_BAD_FINISHED";
+    return state.name === "AwaitFinished" && state.identity !== undefined ? "DTLS_WRONG_PSK" : "DTLS_BAD_FINISHED";
   }
 
   start(channel: HandshakeChannel, now: number): void {
@@ -123,10 +130,17 @@ export class ClientHandshake implements HandshakeMachine {
       case "AwaitDone":
         this.#handleServerHelloDone(state.server, body, channel, now);
         return;
+      case "AwaitNewSessionTicket":
+        this.#handleNewSessionTicket(state.next, body);
+        return;
       case "AwaitFinished":
         this.#handleFinished(state, body, channel);
         return;
+      case "AwaitResumedFinished":
+        this.#handleResumedFinished(state, body, channel, now);
+        return;
       case "AwaitVerdict":
+      case "AwaitResumedVerdict":
       case "Complete":
         return;
     }
@@ -137,10 +151,16 @@ export class ClientHandshake implements HandshakeMachine {
     return;
   }
 
+  /** A client has its session in its options. */
+  answerSession(): void {
+    return;
+  }
+
   answerPeerCertificate(verdict: CertificateVerdict, channel: HandshakeChannel, now: number): void {
     const state = this.#state;
-    if (state.name !== "AwaitVerdict" || !verdict.ok) return;
-    this.#sendSecondFlight(state.server, channel, now);
+    if (!verdict.ok) return;
+    if (state.name === "AwaitVerdict") this.#sendSecondFlight(state.server, channel, now);
+    else if (state.name === "AwaitResumedVerdict") this.#finishResumption(state.resumed, channel, now);
   }
 
   #handleHelloVerifyRequest(
@@ -169,18 +189,27 @@ export class ClientHandshake implements HandshakeMachine {
       throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "a cipher suite that was not offered");
     }
     if (hello.compressionMethod !== 0) throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "compression");
-    this.#checkExtensions(hello);
-    const peersConnectionId = hello.extensions.get(EXTENSION_TYPES.connection_id);
-    if (peersConnectionId !== undefined && this.#connectionId !== undefined) {
-      channel.useConnectionIds(this.#connectionId, decodeConnectionId(peersConnectionId));
+    const terms = readServerTerms(hello, this.#hello, this.#options);
+    const hasConnectionId = terms.peersConnectionId !== undefined && (this.#connectionId?.length ?? 0) > 0;
+    if (terms.peersConnectionId !== undefined && this.#connectionId !== undefined) {
+      channel.useConnectionIds(this.#connectionId, terms.peersConnectionId);
     }
+    channel.limitRecords(terms.recordLimits);
     const server: ServerFlight = {
-      hasConnectionId: peersConnectionId !== undefined && (this.#connectionId?.length ?? 0) > 0,
       suite,
+      hasConnectionId,
       clientRandom: this.#hello.random,
       serverRandom: copyOf(hello.random),
-      extendedMasterSecret: hello.extensions.has(EXTENSION_TYPES.extended_master_secret),
+      extendedMasterSecret: terms.extendedMasterSecret,
+      applicationProtocol: terms.applicationProtocol,
+      terms,
+      issuesTicket: hello.extensions.has(EXTENSION_TYPES.session_ticket),
+      sessionId: copyOf(hello.sessionId),
     };
+    if (this.#session !== undefined && isRepeated(hello.sessionId, this.#hello.sessionId)) {
+      this.#resume(this.#session, server, channel);
+      return;
+    }
     switch (suite.keyExchange) {
       case "psk":
         this.#state = { name: "AwaitServerKeyExchangeOrDone", server };
@@ -195,34 +224,23 @@ export class ClientHandshake implements HandshakeMachine {
     }
   }
 
-  #checkExtensions({ extensions }: ServerHello): void {
-    for (const type of extensions.keys()) {
-      if (!this.#hello.extensions.has(type)) throw new DtlsError("DTLS_UNSUPPORTED_EXTENSION", String(type));
-    }
-    const renegotiation = extensions.get(EXTENSION_TYPES.renegotiation_info);
-    if (renegotiation !== undefined && !isEmptyRenegotiationInfo(renegotiation)) {
-      throw new DtlsError("DTLS_INSECURE_RENEGOTIATION");
-    }
-    const secret = extensions.get(EXTENSION_TYPES.extended_master_secret);
-    if (secret !== undefined && secret.length > 0) throw new DtlsError("DTLS_DECODE_ERROR", "extended_master_secret");
-    if (secret === undefined && this.#options.requireExtendedMasterSecret) {
-      throw new DtlsError("DTLS_EXTENDED_MASTER_SECRET_REQUIRED");
-    }
-    const formats = extensions.get(EXTENSION_TYPES.ec_point_formats);
-    if (formats !== undefined && !decodePointFormats(formats).includes(UNCOMPRESSED_POINT)) {
-      throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "ec_point_formats");
-    }
+  /** The suite must be the session's (RFC 5246 §7.4.1.3), and so must the extended master secret (RFC 7627 §5.3). */
+  #resume(session: ResumableSession, server: ServerFlight, channel: HandshakeChannel): void {
+    if (server.suite.name !== session.peer.suite) throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "another suite");
+    if (!server.extendedMasterSecret) throw new DtlsError("DTLS_EXTENDED_MASTER_SECRET_REQUIRED");
+    installSessionKeys(server, session.masterSecret, channel);
+    channel.allowChangeCipherSpec();
+    const next: StateOf<"AwaitResumedFinished"> = { name: "AwaitResumedFinished", session, server };
+    this.#state = server.issuesTicket ? { name: "AwaitNewSessionTicket", next } : next;
   }
 
   #handleCertificate(server: ServerFlight, body: Uint8Array): void {
-    const certificates = decodeCertificate(body);
-    const leaf = certificates[0];
-    if (leaf === undefined) throw new DtlsError("DTLS_DECODE_ERROR", "a server without a certificate");
-    const publicKey = publicKeyOf(leaf);
-    const type = keyTypeOf(publicKey);
+    const credential = decodeCredential(body, server.terms.serverCertificateType);
+    if (credential === undefined) throw new DtlsError("DTLS_DECODE_ERROR", "a server without a certificate");
+    const type = keyTypeOf(credential.publicKey);
     const isRsaSuite = server.suite.keyExchange === "ecdhe_rsa";
     if (type === undefined || (type === "rsa") !== isRsaSuite) throw new DtlsError("DTLS_UNSUPPORTED_CERTIFICATE");
-    this.#state = { name: "AwaitServerKeyExchange", server: { ...server, certificates, publicKey } };
+    this.#state = { name: "AwaitServerKeyExchange", server: { ...server, credential } };
   }
 
   #handleServerKeyExchange(server: ServerFlight, body: Uint8Array): void {
@@ -252,11 +270,12 @@ export class ClientHandshake implements HandshakeMachine {
     if (signature === undefined || scheme === undefined || !this.#options.signatureSchemes.includes(scheme)) {
       throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "a signature scheme that was not offered");
     }
-    if (params === undefined || server.publicKey === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR");
+    if (params === undefined || server.credential === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR");
     const content = concat(server.clientRandom, server.serverRandom, encodeServerEcdhParams(params));
-    if (!verifyWith(scheme, server.publicKey, content, signature.signature)) throw new DtlsError("DTLS_BAD_SIGNATURE");
-    const leaf = server.certificates?.[0];
-    if (leaf !== undefined) keepPublicKey(leaf, server.publicKey);
+    if (!verifyWith(scheme, server.credential.publicKey, content, signature.signature))
+      throw new DtlsError("DTLS_BAD_SIGNATURE");
+    const leaf = server.credential.certificates?.[0];
+    if (leaf !== undefined) keepPublicKey(leaf, server.credential.publicKey);
     return scheme;
   }
 
@@ -267,19 +286,19 @@ export class ClientHandshake implements HandshakeMachine {
 
   #handleServerHelloDone(server: ServerFlight, body: Uint8Array, channel: HandshakeChannel, now: number): void {
     new ByteReader(body).end();
-    if (server.certificates === undefined) {
+    if (server.credential === undefined) {
       this.#sendSecondFlight(server, channel, now);
       return;
     }
     this.#state = { name: "AwaitVerdict", server };
-    channel.ask({ type: "need-peer-certificate-verification", certificates: server.certificates });
+    channel.ask(credentialQuestion(server.credential));
   }
 
   #sendSecondFlight(server: ServerFlight, channel: HandshakeChannel, now: number): void {
     const { suite, params } = server;
-    const { certificate, psk } = this.#options;
+    const { psk } = this.#options;
     channel.startFlight();
-    const scheme = this.#addCertificate(server, channel);
+    const proof = this.#addCertificate(server, channel);
     const share = params === undefined ? undefined : generateKeyShare(params.group);
     const ecdhSecret = params === undefined ? undefined : share?.sharedSecret(params.publicKey);
     const identity = usesPsk(suite) ? psk?.identity : undefined;
@@ -289,8 +308,9 @@ export class ClientHandshake implements HandshakeMachine {
     };
     channel.add(HANDSHAKE_TYPES.client_key_exchange, encodeClientKeyExchange(keyExchange));
     const master = agreeOnKeys(server, { psk: psk?.key, ecdhSecret }, channel);
-    if (scheme !== undefined && certificate !== undefined) {
-      const signature = signWith(scheme, certificate.privateKey, channel.transcript.bytes());
+    if (proof !== undefined) {
+      const { scheme } = proof;
+      const signature = signWith(scheme, proof.credential.privateKey, channel.transcript.bytes());
       const signed = { scheme: SIGNATURE_SCHEMES[scheme].id, signature };
       channel.add(HANDSHAKE_TYPES.certificate_verify, encodeCertificateVerify(signed));
     }
@@ -299,30 +319,107 @@ export class ClientHandshake implements HandshakeMachine {
     channel.add(HANDSHAKE_TYPES.finished, encodeFinished(finished), 1);
     channel.allowChangeCipherSpec();
     channel.sendFlight(now);
-    this.#state = { name: "AwaitFinished", master, peer: peerInfo(server, identity) };
+    const next: StateOf<"AwaitFinished"> = { name: "AwaitFinished", master, server, identity, ticket: NO_BYTES };
+    this.#state = server.issuesTicket ? { name: "AwaitNewSessionTicket", next } : next;
   }
 
-  /** If asked, a Certificate: ours, or an empty one when none serves (RFC 5246 §7.4.6). The scheme to sign by. */
-  #addCertificate(server: ServerFlight, channel: HandshakeChannel): SignatureSchemeName | undefined {
-    const requested = server.requestedSchemes;
-    if (requested === undefined) return undefined;
-    const { certificate, signatureSchemes } = this.#options;
+  /** If asked, a Certificate: ours, or an empty one when none serves (RFC 5246 §7.4.6). */
+  #addCertificate(
+    { requestedSchemes, terms }: ServerFlight,
+    channel: HandshakeChannel,
+  ): { readonly credential: OwnCredential; readonly scheme: SignatureSchemeName } | undefined {
+    if (requestedSchemes === undefined) return undefined;
+    const credential = ownCredential(terms.clientCertificateType, this.#options);
     const scheme =
-      certificate &&
-      signatureSchemes.find(
-        (name) => requested.includes(SIGNATURE_SCHEMES[name].id) && schemeServesKey(name, certificate.privateKey),
+      credential &&
+      this.#options.signatureSchemes.find(
+        (name) => requestedSchemes.includes(SIGNATURE_SCHEMES[name].id) && schemeServesKey(name, credential.privateKey),
       );
-    const chain = scheme === undefined ? [] : (certificate?.chain ?? []);
-    channel.add(HANDSHAKE_TYPES.certificate, encodeCertificate(chain));
-    return scheme;
+    if (credential === undefined || scheme === undefined) {
+      channel.add(HANDSHAKE_TYPES.certificate, encodeCertificate([]));
+      return undefined;
+    }
+    channel.add(HANDSHAKE_TYPES.certificate, encodeCredential(credential));
+    return { credential, scheme };
+  }
+
+  #handleNewSessionTicket(next: StateOf<"AwaitFinished" | "AwaitResumedFinished">, body: Uint8Array): void {
+    const { ticket } = decodeNewSessionTicket(body);
+    if (next.name === "AwaitFinished") this.#state = { ...next, ticket };
+    // An empty ticket leaves the one that was used (RFC 5077 §3.3).
+    else this.#state = ticket.length === 0 ? next : { ...next, session: { ...next.session, ticket } };
   }
 
   #handleFinished(state: StateOf<"AwaitFinished">, body: Uint8Array, channel: HandshakeChannel): void {
-    const expected = verifyData(state.master, "server", channel.transcript.hashBeforeLast());
+    const { master, server, identity, ticket } = state;
+    const expected = verifyData(master, "server", channel.transcript.hashBeforeLast());
     if (!timingSafeEqual(decodeFinished(body), expected)) throw new DtlsError("DTLS_BAD_FINISHED");
-    state.master.fill(0);
+    const peer = peerInfo(server, identity);
+    this.#keepExporter(server, master, channel);
+    const isResumable = server.extendedMasterSecret && (ticket.length > 0 || server.sessionId.length > 0);
+    if (isResumable) {
+      const key = identity === undefined ? undefined : this.#options.psk?.key;
+      this.#offerSession(
+        {
+          masterSecret: master,
+          createdAt: 0,
+          serverName: this.#options.serverName,
+          peer,
+          pskTag: key && pskTag(key, master),
+          sessionId: ticket.length > 0 ? NO_BYTES : server.sessionId,
+          ticket,
+        },
+        channel,
+      );
+    }
+    master.fill(0);
     this.#state = { name: "Complete" };
-    channel.complete(state.peer, false);
+    channel.complete(peer, false);
+  }
+
+  /** What an earlier handshake proved is asked for again: trust may have ended since. */
+  #handleResumedFinished(
+    state: StateOf<"AwaitResumedFinished">,
+    body: Uint8Array,
+    channel: HandshakeChannel,
+    now: number,
+  ): void {
+    const { masterSecret, peer } = state.session;
+    const expected = verifyData(masterSecret, "server", channel.transcript.hashBeforeLast());
+    if (!timingSafeEqual(decodeFinished(body), expected)) throw new DtlsError("DTLS_BAD_FINISHED");
+    const { certificates, rawPublicKey } = peer;
+    if (certificates === undefined && rawPublicKey === undefined) {
+      this.#finishResumption(state, channel, now);
+      return;
+    }
+    this.#state = { name: "AwaitResumedVerdict", resumed: state };
+    if (rawPublicKey !== undefined) channel.ask({ type: "need-raw-public-key-verification", rawPublicKey });
+    else if (certificates !== undefined) channel.ask({ type: "need-peer-certificate-verification", certificates });
+  }
+
+  #finishResumption(
+    { session, server }: StateOf<"AwaitResumedFinished">,
+    channel: HandshakeChannel,
+    now: number,
+  ): void {
+    channel.startFlight();
+    channel.addChangeCipherSpec();
+    const finished = verifyData(session.masterSecret, "client", channel.transcript.hash());
+    channel.add(HANDSHAKE_TYPES.finished, encodeFinished(finished), 1);
+    channel.sendFlight(now);
+    this.#keepExporter(server, session.masterSecret, channel);
+    this.#offerSession(session, channel);
+    this.#state = { name: "Complete" };
+    channel.complete({ ...peerInfo(server, undefined), ...session.peer, isResumed: true }, true);
+  }
+
+  #keepExporter(server: ServerFlight, master: Uint8Array, channel: HandshakeChannel): void {
+    const { clientRandom, serverRandom } = server;
+    if (this.#options.exporter) channel.keepExporter({ masterSecret: copyOf(master), clientRandom, serverRandom });
+  }
+
+  #offerSession(session: ResumableSession, channel: HandshakeChannel): void {
+    channel.offerSession({ sessionId: session.sessionId, state: encodeSession(session), lifetimeSeconds: 0 });
   }
 }
 
@@ -338,22 +435,36 @@ type ClientState =
         | "AwaitVerdict";
       readonly server: ServerFlight;
     }
-  | { readonly name: "AwaitFinished"; readonly master: Uint8Array; readonly peer: PeerInfo }
+  | {
+      readonly name: "AwaitFinished";
+      readonly master: Uint8Array;
+      readonly server: ServerFlight;
+      readonly identity: Uint8Array | undefined;
+      readonly ticket: Uint8Array;
+    }
+  | { readonly name: "AwaitResumedFinished"; readonly session: ResumableSession; readonly server: ServerFlight }
+  | {
+      readonly name: "AwaitNewSessionTicket";
+      readonly next: StateOf<"AwaitFinished"> | StateOf<"AwaitResumedFinished">;
+    }
+  | { readonly name: "AwaitResumedVerdict"; readonly resumed: StateOf<"AwaitResumedFinished"> }
   | { readonly name: "Complete" };
 
 type StateOf<Name extends ClientState["name"]> = Extract<ClientState, { readonly name: Name }>;
 
 /** What the server's flight has told so far. */
 interface ServerFlight extends Negotiated {
-  readonly certificates?: readonly Uint8Array[];
-  readonly publicKey?: KeyObject;
+  readonly terms: ServerTerms;
+  readonly issuesTicket: boolean;
+  readonly sessionId: Uint8Array;
+  readonly credential?: PeerCredential;
   readonly params?: EcdhParams;
   readonly signatureScheme?: SignatureSchemeName;
   readonly requestedSchemes?: readonly number[];
 }
 
 interface EcdhParams {
-  readonly group: keyof typeof GROUPS;
+  readonly group: GroupName;
   readonly publicKey: Uint8Array;
 }
 
@@ -365,54 +476,31 @@ const EXPECTS: Readonly<Record<ClientState["name"], readonly HandshakeType[] | u
   AwaitCertificateRequestOrDone: [HANDSHAKE_TYPES.certificate_request, HANDSHAKE_TYPES.server_hello_done],
   AwaitDone: [HANDSHAKE_TYPES.server_hello_done],
   AwaitVerdict: undefined,
+  AwaitNewSessionTicket: [HANDSHAKE_TYPES.new_session_ticket],
   AwaitFinished: [HANDSHAKE_TYPES.finished],
+  AwaitResumedFinished: [HANDSHAKE_TYPES.finished],
+  AwaitResumedVerdict: undefined,
   Complete: undefined,
 };
 
-function composeClientHello(options: ResolvedClientOptions, connectionId: Uint8Array | undefined): ClientHello {
-  const suites = options.cipherSuites.map(suiteByName).filter((suite) => !usesPsk(suite) || options.psk !== undefined);
-  if (suites.length === 0) throw new DtlsError("DTLS_BAD_OPTION", "cipherSuites: none is usable with the credentials");
-  const random = options.random(RANDOM_BYTES);
-  if (random.length !== RANDOM_BYTES || random.every((byte) => byte === 0)) {
-    throw new DtlsError("DTLS_BAD_OPTION", "random: gives no random bytes");
-  }
-  const extensions = new Map<number, Uint8Array>();
-  if (options.serverName !== undefined) {
-    extensions.set(EXTENSION_TYPES.server_name, encodeServerName(options.serverName));
-  }
-  extensions.set(EXTENSION_TYPES.renegotiation_info, EMPTY_RENEGOTIATION_INFO);
-  extensions.set(EXTENSION_TYPES.extended_master_secret, new Uint8Array(0));
-  if (connectionId !== undefined) extensions.set(EXTENSION_TYPES.connection_id, encodeConnectionId(connectionId));
-  if (suites.some(usesEcdhe)) {
-    extensions.set(EXTENSION_TYPES.supported_groups, encodeIdList(options.groups.map((group) => GROUPS[group].id)));
-    extensions.set(EXTENSION_TYPES.ec_point_formats, encodePointFormats());
-  }
-  if (suites.some(usesCertificate)) {
-    const ids = options.signatureSchemes.map((scheme) => SIGNATURE_SCHEMES[scheme].id);
-    extensions.set(EXTENSION_TYPES.signature_algorithms, encodeIdList(ids));
-  }
-  return {
-    version: DTLS_1_2,
-    random,
-    sessionId: new Uint8Array(0),
-    cookie: new Uint8Array(0),
-    cipherSuites: suites.map((suite) => suite.id),
-    compressionMethods: [0],
-    extensions,
-  };
+function isRepeated(sessionId: Uint8Array, offered: Uint8Array): boolean {
+  return offered.length > 0 && Buffer.compare(sessionId, offered) === 0;
 }
 
 function peerInfo(server: ServerFlight, pskIdentity: Uint8Array | undefined): PeerInfo {
-  const { certificates, signatureScheme } = server;
+  const { credential, signatureScheme, applicationProtocol } = server;
   return {
     suite: server.suite.name,
     extendedMasterSecret: server.extendedMasterSecret,
     hasConnectionId: server.hasConnectionId,
+    isResumed: false,
     ...(pskIdentity === undefined ? {} : { pskIdentity }),
-    ...(certificates === undefined ? {} : { certificates }),
+    ...(credential === undefined ? {} : credentialFacts(credential)),
     ...(signatureScheme === undefined ? {} : { signatureScheme }),
+    ...(applicationProtocol === undefined ? {} : { applicationProtocol }),
   };
 }
 
+const NO_BYTES = new Uint8Array(0);
 /** Cookies may expire on the way, but not for ever. */
 const MAX_HELLO_VERIFY_REQUESTS = 3;

@@ -64,7 +64,8 @@ function packMessage(message: HandshakeMessage, epoch: Epoch, layer: RecordLayer
   do {
     const left = body.length - offset;
     if (packer.roomBytes < overhead + Math.min(left, LEAST_FRAGMENT_BYTES)) packer.startDatagram();
-    const end = offset + Math.min(left, packer.roomBytes - overhead);
+    const end =
+      offset + Math.min(left, packer.roomBytes - overhead, layer.maxPlaintextBytes(epoch) - HANDSHAKE_HEADER_BYTES);
     const fragment = body.subarray(offset, end);
     const plaintext = encodeHandshakeFragment({
       type,

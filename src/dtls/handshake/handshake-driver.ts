@@ -4,8 +4,10 @@ import { DtlsError, type DtlsErrorCode } from "../errors.js";
 import { type CommonOptions, IP_UDP_HEADER_BYTES } from "../options.js";
 import type { Epoch } from "../record-layer.js";
 import { HANDSHAKE_TYPES, type HandshakeFragment, type HandshakeType } from "../wire/handshake-header.js";
+import type { ExporterSecrets } from "../crypto/key-schedule.js";
 import type { Flight, FlightItem } from "./flight.js";
 import { type HandshakeMessage, Reassembly } from "./reassembly.js";
+import type { RecordLimits } from "./record-limits.js";
 import { Transcript } from "./transcript.js";
 
 /**
@@ -113,7 +115,12 @@ export class HandshakeDriver implements HandshakeChannel {
   }
 
   answerPsk(identity: Uint8Array, key: Uint8Array | undefined, now: number): void {
-    this.#machine.answerPsk(identity, key, this);
+    this.#machine.answerPsk(identity, key, this, now);
+    this.#advance(now);
+  }
+
+  answerSession(sessionId: Uint8Array, state: Uint8Array | undefined, now: number): void {
+    this.#machine.answerSession(sessionId, state, this, now);
     this.#advance(now);
   }
 
@@ -163,6 +170,18 @@ export class HandshakeDriver implements HandshakeChannel {
 
   useConnectionIds(own: Uint8Array, peers: Uint8Array): void {
     this.#outputs.push({ type: "connection-ids", own, peers });
+  }
+
+  limitRecords(limits: RecordLimits): void {
+    this.#outputs.push({ type: "record-limits", limits });
+  }
+
+  keepExporter(secrets: ExporterSecrets): void {
+    this.#outputs.push({ type: "exporter", secrets });
+  }
+
+  offerSession(session: OfferedSession): void {
+    this.#outputs.push({ type: "session", session });
   }
 
   ask(question: HandshakeQuestion): void {
@@ -227,7 +246,8 @@ export interface HandshakeMachine {
   start(channel: HandshakeChannel, now: number): void;
   /** The message is of an expected type, and is the last one in the transcript. */
   handleMessage(message: HandshakeMessage, channel: HandshakeChannel, now: number): void;
-  answerPsk(identity: Uint8Array, key: Uint8Array | undefined, channel: HandshakeChannel): void;
+  answerPsk(identity: Uint8Array, key: Uint8Array | undefined, channel: HandshakeChannel, now: number): void;
+  answerSession(sessionId: Uint8Array, state: Uint8Array | undefined, channel: HandshakeChannel, now: number): void;
   answerPeerCertificate(verdict: CertificateVerdict, channel: HandshakeChannel, now: number): void;
 }
 
@@ -244,6 +264,10 @@ export interface HandshakeChannel {
   /** RFC 9146, negotiated: ours, and the peer's; either may be empty. */
   useConnectionIds(own: Uint8Array, peers: Uint8Array): void;
   installKeys(suite: CipherSuite, keyBlock: Uint8Array): void;
+  limitRecords(limits: RecordLimits): void;
+  keepExporter(secrets: ExporterSecrets): void;
+  /** A session that can be resumed: its state is a copy. */
+  offerSession(session: OfferedSession): void;
   ask(question: HandshakeQuestion): void;
   complete(peer: PeerInfo, isOurFlightLast: boolean): void;
 }
@@ -251,14 +275,15 @@ export interface HandshakeChannel {
 export type HandshakeOutput =
   | { readonly type: "transmit"; readonly flight: Flight; readonly isRepeated: boolean }
   | { readonly type: "connection-ids"; readonly own: Uint8Array; readonly peers: Uint8Array }
+  | { readonly type: "record-limits"; readonly limits: RecordLimits }
+  | { readonly type: "exporter"; readonly secrets: ExporterSecrets }
+  | { readonly type: "session"; readonly session: OfferedSession }
   | { readonly type: "keys"; readonly suite: CipherSuite; readonly keyBlock: Uint8Array }
   | { readonly type: "ask"; readonly question: HandshakeQuestion }
   | { readonly type: "complete"; readonly peer: PeerInfo; readonly finalFlight: Flight | undefined };
 
-export type HandshakeQuestion = Extract<
-  AssociationOutput,
-  { readonly type: "need-psk" | "need-peer-certificate-verification" }
->;
+export type HandshakeQuestion = Extract<AssociationOutput, { readonly type: `need-${string}` }>;
+export type OfferedSession = Omit<Extract<AssociationOutput, { readonly type: "session" }>, "type">;
 
 export type HandshakeTiming = Required<
   Pick<

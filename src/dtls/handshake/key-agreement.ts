@@ -11,6 +11,7 @@ export interface Negotiated {
   readonly extendedMasterSecret: boolean;
   /** Whether the peer's records carry a connection identifier of ours. */
   readonly hasConnectionId: boolean;
+  readonly applicationProtocol: string | undefined;
 }
 
 /**
@@ -30,6 +31,15 @@ export function agreeOnKeys(
   premaster.fill(0);
   channel.installKeys(suite, keyBlock(master, clientRandom, serverRandom));
   return master;
+}
+
+/** The keys of a resumed session: its master secret with the randoms of now (RFC 5246 §8.1, F.1.4). */
+export function installSessionKeys(
+  { suite, clientRandom, serverRandom }: Negotiated,
+  master: Uint8Array,
+  channel: HandshakeChannel,
+): void {
+  channel.installKeys(suite, keyBlock(master, clientRandom, serverRandom));
 }
 
 function premasterSecret(suite: CipherSuite, psk?: Uint8Array, ecdhSecret?: Uint8Array): Uint8Array {

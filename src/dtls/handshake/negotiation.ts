@@ -4,12 +4,17 @@ import { curveOf, keyTypeOf, schemeById, schemeServesKey, type SignatureSchemeNa
 import { type CipherSuite, suiteByName, usesEcdhe, usesPsk } from "../crypto/suites.js";
 import { DtlsError } from "../errors.js";
 import type { ResolvedServerOptions } from "../options.js";
+import { decodeCertificateTypes } from "../wire/certificate-type.js";
 import type { ClientHello } from "../wire/client-hello.js";
 import { decodeIdList, decodePointFormats, EXTENSION_TYPES, UNCOMPRESSED_POINT } from "../wire/extensions.js";
+
+import { ownCertificateTypes, type OwnCredential, ownCredential } from "./own-credential.js";
 
 /** What a server chose of a ClientHello's offer: the first suite, in its own order, that everything needed is common for. */
 export interface Choice {
   readonly suite: CipherSuite;
+  /** With the certificate suites. */
+  readonly credential?: OwnCredential;
   readonly group?: GroupName;
   readonly signatureScheme?: SignatureSchemeName;
 }
@@ -17,7 +22,8 @@ export interface Choice {
 /** @throws DtlsError DTLS_NO_COMMON_SUITE, DTLS_NO_COMMON_SIGNATURE, DTLS_DECODE_ERROR */
 export function chooseSuite(hello: ClientHello, options: ResolvedServerOptions): Choice {
   const group = commonGroup(hello, options);
-  const key = options.certificate?.privateKey;
+  const credential = chooseCredential(hello, options);
+  const key = credential?.privateKey;
   const signatureScheme = key === undefined ? undefined : commonScheme(hello, options, key);
   let lacksSignature = false;
   for (const suite of options.cipherSuites.map(suiteByName)) {
@@ -27,11 +33,22 @@ export function chooseSuite(hello: ClientHello, options: ResolvedServerOptions):
       if (!options.pskEnabled) continue;
       return usesEcdhe(suite) && group !== undefined ? { suite, group } : { suite };
     }
-    if (key === undefined || !keyServes(suite, key) || !clientTakesCurve(hello, key)) continue;
-    if (group !== undefined && signatureScheme !== undefined) return { suite, group, signatureScheme };
+    if (credential === undefined || key === undefined || !keyServes(suite, key) || !clientTakesCurve(hello, key))
+      continue;
+    if (group !== undefined && signatureScheme !== undefined) return { suite, credential, group, signatureScheme };
     lacksSignature = true;
   }
   throw new DtlsError(lacksSignature ? "DTLS_NO_COMMON_SIGNATURE" : "DTLS_NO_COMMON_SUITE");
+}
+
+/** Of the types that the client takes, in its order, the first that we have (RFC 7250 §4.2). */
+function chooseCredential(hello: ClientHello, options: ResolvedServerOptions): OwnCredential | undefined {
+  const data = hello.extensions.get(EXTENSION_TYPES.server_certificate_type);
+  const own = ownCertificateTypes(options);
+  const type = (data === undefined ? (["X.509"] as const) : decodeCertificateTypes(data)).find((one) =>
+    own.includes(one),
+  );
+  return type && ownCredential(type, options);
 }
 
 /** Without the extension the choice is the server's (RFC 8422 §5.1). */

@@ -1,6 +1,6 @@
-import { type KeyObject, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
 import type { CertificateVerdict, PeerInfo } from "../association-output.js";
-import { keepPublicKey, publicKeyOf } from "../crypto/certificate-key.js";
+import { keepPublicKey } from "../crypto/certificate-key.js";
 import { generateKeyShare, GROUPS, type KeyShare } from "../crypto/key-exchange.js";
 import { verifyData } from "../crypto/key-schedule.js";
 import {
@@ -11,55 +11,69 @@ import {
   signWith,
   verifyWith,
 } from "../crypto/signatures.js";
-import { EMPTY_RENEGOTIATION_INFO_SCSV, usesCertificate, usesPsk } from "../crypto/suites.js";
+import { suiteByName, usesCertificate, usesPsk } from "../crypto/suites.js";
 import { DtlsError, type DtlsErrorCode } from "../errors.js";
-import { ownConnectionId, type ResolvedServerOptions } from "../options.js";
-import { decodeCertificate, encodeCertificate } from "../wire/certificate.js";
+import type { ResolvedServerOptions } from "../options.js";
+import { decodeSession, isPskOf, pskTag, type ResumableSession } from "../resumable-session.js";
+import type { CertificateType } from "../wire/certificate-type.js";
 import { CLIENT_CERTIFICATE_TYPES, encodeCertificateRequest } from "../wire/certificate-request.js";
 import { decodeCertificateVerify } from "../wire/certificate-verify.js";
 import { type ClientHello, decodeClientHello, RANDOM_BYTES } from "../wire/client-hello.js";
 import { decodeClientKeyExchange } from "../wire/client-key-exchange.js";
-import {
-  decodeConnectionId,
-  decodeServerName,
-  EMPTY_RENEGOTIATION_INFO,
-  encodeConnectionId,
-  encodePointFormats,
-  EXTENSION_TYPES,
-  isEmptyRenegotiationInfo,
-} from "../wire/extensions.js";
+import { EXTENSION_TYPES } from "../wire/extensions.js";
 import { decodeFinished, encodeFinished } from "../wire/finished.js";
 import { HANDSHAKE_TYPES, type HandshakeType } from "../wire/handshake-header.js";
+import { encodeNewSessionTicket } from "../wire/new-session-ticket.js";
 import { DTLS_1_2 } from "../wire/record.js";
 import { encodeServerHello } from "../wire/server-hello.js";
 import { encodeServerEcdhParams, encodeServerKeyExchange } from "../wire/server-key-exchange.js";
 import { concat, copyOf } from "../wire/writer.js";
 import type { HandshakeChannel, HandshakeMachine } from "./handshake-driver.js";
-import { agreeOnKeys, type Negotiated } from "./key-agreement.js";
+import { agreeOnKeys, installSessionKeys, type Negotiated } from "./key-agreement.js";
 import { type Choice, chooseSuite } from "./negotiation.js";
+import { encodeCredential } from "./own-credential.js";
+import { credentialFacts, credentialQuestion, decodeCredential, type PeerCredential } from "./peer-credential.js";
 import type { HandshakeMessage } from "./reassembly.js";
+import { isResumable, ServerSessions, type SessionFacts } from "./server-sessions.js";
+import { type ClientTerms, readClientTerms, serverExtensions } from "./server-terms.js";
 
 /**
  * The server's side of a full handshake, from a ClientHello whose cookie was verified by the gate:
  *
  * ```
  *  ClientHello + cookie  →
+ *                           need-session                  AwaitSession           (an identifier; tickets need no answer)
  *                        ←  ServerHello … ServerHelloDone
  *  Certificate           →                                AwaitCertificate       (if asked)
  *  ClientKeyExchange                                      AwaitClientKeyExchange
  *                           need-psk                      AwaitPsk               (PSK suites)
  *  CertificateVerify                                      AwaitCertificateVerify (if a certificate came)
- *                           need-peer-certificate-…       AwaitVerdict
+ *                           need-…-verification           AwaitVerdict
  *  ChangeCipherSpec, Finished                             AwaitFinished
- *                        ←  ChangeCipherSpec, Finished    Complete
+ *                        ←  NewSessionTicket              (if the client takes tickets)
+ *                           ChangeCipherSpec, Finished    Complete
+ * ```
+ *
+ * and of one that resumes a session; what that session's peer proved is asked for anew, as trust may have ended since:
+ *
+ * ```
+ *  ClientHello + cookie  →
+ *                           need-session                  AwaitSession
+ *                           need-psk                      AwaitSessionPsk
+ *                           need-…-verification           AwaitSessionVerdict
+ *                        ←  ServerHello, ChangeCipherSpec, Finished
+ *  ChangeCipherSpec, Finished                             AwaitResumedFinished
+ *                                                         Complete
  * ```
  */
 export class ServerHandshake implements HandshakeMachine {
   readonly #options: ResolvedServerOptions;
+  readonly #sessions: ServerSessions;
   #state: ServerState = { name: "AwaitClientHello" };
 
   constructor(options: ResolvedServerOptions) {
     this.#options = options;
+    this.#sessions = new ServerSessions(options);
   }
 
   get expects(): readonly HandshakeType[] | undefined {
@@ -93,6 +107,12 @@ export class ServerHandshake implements HandshakeMachine {
       case "AwaitFinished":
         this.#handleFinished(state, message.body, channel, now);
         return;
+      case "AwaitResumedFinished":
+        this.#handleResumedFinished(state, message.body, channel);
+        return;
+      case "AwaitSession":
+      case "AwaitSessionPsk":
+      case "AwaitSessionVerdict":
       case "AwaitPsk":
       case "AwaitVerdict":
       case "Complete":
@@ -104,8 +124,15 @@ export class ServerHandshake implements HandshakeMachine {
    * An unknown identity goes on with a random key, so that it cannot be told from a wrong key (RFC 4279 §2 allows
    * decrypt_error for both): same messages, same work.
    */
-  answerPsk(identity: Uint8Array, key: Uint8Array | undefined, channel: HandshakeChannel): void {
+  answerPsk(identity: Uint8Array, key: Uint8Array | undefined, channel: HandshakeChannel, now: number): void {
     const state = this.#state;
+    if (state.name === "AwaitSessionPsk") {
+      const { session, request } = state;
+      if (Buffer.compare(identity, session.peer.pskIdentity ?? NO_BYTES) !== 0) return;
+      if (isPskOf(session, key)) this.#resume(session, request, channel, now);
+      else this.#beginInFull(request, channel, now);
+      return;
+    }
     if (state.name !== "AwaitPsk" || Buffer.compare(identity, state.identity) !== 0) return;
     const isKnown = key !== undefined && key.length > 0;
     const psk = isKnown ? key : this.#options.random(UNKNOWN_PSK_BYTES);
@@ -116,88 +143,166 @@ export class ServerHandshake implements HandshakeMachine {
       master,
       fault,
       isRefused: !isKnown,
+      hellos: state.hellos,
       peer: { ...peerInfo(state.hellos), pskIdentity: state.identity },
+      pskTag: pskTag(psk, master),
     };
   }
 
-  answerPeerCertificate(verdict: CertificateVerdict): void {
+  answerSession(sessionId: Uint8Array, state: Uint8Array | undefined, channel: HandshakeChannel, now: number): void {
+    const own = this.#state;
+    if (own.name !== "AwaitSession" || Buffer.compare(sessionId, own.request.hello.sessionId) !== 0) return;
+    this.#consider(state && decodeSession(state), own.request, channel, now);
+  }
+
+  answerPeerCertificate(verdict: CertificateVerdict, channel: HandshakeChannel, now: number): void {
     const state = this.#state;
-    if (state.name !== "AwaitVerdict" || !verdict.ok) return;
-    const peer = {
-      ...peerInfo(state.hellos),
-      certificates: state.certificates,
-      signatureScheme: state.signatureScheme,
-    };
-    this.#state = { name: "AwaitFinished", master: state.master, fault: "DTLS_BAD_FINISHED", isRefused: false, peer };
+    if (!verdict.ok) return;
+    if (state.name === "AwaitSessionVerdict") this.#resume(state.session, state.request, channel, now);
+    if (state.name !== "AwaitVerdict") return;
+    const { hellos, master, credential, signatureScheme } = state;
+    const peer = { ...peerInfo(hellos), ...credentialFacts(credential), signatureScheme };
+    const fault = "DTLS_BAD_FINISHED";
+    this.#state = { name: "AwaitFinished", master, fault, isRefused: false, hellos, peer, pskTag: undefined };
   }
 
   #handleClientHello(body: Uint8Array, channel: HandshakeChannel, now: number): void {
     const hello = decodeClientHello(body);
-    // Versions count down: DTLS 1.0 is 0xfeff, 1.2 is 0xfefd.
-    if (hello.version > DTLS_1_2) throw new DtlsError("DTLS_PROTOCOL_VERSION");
-    if (!hello.compressionMethods.includes(0)) throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "no null compression");
-    const renegotiation = hello.extensions.get(EXTENSION_TYPES.renegotiation_info);
-    if (renegotiation !== undefined && !isEmptyRenegotiationInfo(renegotiation)) {
-      throw new DtlsError("DTLS_INSECURE_RENEGOTIATION");
+    // Views of a body that lives no longer than this call.
+    const request = {
+      hello: { ...hello, sessionId: copyOf(hello.sessionId) },
+      terms: readClientTerms(hello, this.#options),
+    };
+    const ticket = hello.extensions.get(EXTENSION_TYPES.session_ticket);
+    if (this.#options.sessionTickets && ticket !== undefined && ticket.length > 0) {
+      this.#consider(this.#sessions.openTicket(ticket, now), request, channel, now);
+    } else if (this.#options.sessionCache && hello.sessionId.length > 0) {
+      this.#state = { name: "AwaitSession", request };
+      channel.ask({ type: "need-session", sessionId: request.hello.sessionId });
+    } else {
+      this.#beginInFull(request, channel, now);
     }
-    const extendedMasterSecret = hello.extensions.has(EXTENSION_TYPES.extended_master_secret);
-    if (!extendedMasterSecret && this.#options.requireExtendedMasterSecret) {
-      throw new DtlsError("DTLS_EXTENDED_MASTER_SECRET_REQUIRED");
+  }
+
+  /** Resumes, asks what must be known first, or falls back; the cookie was demanded either way. */
+  #consider(
+    session: ResumableSession | undefined,
+    request: SessionRequest,
+    channel: HandshakeChannel,
+    now: number,
+  ): void {
+    const { hello, terms } = request;
+    if (session === undefined || !isResumable(session, hello, terms, this.#options, now)) {
+      this.#beginInFull(request, channel, now);
+      return;
     }
-    const serverNameData = hello.extensions.get(EXTENSION_TYPES.server_name);
-    const serverName = serverNameData === undefined ? undefined : decodeServerName(serverNameData);
-    const choice = chooseSuite(hello, this.#options);
-    const connectionId = this.#agreeOnConnectionIds(hello, channel);
-    const hellos: Hellos = {
+    // RFC 7627 §5.3.
+    if (!terms.extendedMasterSecret) throw new DtlsError("DTLS_EXTENDED_MASTER_SECRET_REQUIRED");
+    const { pskIdentity, certificates, rawPublicKey } = session.peer;
+    if (pskIdentity !== undefined) {
+      this.#state = { name: "AwaitSessionPsk", request, session };
+      channel.ask({ type: "need-psk", identity: pskIdentity });
+    } else if (rawPublicKey !== undefined) {
+      this.#state = { name: "AwaitSessionVerdict", request, session };
+      channel.ask({ type: "need-raw-public-key-verification", rawPublicKey });
+    } else if (certificates !== undefined) {
+      this.#state = { name: "AwaitSessionVerdict", request, session };
+      channel.ask({ type: "need-peer-certificate-verification", certificates });
+    } else {
+      this.#resume(session, request, channel, now);
+    }
+  }
+
+  #resume(session: ResumableSession, { hello, terms }: SessionRequest, channel: HandshakeChannel, now: number): void {
+    const suite = suiteByName(session.peer.suite);
+    const hellos = this.#settle({ suite }, hello, terms, channel);
+    const answer = { suite, usesPoints: false, ownCertificateType: undefined, asksCertificate: false };
+    const extensions = serverExtensions(hello, terms, answer, this.#options);
+    channel.startFlight();
+    channel.add(HANDSHAKE_TYPES.server_hello, composeServerHello(hellos, hello.sessionId, extensions));
+    installSessionKeys(hellos, session.masterSecret, channel);
+    channel.addChangeCipherSpec();
+    const finished = verifyData(session.masterSecret, "server", channel.transcript.hash());
+    channel.add(HANDSHAKE_TYPES.finished, encodeFinished(finished), 1);
+    channel.allowChangeCipherSpec();
+    channel.sendFlight(now);
+    this.#state = { name: "AwaitResumedFinished", session, hellos };
+  }
+
+  #handleResumedFinished(
+    { session, hellos }: StateOf<"AwaitResumedFinished">,
+    body: Uint8Array,
+    channel: HandshakeChannel,
+  ): void {
+    const expected = verifyData(session.masterSecret, "client", channel.transcript.hashBeforeLast());
+    if (!timingSafeEqual(decodeFinished(body), expected)) throw new DtlsError("DTLS_BAD_FINISHED");
+    this.#keepExporter(hellos, session.masterSecret, channel);
+    this.#state = { name: "Complete" };
+    channel.complete({ ...peerInfo(hellos), ...session.peer, isResumed: true }, false);
+  }
+
+  #settle(choice: Choice, hello: ClientHello, terms: ClientTerms, channel: HandshakeChannel): Hellos {
+    const { connectionIds, serverName, extendedMasterSecret, applicationProtocol } = terms;
+    if (connectionIds !== undefined) channel.useConnectionIds(connectionIds.own, connectionIds.peers);
+    channel.limitRecords(terms.recordLimits);
+    return {
       suite: choice.suite,
-      hasConnectionId: connectionId !== undefined && connectionId.length > 0,
-      ...(connectionId === undefined ? {} : { connectionId }),
       clientRandom: copyOf(hello.random),
       serverRandom: this.#options.random(RANDOM_BYTES),
       extendedMasterSecret,
+      hasConnectionId: connectionIds !== undefined && connectionIds.own.length > 0,
+      applicationProtocol,
+      clientCertificateType: terms.clientCertificateType ?? "X.509",
       ...(choice.group === undefined ? {} : { share: generateKeyShare(choice.group) }),
       ...(serverName === undefined ? {} : { serverName }),
+      ...this.#sessions.plan(hello, extendedMasterSecret),
     };
-    this.#sendFirstFlight(hello, hellos, choice, channel, now);
   }
 
-  /** Ours, when the client uses them (RFC 9146 §3). */
-  #agreeOnConnectionIds(hello: ClientHello, channel: HandshakeChannel): Uint8Array | undefined {
-    const peers = hello.extensions.get(EXTENSION_TYPES.connection_id);
-    if (peers === undefined || this.#options.connectionId === false) return undefined;
-    const peersConnectionId = decodeConnectionId(peers);
-    const own = ownConnectionId(this.#options.connectionId);
-    channel.useConnectionIds(own, peersConnectionId);
-    return own;
-  }
-
-  #sendFirstFlight(hello: ClientHello, hellos: Hellos, choice: Choice, channel: HandshakeChannel, now: number): void {
-    const { suite } = hellos;
-    const { certificate, clientCertificate } = this.#options;
+  #beginInFull({ hello, terms }: SessionRequest, channel: HandshakeChannel, now: number): void {
+    const choice = chooseSuite(hello, this.#options);
+    const { suite, credential } = choice;
+    const hellos = this.#settle(choice, hello, terms, channel);
+    const asksCertificate = usesCertificate(suite) && this.#asksCertificate(terms);
+    const answer = {
+      suite,
+      usesPoints: hellos.share !== undefined,
+      ownCertificateType: credential?.type,
+      asksCertificate,
+    };
+    const extensions = serverExtensions(hello, terms, answer, this.#options);
+    if (hellos.issuesTicket) extensions.set(EXTENSION_TYPES.session_ticket, NO_BYTES);
     channel.startFlight();
-    channel.add(HANDSHAKE_TYPES.server_hello, composeServerHello(hello, hellos));
-    if (usesCertificate(suite) && certificate !== undefined) {
-      channel.add(HANDSHAKE_TYPES.certificate, encodeCertificate(certificate.chain));
-    }
+    channel.add(HANDSHAKE_TYPES.server_hello, composeServerHello(hellos, hellos.sessionId, extensions));
+    if (credential !== undefined) channel.add(HANDSHAKE_TYPES.certificate, encodeCredential(credential));
     const keyExchange = this.#composeServerKeyExchange(hellos, choice);
     if (keyExchange !== undefined) channel.add(HANDSHAKE_TYPES.server_key_exchange, keyExchange);
-    const asksCertificate = usesCertificate(suite) && clientCertificate !== "none";
     if (asksCertificate) channel.add(HANDSHAKE_TYPES.certificate_request, this.#composeCertificateRequest());
-    channel.add(HANDSHAKE_TYPES.server_hello_done, new Uint8Array(0));
+    channel.add(HANDSHAKE_TYPES.server_hello_done, NO_BYTES);
     channel.allowChangeCipherSpec();
     channel.sendFlight(now);
     this.#state = asksCertificate
       ? { name: "AwaitCertificate", hellos }
-      : { name: "AwaitClientKeyExchange", hellos, certificates: [] };
+      : { name: "AwaitClientKeyExchange", hellos, credential: undefined };
   }
 
-  #composeServerKeyExchange(hellos: Hellos, { suite, signatureScheme }: Choice): Uint8Array | undefined {
+  /** RFC 7250 §4.2: without a type in common there is nothing to ask for, and nothing to go on with if it is required. */
+  #asksCertificate({ clientCertificateType }: ClientTerms): boolean {
+    const { clientCertificate } = this.#options;
+    if (clientCertificate === "none") return false;
+    if (clientCertificateType === undefined && clientCertificate === "require") {
+      throw new DtlsError("DTLS_UNSUPPORTED_CERTIFICATE", "no certificate type is common with the client");
+    }
+    return clientCertificateType !== undefined;
+  }
+
+  #composeServerKeyExchange(hellos: Hellos, { suite, signatureScheme, credential }: Choice): Uint8Array | undefined {
     const { share, clientRandom, serverRandom } = hellos;
     const hint = this.#options.pskIdentityHint;
     if (share === undefined) return hint && encodeServerKeyExchange({ pskIdentityHint: hint });
     const params = { group: GROUPS[share.group].id, publicKey: share.publicKey };
     if (usesPsk(suite)) return encodeServerKeyExchange({ pskIdentityHint: hint ?? new Uint8Array(0), params });
-    const key = this.#options.certificate?.privateKey;
+    const key = credential?.privateKey;
     if (key === undefined || signatureScheme === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR");
     const content = concat(clientRandom, serverRandom, encodeServerEcdhParams(params));
     const signature = signWith(signatureScheme, key, content);
@@ -221,16 +326,16 @@ export class ServerHandshake implements HandshakeMachine {
   }
 
   #handleCertificate(hellos: Hellos, body: Uint8Array): void {
-    const certificates = decodeCertificate(body);
-    const leaf = certificates[0];
-    if (leaf === undefined) {
-      if (this.#options.clientCertificate === "require") throw new DtlsError("DTLS_CLIENT_CERTIFICATE_REQUIRED");
-      this.#state = { name: "AwaitClientKeyExchange", hellos, certificates };
-      return;
+    // A client that has nothing to show sends an empty list, whatever the type.
+    const isEmpty = body.length === 3 && body.every((byte) => byte === 0);
+    const credential = isEmpty ? undefined : decodeCredential(body, hellos.clientCertificateType);
+    if (credential === undefined && this.#options.clientCertificate === "require") {
+      throw new DtlsError("DTLS_CLIENT_CERTIFICATE_REQUIRED");
     }
-    const publicKey = publicKeyOf(leaf);
-    if (keyTypeOf(publicKey) === undefined) throw new DtlsError("DTLS_UNSUPPORTED_CERTIFICATE");
-    this.#state = { name: "AwaitClientKeyExchange", hellos, certificates, publicKey };
+    if (credential !== undefined && keyTypeOf(credential.publicKey) === undefined) {
+      throw new DtlsError("DTLS_UNSUPPORTED_CERTIFICATE");
+    }
+    this.#state = { name: "AwaitClientKeyExchange", hellos, credential };
   }
 
   #handleClientKeyExchange(
@@ -238,7 +343,7 @@ export class ServerHandshake implements HandshakeMachine {
     body: Uint8Array,
     channel: HandshakeChannel,
   ): void {
-    const { hellos, certificates, publicKey } = state;
+    const { hellos, credential } = state;
     const message = decodeClientKeyExchange(body, hellos.suite.keyExchange);
     const ecdhSecret = message.publicKey === undefined ? undefined : hellos.share?.sharedSecret(message.publicKey);
     if (message.pskIdentity !== undefined) {
@@ -251,9 +356,9 @@ export class ServerHandshake implements HandshakeMachine {
     const master = agreeOnKeys(hellos, { ecdhSecret }, channel);
     const fault = "DTLS_BAD_FINISHED";
     this.#state =
-      publicKey === undefined
-        ? { name: "AwaitFinished", master, fault, isRefused: false, peer: peerInfo(hellos) }
-        : { name: "AwaitCertificateVerify", hellos, master, certificates, publicKey };
+      credential === undefined
+        ? { name: "AwaitFinished", master, fault, isRefused: false, hellos, peer: peerInfo(hellos), pskTag: undefined }
+        : { name: "AwaitCertificateVerify", hellos, master, credential };
   }
 
   #handleCertificateVerify(
@@ -261,43 +366,64 @@ export class ServerHandshake implements HandshakeMachine {
     body: Uint8Array,
     channel: HandshakeChannel,
   ): void {
-    const { hellos, master, certificates, publicKey } = state;
+    const { hellos, master, credential } = state;
     const { scheme, signature } = decodeCertificateVerify(body);
     const signatureScheme = schemeById(scheme);
     if (signatureScheme === undefined || !this.#options.signatureSchemes.includes(signatureScheme)) {
       throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "a signature scheme that was not offered");
     }
-    if (!verifyWith(signatureScheme, publicKey, channel.transcript.bytesBeforeLast(), signature)) {
+    if (!verifyWith(signatureScheme, credential.publicKey, channel.transcript.bytesBeforeLast(), signature)) {
       throw new DtlsError("DTLS_BAD_SIGNATURE");
     }
-    const [leaf] = certificates;
-    if (leaf !== undefined) keepPublicKey(leaf, publicKey);
-    this.#state = { name: "AwaitVerdict", hellos, master, certificates, signatureScheme };
-    channel.ask({ type: "need-peer-certificate-verification", certificates });
+    const leaf = credential.certificates?.[0];
+    if (leaf !== undefined) keepPublicKey(leaf, credential.publicKey);
+    this.#state = { name: "AwaitVerdict", hellos, master, credential, signatureScheme };
+    channel.ask(credentialQuestion(credential));
   }
 
   #handleFinished(state: StateOf<"AwaitFinished">, body: Uint8Array, channel: HandshakeChannel, now: number): void {
     const expected = verifyData(state.master, "client", channel.transcript.hashBeforeLast());
     if (!timingSafeEqual(decodeFinished(body), expected) || state.isRefused) throw new DtlsError(state.fault);
     channel.startFlight();
+    this.#addTicket(state, channel, now);
     channel.addChangeCipherSpec();
     const finished = verifyData(state.master, "server", channel.transcript.hash());
     channel.add(HANDSHAKE_TYPES.finished, encodeFinished(finished), 1);
     channel.sendFlight(now);
+    this.#keepExporter(state.hellos, state.master, channel);
+    if (state.hellos.sessionId.length > 0) {
+      channel.offerSession(this.#sessions.cached(state.hellos.sessionId, sessionFacts(state), now));
+    }
     state.master.fill(0);
     this.#state = { name: "Complete" };
     channel.complete(state.peer, true);
+  }
+
+  #addTicket(state: StateOf<"AwaitFinished">, channel: HandshakeChannel, now: number): void {
+    if (!state.hellos.issuesTicket) return;
+    const ticket = this.#sessions.sealTicket(sessionFacts(state), now);
+    channel.add(HANDSHAKE_TYPES.new_session_ticket, encodeNewSessionTicket(ticket));
+  }
+
+  #keepExporter({ clientRandom, serverRandom }: Hellos, master: Uint8Array, channel: HandshakeChannel): void {
+    if (this.#options.exporter) channel.keepExporter({ masterSecret: copyOf(master), clientRandom, serverRandom });
   }
 }
 
 type ServerState =
   | { readonly name: "AwaitClientHello" }
+  | { readonly name: "AwaitSession"; readonly request: SessionRequest }
+  | {
+      readonly name: "AwaitSessionPsk" | "AwaitSessionVerdict";
+      readonly request: SessionRequest;
+      readonly session: ResumableSession;
+    }
+  | { readonly name: "AwaitResumedFinished"; readonly session: ResumableSession; readonly hellos: Hellos }
   | { readonly name: "AwaitCertificate"; readonly hellos: Hellos }
   | {
       readonly name: "AwaitClientKeyExchange";
       readonly hellos: Hellos;
-      readonly certificates: readonly Uint8Array[];
-      readonly publicKey?: KeyObject;
+      readonly credential: PeerCredential | undefined;
     }
   | {
       readonly name: "AwaitPsk";
@@ -309,20 +435,21 @@ type ServerState =
       readonly name: "AwaitCertificateVerify";
       readonly hellos: Hellos;
       readonly master: Uint8Array;
-      readonly certificates: readonly Uint8Array[];
-      readonly publicKey: KeyObject;
+      readonly credential: PeerCredential;
     }
   | {
       readonly name: "AwaitVerdict";
       readonly hellos: Hellos;
       readonly master: Uint8Array;
-      readonly certificates: readonly Uint8Array[];
+      readonly credential: PeerCredential;
       readonly signatureScheme: SignatureSchemeName;
     }
   | {
       readonly name: "AwaitFinished";
       readonly master: Uint8Array;
+      readonly hellos: Hellos;
       readonly peer: PeerInfo;
+      readonly pskTag: Uint8Array | undefined;
       /** What it means when Finished does not verify. */
       readonly fault: DtlsErrorCode;
       /** An unknown identity: no Finished will do. */
@@ -335,11 +462,23 @@ type StateOf<Name extends ServerState["name"]> = Extract<ServerState, { readonly
 interface Hellos extends Negotiated {
   readonly share?: KeyShare;
   readonly serverName?: string;
-  readonly connectionId?: Uint8Array;
+  readonly clientCertificateType: CertificateType;
+  readonly issuesTicket: boolean;
+  /** Of the session to be made; empty for none. */
+  readonly sessionId: Uint8Array;
+}
+
+interface SessionRequest {
+  readonly hello: ClientHello;
+  readonly terms: ClientTerms;
 }
 
 const EXPECTS: Readonly<Record<ServerState["name"], readonly HandshakeType[] | undefined>> = {
   AwaitClientHello: [HANDSHAKE_TYPES.client_hello],
+  AwaitSession: undefined,
+  AwaitSessionPsk: undefined,
+  AwaitSessionVerdict: undefined,
+  AwaitResumedFinished: [HANDSHAKE_TYPES.finished],
   AwaitCertificate: [HANDSHAKE_TYPES.certificate],
   AwaitClientKeyExchange: [HANDSHAKE_TYPES.client_key_exchange],
   AwaitPsk: undefined,
@@ -349,36 +488,32 @@ const EXPECTS: Readonly<Record<ServerState["name"], readonly HandshakeType[] | u
   Complete: undefined,
 };
 
-function composeServerHello(hello: ClientHello, hellos: Hellos): Uint8Array {
-  const extensions = new Map<number, Uint8Array>();
-  const signalsRenegotiation =
-    hello.extensions.has(EXTENSION_TYPES.renegotiation_info) ||
-    hello.cipherSuites.includes(EMPTY_RENEGOTIATION_INFO_SCSV);
-  if (signalsRenegotiation) extensions.set(EXTENSION_TYPES.renegotiation_info, EMPTY_RENEGOTIATION_INFO);
-  if (hellos.extendedMasterSecret) extensions.set(EXTENSION_TYPES.extended_master_secret, new Uint8Array(0));
-  if (hellos.connectionId !== undefined) {
-    extensions.set(EXTENSION_TYPES.connection_id, encodeConnectionId(hellos.connectionId));
-  }
-  if (hellos.share !== undefined && hello.extensions.has(EXTENSION_TYPES.ec_point_formats)) {
-    extensions.set(EXTENSION_TYPES.ec_point_formats, encodePointFormats());
-  }
+function composeServerHello(hellos: Hellos, sessionId: Uint8Array, extensions: Map<number, Uint8Array>): Uint8Array {
   return encodeServerHello({
     version: DTLS_1_2,
     random: hellos.serverRandom,
-    sessionId: new Uint8Array(0),
+    sessionId,
     cipherSuite: hellos.suite.id,
     compressionMethod: 0,
     extensions,
   });
 }
 
-function peerInfo({ suite, extendedMasterSecret, hasConnectionId, serverName }: Hellos): PeerInfo {
+function sessionFacts({ master, hellos, peer, pskTag: tag }: StateOf<"AwaitFinished">): SessionFacts {
+  return { masterSecret: master, serverName: hellos.serverName, peer, pskTag: tag };
+}
+
+function peerInfo(hellos: Hellos): PeerInfo {
+  const { suite, extendedMasterSecret, hasConnectionId, serverName, applicationProtocol } = hellos;
   return {
     suite: suite.name,
     extendedMasterSecret,
     hasConnectionId,
+    isResumed: false,
     ...(serverName === undefined ? {} : { serverName }),
+    ...(applicationProtocol === undefined ? {} : { applicationProtocol }),
   };
 }
 
+const NO_BYTES = new Uint8Array(0);
 const UNKNOWN_PSK_BYTES = 16;

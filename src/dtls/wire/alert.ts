@@ -27,7 +27,7 @@ export function decodeAlert(bytes: Uint8Array): Alert | undefined {
   return { level: level === 1 ? "warning" : "fatal", description: NAMES.get(description) ?? description };
 }
 
-/** RFC 5246 §7.2, RFC 6066 §9, RFC 4279 §6. */
+/** RFC 5246 §7.2, RFC 6066 §9, RFC 4279 §6, RFC 7301 §3.2. */
 export const ALERT_DESCRIPTIONS = {
   close_notify: 0,
   unexpected_message: 10,
@@ -52,6 +52,7 @@ export const ALERT_DESCRIPTIONS = {
   unsupported_extension: 110,
   unrecognized_name: 112,
   unknown_psk_identity: 115,
+  no_application_protocol: 120,
 } as const;
 
 const NAMES: ReadonlyMap<number, AlertDescription> = new Map(

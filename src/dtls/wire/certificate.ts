@@ -17,6 +17,18 @@ export function decodeCertificate(body: Uint8Array): CertificateList {
   return certificates;
 }
 
+/** With a raw public key (RFC 7250 §3): `opaque ASN.1_subjectPublicKeyInfo<1..2^24-1>`. */
+export function decodeRawPublicKey(body: Uint8Array): Uint8Array {
+  const reader = new ByteReader(body);
+  const spki = copyOf(reader.vector24());
+  reader.end();
+  return spki;
+}
+
+export function encodeRawPublicKey(spki: Uint8Array): Uint8Array {
+  return vector24(spki);
+}
+
 export function encodeCertificate(certificates: CertificateList): Uint8Array {
   return vector24(...certificates.map((certificate) => vector24(certificate)));
 }

@@ -10,10 +10,16 @@ export type Extensions = ReadonlyMap<number, Uint8Array>;
 
 export const EXTENSION_TYPES = {
   server_name: 0,
+  max_fragment_length: 1,
   supported_groups: 10,
   ec_point_formats: 11,
   signature_algorithms: 13,
+  application_layer_protocol_negotiation: 16,
+  client_certificate_type: 19,
+  server_certificate_type: 20,
   extended_master_secret: 23,
+  record_size_limit: 28,
+  session_ticket: 35,
   connection_id: 54,
   renegotiation_info: 0xff01,
 } as const;

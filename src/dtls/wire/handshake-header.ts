@@ -20,12 +20,13 @@ export interface HandshakeFragment {
 
 export const HANDSHAKE_HEADER_BYTES = 12;
 
-/** RFC 5246 §7.4, RFC 6347 §4.3.2. */
+/** RFC 5246 §7.4, RFC 6347 §4.3.2, RFC 5077 §3.3. */
 export const HANDSHAKE_TYPES = {
   hello_request: 0,
   client_hello: 1,
   server_hello: 2,
   hello_verify_request: 3,
+  new_session_ticket: 4,
   certificate: 11,
   server_key_exchange: 12,
   certificate_request: 13,

@@ -1,0 +1,94 @@
+import type { AssociationStore } from "./association-store.js";
+import type { DtlsSession } from "./dtls-session.js";
+
+/** Keeps the sessions of an endpoint in its association store, if it has one. */
+export class SessionKeeper {
+  readonly #store: AssociationStore | undefined;
+  readonly #onFault: (what: string, error: unknown) => void;
+  readonly #ids = new Map<DtlsSession, number>();
+  #nextId = 1;
+  #isClosed = false;
+
+  constructor(store: AssociationStore | undefined, onFault: (what: string, error: unknown) => void) {
+    this.#store = store;
+    this.#onFault = onFault;
+  }
+
+  /** Goes through what was kept; `revive` makes a session of a state, or gives undefined when it is of no use. */
+  restore(revive: (state: Uint8Array) => DtlsSession | undefined): RestoredCounts {
+    const counts = { restored: 0, refused: 0 };
+    for (const { id, state } of this.#store?.load() ?? []) {
+      this.#nextId = Math.max(this.#nextId, id + 1);
+      const session = revive(state);
+      if (session === undefined) {
+        counts.refused++;
+        this.#store?.delete(id);
+      } else {
+        counts.restored++;
+        this.#ids.set(session, id);
+      }
+    }
+    return counts;
+  }
+
+  /**
+   * Keeps the state of a session as it is now; one that is over goes out of the store, before its last datagram leaves.
+   * False when that failed.
+   */
+  save(session: DtlsSession): boolean {
+    if (this.#store === undefined || this.#isClosed) return true;
+    const store = this.#store;
+    return this.#attempt(() => {
+      const id = this.#ids.get(session);
+      if (session.state !== "connected") {
+        if (id !== undefined) store.delete(id);
+        return;
+      }
+      store.put(id ?? this.#number(session), session.keep());
+    });
+  }
+
+  forget(session: DtlsSession): void {
+    const id = this.#ids.get(session);
+    if (id === undefined || this.#isClosed) return;
+    this.#ids.delete(session);
+    this.#attempt(() => this.#store?.delete(id));
+  }
+
+  /** An orderly stop: ends the sessions, and keeps their last states. */
+  close(sessions: Iterable<DtlsSession>): void {
+    const store = this.#store;
+    if (store === undefined || this.#isClosed) return;
+    for (const session of sessions) {
+      const id = this.#ids.get(session);
+      if (id === undefined || session.state !== "connected") continue;
+      // Its end is not to take it out of the store.
+      this.#ids.delete(session);
+      this.#attempt(() => store.put(id, session.suspend()));
+    }
+    this.#attempt(() => store.close());
+    this.#isClosed = true;
+  }
+
+  #number(session: DtlsSession): number {
+    const id = this.#nextId++;
+    this.#ids.set(session, id);
+    return id;
+  }
+
+  #attempt(step: () => void): boolean {
+    try {
+      step();
+      return true;
+    } catch (error) {
+      this.#onFault("association store", error);
+      return false;
+    }
+  }
+}
+
+export interface RestoredCounts {
+  readonly restored: number;
+  /** Not usable any more: changed options, or not wanted by `onSession`. */
+  readonly refused: number;
+}

@@ -1,0 +1,395 @@
+import { generateKeyPairSync } from "node:crypto";
+import test from "ava";
+import {
+  Association,
+  type AssociationOutput,
+  type CertificateVerdict,
+  type ClientOptions,
+  DtlsError,
+  ServerGate,
+  type ServerOptions,
+  SharedKeys,
+} from "#dtls/index.js";
+import { ClientHandshake } from "#dtls/handshake/client-handshake.js";
+import { resolveClientOptions } from "#dtls/options.js";
+import { decodeSession, encodeSession } from "#dtls/resumable-session.js";
+import { TicketKeys } from "#dtls/ticket-keys.js";
+import { decodeClientHello, encodeClientHello } from "#dtls/wire/client-hello.js";
+import { EXTENSION_TYPES } from "#dtls/wire/extensions.js";
+import { HANDSHAKE_TYPES } from "#dtls/wire/handshake-header.js";
+import { VirtualLink } from "#testing/virtual-link.js";
+import { credential } from "./fixtures.js";
+import { ADDRESS, PSK, TestEnd } from "./pair.js";
+import { messageTypeOf, RogueEnd, splitRecords } from "./rogue.js";
+
+const T = HANDSHAKE_TYPES;
+const SECRET = new Uint8Array(32).fill(7);
+const PSK_SERVER: ServerOptions = { pskEnabled: true };
+const PSK_CLIENT: ClientOptions = { psk: PSK, cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"] };
+const MUTUAL: ServerOptions = { certificate: credential("p256"), clientCertificate: "require" };
+
+/** One server, over several handshakes: its keys, and sessions by identifier. */
+class TestServer {
+  readonly sessions = new Map<string, Uint8Array>();
+  readonly gate: ServerGate;
+  questions: string[] = [];
+
+  constructor(options: ServerOptions) {
+    this.gate = new ServerGate({ sharedKeys: new SharedKeys(SECRET), ...options });
+  }
+
+  /** A handshake; `at` is the time of the link's clock when it begins. */
+  meet(
+    client: ClientOptions,
+    options: { readonly at?: number; readonly psk?: Uint8Array; readonly verdict?: CertificateVerdict } = {},
+  ): { readonly client: End; readonly server: End; readonly sent: readonly number[] } {
+    const now = options.at ?? 0;
+    const ends: { client: End; server: End } = {
+      client: new End(Association.connect(client, now)),
+      server: new End(undefined),
+    };
+    const sent: number[] = [];
+    const queue: { readonly to: "client" | "server"; readonly bytes: Uint8Array }[] = [];
+    const drain = (name: "client" | "server"): void => {
+      const end = ends[name];
+      for (let output = end.association?.poll(); output !== undefined; output = end.association?.poll()) {
+        end.outputs.push(output);
+        switch (output.type) {
+          case "datagram":
+            for (const record of splitRecords(output.bytes)) {
+              const type = messageTypeOf(record);
+              if (type !== undefined) sent.push(type);
+            }
+            queue.push({ to: name === "client" ? "server" : "client", bytes: output.bytes });
+            break;
+          case "need-psk":
+            this.questions.push("psk");
+            end.association?.answerPsk(output.identity, options.psk ?? PSK.key, now);
+            break;
+          case "need-peer-certificate-verification":
+          case "need-raw-public-key-verification":
+            this.questions.push(name);
+            end.association?.answerPeerCertificate(
+              name === "server" ? (options.verdict ?? { ok: true }) : { ok: true },
+              now,
+            );
+            break;
+          case "need-session":
+            this.questions.push("session");
+            end.association?.answerSession(output.sessionId, this.sessions.get(hex(output.sessionId)), now);
+            break;
+          case "session":
+            if (name === "server") this.sessions.set(hex(output.sessionId), output.state);
+            break;
+          case "connected":
+          case "data":
+          case "save":
+          case "closed":
+        }
+      }
+    };
+    drain("client");
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
+      const end = ends[item.to];
+      if (end.association === undefined) {
+        const answer = this.gate.handleDatagram(item.bytes, ADDRESS, now);
+        if (answer.type === "reply") {
+          sent.push(T.hello_verify_request);
+          queue.push({ to: "client", bytes: answer.bytes });
+        } else if (answer.type === "accept") end.association = answer.association;
+      } else end.association.handleDatagram(item.bytes, now);
+      drain("client");
+      drain("server");
+    }
+    return { ...ends, sent };
+  }
+}
+
+class End {
+  association: Association | undefined;
+  readonly outputs: AssociationOutput[] = [];
+
+  constructor(association: Association | undefined) {
+    this.association = association;
+  }
+
+  get isResumed(): boolean | undefined {
+    return this.association?.peer?.isResumed;
+  }
+
+  get session(): Uint8Array {
+    const output = this.outputs.find((one) => one.type === "session");
+    if (output?.type !== "session") throw new Error("no session was offered");
+    return output.state;
+  }
+
+  get closedBy(): string | undefined {
+    const output = this.outputs.find((one) => one.type === "closed");
+    return output?.type === "closed" ? output.error?.code : undefined;
+  }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
+
+/** Full, then again with the session of the first. */
+function twice(
+  server: ServerOptions,
+  client: ClientOptions,
+  change: { readonly server?: ServerOptions; readonly client?: ClientOptions } = {},
+  again: Parameters<TestServer["meet"]>[1] = {},
+) {
+  const one = new TestServer(server);
+  const first = one.meet(client);
+  const other = change.server === undefined ? one : new TestServer({ ...server, ...change.server });
+  for (const [id, state] of one.sessions) other.sessions.set(id, state);
+  other.questions = [];
+  const second = other.meet({ ...client, ...change.client, session: first.client.session }, again);
+  return { first, second, questions: other.questions };
+}
+
+const ABBREVIATED = [T.client_hello, T.hello_verify_request, T.client_hello, T.server_hello];
+
+for (const [way, server, client] of [
+  ["ticket", {}, {}],
+  ["identifier", { sessionCache: true, sessionTickets: false }, {}],
+  ["identifier, of a client without tickets", { sessionCache: true }, { sessionTickets: false }],
+] as const) {
+  test(`a session is resumed by ${way}, with PSK and with certificates, and what was proved is asked for again`, (t) => {
+    const { first, second, questions } = twice({ ...PSK_SERVER, ...server }, { ...PSK_CLIENT, ...client });
+    t.false(first.client.isResumed);
+    t.true(second.client.isResumed);
+    t.true(second.server.isResumed);
+    t.deepEqual(second.sent.slice(0, 4), ABBREVIATED, "with the cookie, and no key exchange");
+    t.deepEqual(second.server.association?.peer?.pskIdentity, PSK.identity);
+    t.true(questions.includes("psk"));
+    const mutual = twice({ ...MUTUAL, ...server }, { certificate: credential("client"), ...client });
+    t.true(mutual.second.client.isResumed);
+    t.deepEqual(mutual.second.server.association?.peer?.certificates, credential("client").chain);
+    t.deepEqual(mutual.second.client.association?.peer?.certificates, credential("p256").chain);
+    t.deepEqual(mutual.questions.filter((one) => one !== "session").toSorted(), ["client", "server"]);
+    mutual.second.client.association?.send(Uint8Array.of(9));
+    const datagram = mutual.second.client.association?.poll();
+    if (datagram?.type !== "datagram") return t.fail();
+    mutual.second.server.association?.handleDatagram(datagram.bytes, 0);
+    t.like(mutual.second.server.association?.poll(), { type: "data", bytes: Uint8Array.of(9) });
+  });
+}
+
+test("a resumed session is resumed again, also over a rough link", (t) => {
+  const sharedKeys = new SharedKeys(SECRET);
+  const first = new TestServer({ ...PSK_SERVER, sharedKeys }).meet(PSK_CLIENT);
+  for (let seed = 1; seed <= 10; seed++) {
+    const patient = { maxRetransmissions: 60, maxRetransmitMs: 8000, handshakeTimeoutMs: 500_000 };
+    const options = { ...PSK_CLIENT, ...patient, session: first.client.session };
+    const client = new TestEnd({ client: Association.connect(options, 0) });
+    const server = new TestEnd({ gate: new ServerGate({ ...PSK_SERVER, ...patient, sharedKeys }) });
+    const link = new VirtualLink({ seed, loss: 0.3, reordering: 0.3, duplication: 0.2 });
+    t.true(
+      link.run(client, server, () => client.connected + server.connected === 2),
+      `seed ${String(seed)}`,
+    );
+    t.true(client.association?.peer?.isResumed && server.association?.peer?.isResumed);
+    client.association?.send(Uint8Array.of(1));
+    server.association?.send(Uint8Array.of(2));
+    link.run(client, server, () => false, 60_000);
+    t.is(client.association?.state, "connected");
+  }
+});
+
+test("D19 another server name, or another server, makes a full handshake of it", (t) => {
+  const named = { ...PSK_CLIENT, serverName: "a.example" };
+  const same = twice(PSK_SERVER, named);
+  t.true(same.second.server.isResumed);
+  t.false(twice(PSK_SERVER, named, { client: { serverName: "b.example" } }).second.server.isResumed);
+  // A client that offers the session under another name all the same.
+  const first = new TestServer(PSK_SERVER).meet(named);
+  const session = decodeSession(first.client.session);
+  if (session === undefined) return t.fail();
+  const forged = encodeSession({ ...session, serverName: "b.example" });
+  const server = new TestServer(PSK_SERVER);
+  const other = server.meet({ ...named, serverName: "b.example", session: forged });
+  t.false(other.server.isResumed);
+  t.is(other.server.association?.state, "connected");
+  const foreign = twice(PSK_SERVER, PSK_CLIENT, { server: { sharedKeys: new SharedKeys(new Uint8Array(32)) } });
+  t.false(foreign.second.server.isResumed);
+  t.is(foreign.second.server.association?.state, "connected");
+});
+
+test("D19 a ClientHello without the extended master secret does not resume a session that has it", (t) => {
+  const server = new TestServer(PSK_SERVER);
+  const first = server.meet(PSK_CLIENT);
+  const options = resolveClientOptions({ ...PSK_CLIENT, session: first.client.session });
+  const rogue = new RogueEnd("client", new ClientHandshake(options), {
+    add: ({ type, body }, channel) => {
+      if (type !== T.client_hello) return channel.add(T.finished, body, 1);
+      const hello = decodeClientHello(body);
+      const extensions = new Map(hello.extensions);
+      extensions.delete(EXTENSION_TYPES.extended_master_secret);
+      channel.add(T.client_hello, encodeClientHello({ ...hello, extensions }));
+    },
+  });
+  const end = new TestEnd({ gate: new ServerGate({ ...PSK_SERVER, sharedKeys: new SharedKeys(SECRET) }) });
+  new VirtualLink({ seed: 1 }).run(rogue, end, () => false);
+  t.is(end.closed?.error?.code, "DTLS_EXTENDED_MASTER_SECRET_REQUIRED");
+  t.is(end.connected, 0);
+});
+
+test("D20 resumption that falls back to a full handshake was asked for its cookie, and is a full handshake", (t) => {
+  const { second } = twice(PSK_SERVER, PSK_CLIENT, { server: { sharedKeys: new SharedKeys(new Uint8Array(32)) } });
+  t.deepEqual(second.sent.slice(0, 6), [...ABBREVIATED, T.server_hello_done, T.client_key_exchange]);
+  t.false(second.client.isResumed);
+});
+
+test("a changed key, a refused certificate, a withdrawn suite, a lifetime that is over: none is resumed", (t) => {
+  const client = { ...PSK_CLIENT, psk: { ...PSK, key: Uint8Array.of(1, 2, 3) } };
+  const key = twice(PSK_SERVER, PSK_CLIENT, {}, { psk: Uint8Array.of(1, 2, 3) });
+  t.is(key.second.server.closedBy, "DTLS_WRONG_PSK", "the server's key changed, the client's did not");
+  t.false(twice(PSK_SERVER, PSK_CLIENT, { client }, { psk: client.psk.key }).second.client.isResumed);
+  const refused = twice(
+    MUTUAL,
+    { certificate: credential("client") },
+    {},
+    {
+      verdict: { ok: false, alert: "certificate_revoked", reason: "since then" },
+    },
+  );
+  t.is(refused.second.server.closedBy, "DTLS_CERTIFICATE_REFUSED");
+  t.is(refused.second.client.closedBy, "DTLS_ALERT_RECEIVED");
+  const suites = { cipherSuites: ["TLS_PSK_WITH_AES_128_GCM_SHA256", "TLS_PSK_WITH_AES_128_CCM_8"] } as const;
+  const without = { cipherSuites: ["TLS_PSK_WITH_AES_128_GCM_SHA256"] } as const;
+  const suite = twice(PSK_SERVER, { ...PSK_CLIENT, ...suites }, { server: without });
+  t.is(suite.second.server.association?.peer?.suite, "TLS_PSK_WITH_AES_128_GCM_SHA256");
+  const lifetime = { ...PSK_SERVER, sessionLifetimeSeconds: 60 };
+  t.true(twice(lifetime, PSK_CLIENT, {}, { at: 59_000 }).second.client.isResumed);
+  t.false(twice(lifetime, PSK_CLIENT, {}, { at: 61_000 }).second.client.isResumed);
+});
+
+test("D57 the connection identifiers are negotiated afresh on resumption", (t) => {
+  const { first, second } = twice(PSK_SERVER, PSK_CLIENT);
+  const [before, after] = [first, second].map(({ server }) => server.association?.connectionId);
+  t.is(after?.length, 6);
+  t.notDeepEqual(before, after);
+  const gone = twice(PSK_SERVER, PSK_CLIENT, { client: { connectionId: false } });
+  t.true(gone.second.server.isResumed);
+  t.is(gone.second.server.association?.connectionId.length, 0);
+  t.false(gone.second.server.association?.peer?.hasConnectionId);
+});
+
+test("tickets open in their period and the next, with the same secret only, and never when they were changed", (t) => {
+  const keys = (secret: number): TicketKeys =>
+    new TicketKeys(new SharedKeys(new Uint8Array(32).fill(secret)), 1000, (size) => new Uint8Array(size).fill(5));
+  const ticket = keys(1).seal(Uint8Array.of(1, 2, 3), 500);
+  t.deepEqual(keys(1).open(ticket, 999), Buffer.of(1, 2, 3), "another process with the secret");
+  t.truthy(keys(1).open(ticket, 1999));
+  t.is(keys(1).open(ticket, 2000), undefined);
+  t.is(keys(2).open(ticket, 999), undefined);
+  for (let i = 0; i < ticket.length; i++) {
+    const changed = Uint8Array.from(ticket);
+    changed[i] = (changed[i] ?? 0) ^ 1;
+    t.is(keys(1).open(changed, 999), undefined, `byte ${String(i)}`);
+    t.is(keys(1).open(ticket.subarray(0, i), 999), undefined);
+  }
+  t.throws(() => new SharedKeys(new Uint8Array(31)), { instanceOf: DtlsError, code: "DTLS_BAD_OPTION" });
+});
+
+test("cookies are taken by another process with the same secret", (t) => {
+  const gates = [1, 2].map(() => new ServerGate({ ...PSK_SERVER, sharedKeys: new SharedKeys(SECRET) }));
+  const client = Association.connect(PSK_CLIENT, 0);
+  const hello = client.poll();
+  if (hello?.type !== "datagram") return t.fail();
+  const reply = gates[0]?.handleDatagram(hello.bytes, ADDRESS, 0);
+  if (reply?.type !== "reply") return t.fail();
+  client.handleDatagram(reply.bytes, 0);
+  const again = client.poll();
+  if (again?.type !== "datagram") return t.fail();
+  t.is(gates[1]?.handleDatagram(again.bytes, ADDRESS, 0).type, "accept");
+});
+
+test("raw public keys serve both sides, are told of, and are resumed; a type that is not taken is not used", (t) => {
+  const [clientKey, serverKey] = [1, 2].map(() => generateKeyPairSync("ec", { namedCurve: "P-256" }));
+  if (clientKey === undefined || serverKey === undefined) return t.fail();
+  const server: ServerOptions = {
+    rawPublicKey: { privateKey: serverKey.privateKey },
+    clientCertificate: "require",
+    peerCertificateTypes: ["RawPublicKey"],
+  };
+  const client: ClientOptions = {
+    rawPublicKey: { privateKey: clientKey.privateKey },
+    peerCertificateTypes: ["RawPublicKey"],
+  };
+  const { first, second } = twice(server, client);
+  for (const meeting of [first, second]) {
+    const spki = clientKey.publicKey.export({ type: "spki", format: "der" });
+    t.deepEqual(Buffer.from(meeting.server.association?.peer?.rawPublicKey ?? []), spki);
+    t.is(meeting.server.association?.peer?.certificates, undefined);
+    t.truthy(meeting.client.association?.peer?.rawPublicKey);
+  }
+  t.true(second.client.isResumed);
+  const both = new TestServer({ ...server, certificate: credential("p256"), peerCertificateTypes: ["X.509"] });
+  const mixed = both.meet({ ...client, certificate: credential("client"), peerCertificateTypes: ["X.509"] });
+  t.deepEqual(mixed.client.association?.peer?.certificates, credential("p256").chain);
+  t.deepEqual(mixed.server.association?.peer?.certificates, credential("client").chain);
+  const crossed = both.meet({ ...client, peerCertificateTypes: ["X.509"] });
+  t.is(crossed.server.closedBy, "DTLS_UNSUPPORTED_CERTIFICATE");
+  const refused = new TestServer(server).meet(client, {
+    verdict: { ok: false, alert: "access_denied", reason: "unknown key" },
+  });
+  t.is(refused.server.closedBy, "DTLS_CERTIFICATE_REFUSED");
+  const none = new TestServer(server).meet({ peerCertificateTypes: ["RawPublicKey"] });
+  t.is(none.server.closedBy, "DTLS_UNSUPPORTED_CERTIFICATE");
+});
+
+test("ALPN settles on the server's first that the client offers; nothing in common is refused", (t) => {
+  const server = new TestServer({ ...PSK_SERVER, applicationProtocols: ["coap", "co"] });
+  const common = server.meet({ ...PSK_CLIENT, applicationProtocols: ["co", "coap"] });
+  t.is(common.client.association?.peer?.applicationProtocol, "coap");
+  t.is(common.server.association?.peer?.applicationProtocol, "coap");
+  const without = server.meet(PSK_CLIENT);
+  t.is(without.server.association?.state, "connected");
+  t.is(without.server.association?.peer?.applicationProtocol, undefined);
+  const refused = server.meet({ ...PSK_CLIENT, applicationProtocols: ["h2"] });
+  t.is(refused.server.closedBy, "DTLS_NO_APPLICATION_PROTOCOL");
+  const deaf = new TestServer(PSK_SERVER).meet({ ...PSK_CLIENT, applicationProtocols: ["coap"] });
+  t.is(deaf.client.association?.state, "connected");
+});
+
+test("record_size_limit and max_fragment_length bound what is sent, of data and of handshake messages", (t) => {
+  const size = new TestServer({ ...PSK_SERVER, recordSizeLimitBytes: 300 }).meet({
+    ...PSK_CLIENT,
+    recordSizeLimitBytes: 100,
+    maxFragmentLengthBytes: 512,
+  });
+  t.is(size.server.association?.maxDataBytes, 100);
+  // The content type inside a record with an identifier counts.
+  t.is(size.client.association?.maxDataBytes, 299);
+  const fragment = new TestServer(MUTUAL).meet({ certificate: credential("client"), maxFragmentLengthBytes: 512 });
+  t.is(fragment.client.association?.state, "connected");
+  t.is(fragment.server.association?.maxDataBytes, 512);
+  const records = fragment.server.outputs.flatMap((one) => (one.type === "datagram" ? splitRecords(one.bytes) : []));
+  t.true(records.every((record) => record.length <= 13 + 24 + 512));
+  t.true(records.filter((record) => record[13] === T.certificate).length > 1, "in fragments");
+});
+
+test("keying material is the same on both sides, differs by label, context and association, and needs its option", (t) => {
+  const options = { exporter: true } as const;
+  const server = new TestServer({ ...PSK_SERVER, ...options });
+  const one = server.meet({ ...PSK_CLIENT, ...options });
+  const two = server.meet({ ...PSK_CLIENT, ...options, session: one.client.session });
+  t.true(two.client.isResumed);
+  const exported = ({ association }: End, label: string, context?: Uint8Array): string =>
+    hex(association?.exportKeyingMaterial(label, 32, context) ?? new Uint8Array(0));
+  const seen = new Set<string>();
+  for (const { client, server: serverEnd } of [one, two]) {
+    for (const [label, context] of [["EXPORTER-a"], ["EXPORTER-b"], ["EXPORTER-a", new Uint8Array(0)]] as const) {
+      const value = exported(client, label, context);
+      t.is(value.length, 64);
+      t.is(exported(serverEnd, label, context), value);
+      seen.add(value);
+    }
+  }
+  t.is(seen.size, 6);
+  const without = server.meet(PSK_CLIENT);
+  t.throws(() => without.client.association?.exportKeyingMaterial("x", 32), { code: "DTLS_NO_EXPORTER" });
+});

@@ -1,0 +1,150 @@
+import {
+  connect,
+  DtlsEndpoint,
+  type DtlsSession,
+  type EndpointDropReason,
+  type EndpointOptions,
+  listen,
+  UdpSocket,
+} from "#net/index.js";
+import test, { type ExecutionContext } from "ava";
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const KEY = bytes("0123456789abcdef");
+const PSK = { psk: { identity: bytes("alice"), key: KEY }, cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"] } as const;
+
+async function serve(t: ExecutionContext, options: EndpointOptions) {
+  const drops: EndpointDropReason[] = [];
+  const sessions: DtlsSession[] = [];
+  const endpoint = await listen((session) => sessions.push(session), {
+    host: "127.0.0.1",
+    server: { pskEnabled: true },
+    pskOf: () => KEY,
+    onDrop: (reason) => drops.push(reason),
+    ...options,
+  });
+  t.teardown(() => endpoint.close());
+  const open = async (): Promise<DtlsSession> => {
+    const session = await connect({ host: "127.0.0.1", port: endpoint.address.port }, PSK);
+    t.teardown(() => session.close());
+    return session;
+  };
+  const until = async (isTrue: () => boolean): Promise<void> => {
+    while (!isTrue()) await new Promise((resolve) => setImmediate(resolve));
+  };
+  return { endpoint, sessions, drops, open, until };
+}
+
+test("handshakes are limited in all and for each address; those over it are dropped by name, and the slots come back", async (t) => {
+  for (const [limit, reason] of [
+    [{ maxHandshakes: 1 }, "too-many-handshakes"],
+    [{ maxHandshakesPerAddress: 1 }, "too-many-handshakes-of-address"],
+  ] as const) {
+    const answers: ((key: Uint8Array) => void)[] = [];
+    const { endpoint, drops, open, until } = await serve(t, {
+      ...limit,
+      pskOf: () => new Promise((resolve) => answers.push(resolve)),
+    });
+    const first = await open();
+    await until(() => answers.length === 1);
+    const second = await open();
+    await until(() => drops.includes(reason));
+    t.is(endpoint.handshakeCount, 1);
+    t.is(endpoint.dropped[reason], drops.filter((one) => one === reason).length);
+    answers[0]?.(KEY);
+    await first.opened;
+    // It asks again by itself.
+    await until(() => answers.length === 2);
+    answers[1]?.(KEY);
+    await second.opened;
+    t.is(endpoint.sessionCount, 2);
+    await endpoint.close();
+  }
+});
+
+test("a full endpoint drops new peers while its sessions are in use, and lets a stale one make way", async (t) => {
+  const busy = await serve(t, { maxSessions: 2 });
+  await Promise.all([(await busy.open()).opened, (await busy.open()).opened]);
+  await busy.open();
+  await busy.until(() => busy.drops.includes("too-many-sessions"));
+  t.is(busy.endpoint.sessionCount, 2);
+
+  const stale = await serve(t, { maxSessions: 2, staleAfterMs: 0 });
+  const first = await stale.open();
+  await first.opened;
+  await (
+    await stale.open()
+  ).opened;
+  await (
+    await stale.open()
+  ).opened;
+  t.is(await first.closed, undefined, "with a close_notify");
+  t.is(stale.endpoint.sessionCount, 2);
+  t.deepEqual(
+    stale.drops.filter((reason) => reason.startsWith("too-many")),
+    [],
+  );
+});
+
+test("sessions are limited for each address, and a silent one is closed after its time", async (t) => {
+  const { drops, open, until } = await serve(t, { maxSessionsPerAddress: 1 });
+  await (
+    await open()
+  ).opened;
+  await open();
+  await until(() => drops.includes("too-many-sessions-of-address"));
+  const idle = await serve(t, { idleTimeoutMs: 20 });
+  const session = await idle.open();
+  await session.opened;
+  t.is(await session.closed, undefined);
+  await idle.until(() => idle.endpoint.sessionCount === 0);
+});
+
+test("an address that begins handshake after handshake has one at a time, and what it gave up is gone", async (t) => {
+  const { endpoint, until } = await serve(t, { pskOf: () => new Promise(() => undefined) });
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  t.teardown(() => socket.close());
+  const remote = { address: "127.0.0.1", port: endpoint.address.port };
+  const failed: unknown[] = [];
+  for (let i = 0; i < 5; i++) {
+    const session = new DtlsEndpoint(socket, {}).connect(remote, PSK);
+    const before = socket.counters.received;
+    // HelloVerifyRequest, then the server's flight.
+    await until(() => socket.counters.received >= before + 2);
+    session.closed.catch((error: unknown) => failed.push(error));
+    session.abandon();
+    t.true(endpoint.handshakeCount <= 1);
+  }
+  t.is(endpoint.handshakeCount, 1);
+});
+
+test("above a threshold a cookie is demanded; below it the handshake is a round trip shorter", async (t) => {
+  const { endpoint, open } = await serve(t, { cookiesAboveHandshakes: 1 });
+  const session = await open();
+  await session.opened;
+  // ClientHello and the second flight: no second ClientHello.
+  t.is(session.stats.recordsOut, 4);
+  t.is(endpoint.sessionCount, 1);
+  const always = await serve(t, {});
+  const other = await always.open();
+  await other.opened;
+  t.is(other.stats.recordsOut, 5);
+});
+
+test("what sessions drop is counted by reason at the endpoint, and told of with the address", async (t) => {
+  const seen: string[] = [];
+  const { endpoint, sessions, open, until } = await serve(t, {
+    onDrop: (reason, { port }) => seen.push(`${reason} ${String(port)}`),
+  });
+  const session = await open();
+  await session.opened;
+  await until(() => sessions.length === 1);
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  t.teardown(() => socket.close());
+  const id = sessions[0]?.connectionId ?? bytes("");
+  const head = Buffer.concat([Buffer.of(25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 1, 0), id, Buffer.of(0, 30)]);
+  socket.send(Buffer.concat([head, Buffer.alloc(30)]), { address: "127.0.0.1", port: endpoint.address.port });
+  await until(() => endpoint.dropped["bad-mac"] === 1);
+  t.true(seen.includes(`bad-mac ${String(socket.address.port)}`));
+  t.is(sessions[0]?.stats.dropped["bad-mac"], 1);
+});

@@ -1,0 +1,127 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
+import { parseConfig } from "#config/index.js";
+import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { issueThrowawayCredentials } from "#x509/index.js";
+import test, { type ExecutionContext } from "ava";
+
+const KEY = "000102030405060708090a0b0c0d0e0f";
+const PSK = { credentials: `psk: [{ identity: fleet, key: "hex:${KEY}" }]`, clientAuthentication: "[digest]" };
+
+class Lives {
+  readonly folder: string;
+  readonly #t: ExecutionContext;
+  #port = 0;
+  #server: DpeServer | undefined;
+  events: ServerEvent[] = [];
+  #wake: () => void = () => undefined;
+
+  constructor(t: ExecutionContext) {
+    this.#t = t;
+    this.folder = mkdtempSync(join(tmpdir(), "dpe-restart-"));
+    t.teardown(() => rmSync(this.folder, { recursive: true }));
+  }
+
+  /** Ends the server that runs, and starts one at its port, with its associations. */
+  async start({ credentials, clientAuthentication }: typeof PSK): Promise<void> {
+    await this.#server?.close();
+    this.events = [];
+    const config = `
+credentials: { ${credentials} }
+dtls: { associations: ./associations }
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coaps: ${this.#port} }, connection: dtls, clientAuthentication: ${clientAuthentication} }
+subscribers: [{ name: alice, password: secret, certificates: [alice] }]
+`;
+    this.#server = await DpeServer.start(
+      parseConfig(config, join(this.folder, "server.yaml"), SERVER_SCHEMA),
+      (event) => {
+        this.events.push(event);
+        this.#wake();
+      },
+    );
+    const server = this.#server;
+    this.#port = server.addresses.coaps?.port ?? 0;
+    this.#t.teardown(() => server.close());
+  }
+
+  agent(dpe1: string): DpeAgent {
+    const config = `
+endpoint: pi-1
+server: coaps://127.0.0.1:${this.#port}
+interfaces: { dpe1: { connection: dtls, ${dpe1} } }
+`;
+    let value = 0;
+    const source = { name: "s", everyMs: 1000, read: () => Promise.resolve([{ name: "a", value: value++ }]) };
+    const agent = new DpeAgent(parseConfig(config, join(this.folder, "agent.yaml"), AGENT_SCHEMA), [source]);
+    this.#t.teardown(() => agent.close());
+    return agent;
+  }
+
+  async until<Type extends ServerEvent["type"]>(type: Type): Promise<Extract<ServerEvent, { readonly type: Type }>> {
+    for (;;) {
+      const found = this.events.find((event) => event.type === type);
+      if (found !== undefined) return found as Extract<ServerEvent, { readonly type: Type }>;
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+}
+
+test("a restarted server goes on with its agents' associations; who was bound by Digest is challenged anew", async (t) => {
+  const lives = new Lives(t);
+  await lives.start(PSK);
+  lives.agent(
+    `serverAuthentication: psk, credentials: { username: alice, password: secret, psk: { identity: fleet, key: "hex:${KEY}" } }`,
+  );
+  const { peer } = await lives.until("authentication-error");
+  await lives.until("report");
+  for (let life = 0; life < 2; life++) {
+    await lives.start(PSK);
+    t.like(await lives.until("associations-restored"), { restored: 1, refused: 0 });
+    const challenged = await lives.until("authentication-error");
+    t.true(["credentials-required", "stale-nonce"].includes(challenged.error), challenged.error);
+    // A new association of the agent would have a socket of its own.
+    t.is(challenged.peer, peer);
+    t.is((await lives.until("registered")).registration.subscriber, "alice");
+  }
+});
+
+test("an association whose key was changed meanwhile does not go on", async (t) => {
+  const lives = new Lives(t);
+  await lives.start(PSK);
+  lives.agent(
+    `serverAuthentication: psk, credentials: { username: alice, password: secret, psk: { identity: fleet, key: "hex:${KEY}" } }`,
+  );
+  await lives.until("report");
+  await lives.start({ ...PSK, credentials: `psk: [{ identity: fleet, key: "hex:ff${KEY.slice(2)}" }]` });
+  t.like(await lives.until("associations-restored"), { restored: 0, refused: 1 });
+  t.is((await lives.until("handshake-failed")).cause, "DTLS_WRONG_PSK");
+});
+
+test("who showed a certificate is known by it after a restart, as long as its authority is trusted", async (t) => {
+  const lives = new Lives(t);
+  const atMs = Date.now();
+  const server = await issueThrowawayCredentials({ commonName: "s", purpose: "serverAuth", atMs, ip: ["127.0.0.1"] });
+  const client = await issueThrowawayCredentials({ commonName: "alice", purpose: "clientAuth", atMs });
+  const other = await issueThrowawayCredentials({ commonName: "alice", purpose: "clientAuth", atMs });
+  for (const [name, issued] of Object.entries({ server, client, other })) {
+    writeFileSync(join(lives.folder, `${name}.pem`), issued.certificatePem);
+    writeFileSync(join(lives.folder, `${name}.key`), issued.privateKeyPem, { mode: 0o600 });
+    writeFileSync(join(lives.folder, `${name}-ca.pem`), issued.authority.certificatePem);
+  }
+  const own = "certificate: server.pem, key: server.key";
+  const trusting = { credentials: `${own}, ca: client-ca.pem`, clientAuthentication: "[certificate]" };
+  await lives.start(trusting);
+  lives.agent(
+    "serverAuthentication: certificate, ca: server-ca.pem, credentials: { certificate: client.pem, key: client.key }",
+  );
+  t.is((await lives.until("registered")).registration.subscriber, "alice");
+  await lives.start(trusting);
+  t.like(await lives.until("associations-restored"), { restored: 1, refused: 0 });
+  t.is((await lives.until("registered")).registration.subscriber, "alice");
+  await lives.start({ ...trusting, credentials: `${own}, ca: other-ca.pem` });
+  t.like(await lives.until("associations-restored"), { restored: 0, refused: 1 });
+  t.is((await lives.until("handshake-failed")).cause, "DTLS_CERTIFICATE_REFUSED");
+});
