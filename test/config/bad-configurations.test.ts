@@ -74,7 +74,7 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
   ["realm: x", "f.yaml:1:1 interfaces: required key is missing; expected a mapping"],
   [
     "\ninterfaces: { dpe1: { listen: {}, connection: none, clientAuthentication: [none] } }\n",
-    "f.yaml:2:31 interfaces.dpe1.listen: needs a port: coap, coaps or both",
+    "f.yaml:2:31 interfaces.dpe1.listen: needs a port: coap, coaps, coapTcp or coapsTcp",
   ],
   [
     "\ninterfaces: { dpe1: { listen: { coap: 1 }, connection: tls, clientAuthentication: [none] } }\n",
@@ -94,7 +94,7 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
   ],
   [
     "\ninterfaces: { dpe1: { listen: { coaps: 1 }, connection: dtls, clientAuthentication: [digest] } }\n",
-    "f.yaml:2:1: coaps needs credentials: a certificate with its key, or a psk",
+    "f.yaml:2:1: coaps and coapsTcp need credentials: a certificate with its key, or a psk",
   ],
   [
     "\ninterfaces: { dpe1: { listen: { coap: 1 }, connection: none, clientAuthentication: [certificate] } }\n",
@@ -136,7 +136,7 @@ const AGENT_FILES: readonly (readonly [string, string])[] = [
   ],
   [
     "endpoint: pi\nserver: http://h\ninterfaces: { dpe1: { connection: none, serverAuthentication: none } }",
-    'f.yaml:2:9 server: expected a coap:// or coaps:// URI; found "http://h"',
+    'f.yaml:2:9 server: expected a coap:// or coaps:// or coap+tcp:// or coaps+tcp:// URI; found "http://h"',
   ],
   [
     "endpoint: pi\nserver: coap://h\n\ninterfaces: { dpe1: { connection: none, serverAuthentication: none, credentials: { username: a } } }\n",
