@@ -128,7 +128,7 @@ const AGENT_FILES: readonly (readonly [string, string])[] = [
   ],
   [
     reporting("sources: [{ use: hst }]"),
-    'f.yaml:3:18 sources[0].use: expected one of host, exec, file, http; found "hst"; did you mean "host"?',
+    'f.yaml:3:18 sources[0].use: expected one of firmware, host, exec, file, http; found "hst"; did you mean "host"?',
   ],
   [
     reporting("sources: [{ use: host, every: fast }]"),
