@@ -22,7 +22,10 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   "node-coap": { layers: ["net"], packages: ["node:dgram", "node:net"] },
   dpe: { layers: ["coap", "senml"], packages: [] },
   security: { layers: ["cbor", "coap", "digest", "dpe"], packages: ["node:crypto", "node:net"] },
-  store: { layers: ["dpe", "senml"], packages: ["lmdb", "node:path", "node:fs", "node:fs/promises", "node:zlib"] },
+  store: {
+    layers: ["dpe", "senml"],
+    packages: ["cbor-x", "lmdb", "redis", "node:crypto", "node:fs", "node:fs/promises", "node:path", "node:zlib"],
+  },
   bridge: {
     layers: ["cbor", "coap", "senml"],
     packages: ["node:crypto", "node:fs", "node:net", "node:path", "node:tty", "serialport"],
@@ -31,6 +34,20 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
     layers: ["ip", "radius", "cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
     packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "node:util", "zod", "pino"],
   },
+  http: {
+    layers: ["dpe", "senml", "server", "store", "config"],
+    packages: [
+      "@fastify/swagger",
+      "fastify",
+      "node:crypto",
+      "node:fs",
+      "node:net",
+      "node:path",
+      "node:url",
+      "prom-client",
+    ],
+  },
+  mqtt: { layers: ["senml", "store"], packages: ["mqtt"] },
   agent: {
     layers: ["bridge", "cbor", "coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "store"],
     packages: [

@@ -58,7 +58,7 @@ async function runDemo(keep: boolean, hasFirmware: boolean): Promise<void> {
   try {
     start("this-machine", "correct horse", [hostSource(1000)]);
     await seen.endpoint("this-machine", 2);
-    show(server.devices.propertiesOf("this-machine"));
+    show(await server.store.properties.latest("this-machine"));
 
     const [uptime] = await server.query("this-machine", "uptime");
     if (uptime === undefined) throw new Error("the agent answered DPE-2 without its uptime");
@@ -93,7 +93,10 @@ async function runDemo(keep: boolean, hasFirmware: boolean): Promise<void> {
     if (refusal === undefined || !describe(refusal).includes("invalid-credentials")) {
       throw new Error("the wrong password was not refused with invalid-credentials");
     }
-    say("demo", `${server.registrations.size} devices paired and reporting, the one with a wrong password refused`);
+    say(
+      "demo",
+      `${await server.store.registrations.count()} devices paired and reporting, the one with a wrong password refused`,
+    );
     if (keep) {
       say(
         "demo",
@@ -130,7 +133,7 @@ function onFirmwareEvent(event: FirmwareSourceEvent): void {
 /** A property as soon as the server has it. */
 async function untilReported(server: DpeServer, endpoint: string, name: string): Promise<SenmlRecord> {
   for (const end = performance.now() + TIMEOUT_MS; performance.now() < end;) {
-    const record = server.devices.propertiesOf(endpoint).find((candidate) => candidate.name === name);
+    const [record] = await server.store.properties.latestOf(endpoint, [name]);
     if (record !== undefined) return record;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

@@ -5,12 +5,18 @@ import { checkCommand } from "./check-command.js";
 import { coapCommands } from "./coap-command.js";
 import type { Command } from "./command.js";
 import { demoCommand } from "./demo-command.js";
+import { deviceCommand } from "./device-command.js";
+import { devicesCommand } from "./devices-command.js";
 import { exitWith, UsageError } from "./exit.js";
 import { explainCommand } from "./explain-command.js";
 import { ha1Command } from "./ha1-command.js";
 import { proxyCommand } from "./proxy-command.js";
+import { observeCommand } from "./observe-command.js";
+import { queryCommand } from "./query-command.js";
 import { serverCommand } from "./server-command.js";
 import { simCommand } from "./sim-command.js";
+import { storeCommand } from "./store-command.js";
+import { subscriberCommand } from "./subscriber-command.js";
 
 /** In the order of the usage. */
 const COMMANDS: readonly Command[] = [
@@ -21,6 +27,12 @@ const COMMANDS: readonly Command[] = [
   simCommand,
   demoCommand,
   bridgeCommand,
+  devicesCommand,
+  deviceCommand,
+  queryCommand,
+  observeCommand,
+  subscriberCommand,
+  storeCommand,
   explainCommand,
   ha1Command,
   ...coapCommands,

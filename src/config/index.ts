@@ -12,3 +12,4 @@ export { refuse, type Refusal } from "./refusal.js";
 export { integer, type IntegerOptions } from "./integer.js";
 export { ipPrefixBlock } from "./ip-prefix-block.js";
 export { ConfigWatcher, DEFAULT_WATCH_TIMES, type WatchOptions } from "./config-watcher.js";
+export { storeLocation, type StoredAt } from "./store-location.js";

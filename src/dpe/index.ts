@@ -24,14 +24,12 @@ export {
 export { type Dpe2Uri, formatDpe2Uri, parseDpe2Uri } from "./dpe2-uri.js";
 export { DpeError, type DpeErrorCode } from "./errors.js";
 export {
+  checkEndpointName,
   DEFAULT_LIFETIME_SECONDS,
   DEFAULT_REGISTRATION_LIMITS,
   type Dpe2Binding,
   type Registration,
-  type RegistrationChange,
   type RegistrationLimits,
   type RegistrationRequest,
-  Registrations,
   type RegistrationUpdate,
 } from "./registrations.js";
-export { Devices } from "./devices.js";

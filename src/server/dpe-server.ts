@@ -1,14 +1,6 @@
 import { randomBytes } from "node:crypto";
-import type { RequestMessage, ResponseMessage } from "#coap/index.js";
-import {
-  authErrorName,
-  BINDING_OPTION,
-  BINDING_OPTION_FORMATS,
-  Devices,
-  DpeError,
-  type Registration,
-  Registrations,
-} from "#dpe/index.js";
+import type { EndpointCounters, RequestMessage, ResponseMessage } from "#coap/index.js";
+import { authErrorName, BINDING_OPTION, BINDING_OPTION_FORMATS, DpeError, type Registration } from "#dpe/index.js";
 import {
   type Answer,
   type CoapConnection,
@@ -19,7 +11,6 @@ import {
   FileAssociationStore,
   formatAddress,
   listen,
-  monotonicNow,
   type Observation,
   type ServerOptions,
   type SocketAddress,
@@ -40,24 +31,30 @@ import {
 import type { AccountingEvent } from "#radius/index.js";
 import type { SenmlRecord, SenmlValue } from "#senml/index.js";
 import type { CertificateFaultAlert } from "#x509/index.js";
+import { type DeviceSecurity, encodeRow, Store } from "#store/index.js";
 import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
 import { Dpe2Connections } from "./dpe2-connections.js";
 import { Dpe2Requests } from "./dpe2-requests.js";
 import { gbaCredentials } from "./gba-config.js";
 import { ExternalSources } from "./external-sources.js";
+import { type FleetAnswer, FleetRequests } from "./fleet-requests.js";
 import { guardDigest } from "./interface-config.js";
+import { LIVE_CHANNEL, liveEventOf } from "./live-event.js";
 import { PeerFacts } from "./peer-facts.js";
 import { attachTrust, keptTrust } from "./kept-trust.js";
 import type { ServerConfig } from "./server-config.js";
 import { listenStreams, type StreamListeners } from "./stream-listeners.js";
 import { ServerCredentials } from "./server-credentials.js";
 import type { SubscriberConfig } from "./subscriber-config.js";
+import { SubscriberDirectory } from "./subscriber-directory.js";
 
 /** A DPE Server: DPE-1 on its sockets, and DPE-2 toward the registered endpoints over the associations that they opened. */
 export class DpeServer {
-  readonly registrations: Registrations = new Registrations(() => randomBytes(9).toString("base64url"));
-  readonly devices: Devices = new Devices();
+  /** What outlives this process, where the store does. */
+  readonly store: Store;
+  /** Who may use the service. */
+  readonly directory: SubscriberDirectory;
   /** Authentications of late, and counts of all. */
   readonly audit: AuditTrail = new AuditTrail();
 
@@ -70,14 +67,17 @@ export class DpeServer {
   readonly #facts: PeerFacts;
   readonly #connections: Dpe2Connections;
   readonly #dpe2: Dpe2Requests;
-  #current: CoapConnection | undefined;
+  readonly #fleet: FleetRequests;
+  readonly #ownsStore: boolean;
   #dtls: DtlsEndpoint | undefined;
   #sources: ExternalSources | undefined;
   #plain: UdpSocket | undefined;
   #streams: StreamListeners | undefined;
   #sweeper: NodeJS.Timeout | undefined;
 
-  private constructor(config: ServerConfig, onEvent: (event: ServerEvent) => void, parts: ServerParts) {
+  private constructor(config: ServerConfig, onEvent: (event: ServerEvent) => void, parts: ServerParts, store: Store) {
+    this.store = store;
+    this.#ownsStore = parts.store === undefined;
     this.#config = config;
     this.#onEvent = onEvent;
     this.#credentials = new ServerCredentials(config);
@@ -104,24 +104,17 @@ export class DpeServer {
       },
     );
     this.#resources = new Dpe1Resources({
-      registrations: this.registrations,
-      devices: this.devices,
+      store,
       discovery: new Discovery(config, () => ({
         coap: this.#plain?.address.port,
         coaps: this.#dtls?.address.port,
       })),
       dpe2Addresses: dpe2.addresses.map((address) => canonicalAddress(address) ?? address),
-      now: monotonicNow,
-      onRegistered: (registration) => {
-        if (this.#current !== undefined) this.#connections.heardOn(registration.endpoint, this.#current);
-        this.#onEvent({ type: "registered", registration });
-      },
+      now: Date.now,
+      onRegistered: (registration) => this.#tell({ type: "registered", registration }),
       onDeregistered: (registration) => this.#forget(registration, "deregistered"),
-      onReport: (registration, records) => {
-        if (this.#current !== undefined) this.#connections.heardOn(registration.endpoint, this.#current);
-        this.#onEvent({ type: "report", registration, records });
-      },
-      onClientError: (request, subscriber) => this.#clientError(request, subscriber),
+      onReport: (registration, records) => this.#tell({ type: "report", registration, records }),
+      onStoreFault: (error) => this.#onEvent({ type: "fault", error }),
     });
     this.#coap = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
@@ -132,6 +125,19 @@ export class DpeServer {
       onFault: (error) => this.#onEvent({ type: "fault", error }),
     });
     this.#connections = new Dpe2Connections(this.#coap, this.#credentials, onAudit);
+    this.directory = new SubscriberDirectory({
+      store,
+      realm: config.realm,
+      configured: config.subscribers,
+      connectionIdentities: config.credentials.psk.map(({ identity }) => identity),
+      replace: (all) => this.replaceSubscribers(all),
+      onFault: (error) => this.#onEvent({ type: "fault", error }),
+    });
+    this.#fleet = new FleetRequests({
+      store,
+      isHere: (endpoint) => this.#connections.hears(endpoint),
+      query: (endpoint, name, signal) => this.query(endpoint, name, signal),
+    });
     this.#dpe2 = new Dpe2Requests({
       connections: this.#connections,
       challenger: new ProofChallenger(
@@ -157,21 +163,21 @@ export class DpeServer {
       external === undefined || parts.external !== undefined
         ? undefined
         : await ExternalSources.open(external, (event) => onEvent({ type: "radius", event }));
-    let server: DpeServer;
+    let store: Store | undefined;
+    let server: DpeServer | undefined;
     try {
-      server = new DpeServer(config, onEvent, sources === undefined ? parts : { ...parts, external: sources });
-    } catch (error) {
-      await sources?.close();
-      throw error;
-    }
-    server.#sources = sources;
-    try {
+      store = parts.store ?? (await Store.open({ type: "memory" }));
+      server = new DpeServer(config, onEvent, sources === undefined ? parts : { ...parts, external: sources }, store);
+      server.#sources = sources;
+      await server.#fleet.start();
+      await server.directory.start();
       await server.#listen();
+      return server;
     } catch (error) {
-      await server.close();
+      await (server === undefined ? sources : server)?.close();
+      if (server === undefined && parts.store === undefined) await store?.close();
       throw error;
     }
-    return server;
   }
 
   /** Where the server listens. */
@@ -198,12 +204,26 @@ export class DpeServer {
    * SECURITY_CLIENT_NOT_ACCEPTED where the client does not prove who it is; CoapError; NetError, DtlsError of dialling.
    */
   async query(endpoint: string, name?: string, signal?: AbortSignal): Promise<readonly SenmlRecord[]> {
-    return this.#dpe2.query(this.#registered(endpoint), name, signal);
+    return this.#dpe2.query(await this.#registered(endpoint), name, signal);
   }
 
   /** DPE-2: observes one property of an endpoint, or all. Throws as {@link query} does. */
   async observe(endpoint: string, name?: string): Promise<Observation> {
-    return this.#dpe2.observe(this.#registered(endpoint), name);
+    return this.#dpe2.observe(await this.#registered(endpoint), name);
+  }
+
+  /** DPE-2 to any endpoint of the fleet, at another server or asleep too: see {@link FleetRequests.ask}. */
+  ask(endpoint: string, names: readonly string[], signal?: AbortSignal): Promise<FleetAnswer> {
+    return this.#fleet.ask(endpoint, names, Date.now(), signal);
+  }
+
+  /** Peers that are spoken with. */
+  get connections(): number {
+    return [...this.#coap.connections].length;
+  }
+
+  get coapCounters(): EndpointCounters {
+    return this.#coap.counters;
   }
 
   /**
@@ -212,7 +232,7 @@ export class DpeServer {
    * @throws as {@link query} does, a refusal as DPE_BAD_REQUEST with the endpoint's code; SenmlError for a bad name.
    */
   async set(endpoint: string, name: string, value: SenmlValue): Promise<void> {
-    await this.#dpe2.set(this.#registered(endpoint), name, value);
+    await this.#dpe2.set(await this.#registered(endpoint), name, value);
   }
 
   /**
@@ -221,13 +241,21 @@ export class DpeServer {
    *
    * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
    */
-  replaceSubscribers(subscribers: readonly SubscriberConfig[]): void {
+  async replaceSubscribers(subscribers: readonly SubscriberConfig[]): Promise<void> {
     this.#endAssociationsOf(this.#credentials.replaceSubscribers(subscribers));
-    for (const registration of this.registrations.list(monotonicNow())) {
-      const { subscriber } = registration;
-      if (subscriber === undefined || this.#credentials.subscribers.named(subscriber) !== undefined) continue;
-      this.registrations.deregister(registration.id, subscriber, monotonicNow());
-      this.#forget(registration, "deregistered");
+    const { registrations } = this.store;
+    for (let after: string | undefined; ;) {
+      const page = await registrations.page(
+        { ...(after === undefined ? {} : { after }), limit: DEVICE_PAGE },
+        Date.now(),
+      );
+      for (const { registration, subscriber } of page) {
+        const isKnown = subscriber === undefined || this.#credentials.subscribers.named(subscriber) !== undefined;
+        if (registration === undefined || isKnown) continue;
+        this.#forget(await registrations.deregister(registration.id, subscriber, Date.now()), "deregistered");
+      }
+      after = page.at(-1)?.endpoint;
+      if (page.length < DEVICE_PAGE) return;
     }
   }
 
@@ -247,7 +275,7 @@ export class DpeServer {
     const connections = [...this.#coap.connections].filter(({ isSecure }) => isSecure);
     const keys = new Map(connections.map((connection) => [connection, this.#keyOf(connection)]));
     this.#credentials.replaceMaterial(config.credentials);
-    this.replaceSubscribers(config.subscribers);
+    await this.directory.configure(config.subscribers);
     this.#dtls?.replaceServer(this.#dtlsOptions());
     let ended = 0;
     for (const connection of connections) {
@@ -306,6 +334,9 @@ export class DpeServer {
     await this.#sources?.close();
     await Promise.all([this.#dtls?.close(), this.#streams?.close()]);
     await this.#coap.close();
+    this.#fleet.close();
+    this.directory.close();
+    if (this.#ownsStore) await this.store.close();
   }
 
   async #listen(): Promise<void> {
@@ -342,9 +373,7 @@ export class DpeServer {
           cause: error instanceof Error && "code" in error ? String(error.code) : String(error),
         }),
     });
-    this.#sweeper = setInterval(() => {
-      for (const registration of this.registrations.sweep(monotonicNow())) this.#forget(registration, "expired");
-    }, SWEEP_INTERVAL_MS);
+    this.#sweeper = setInterval(() => void this.#sweep(), SWEEP_INTERVAL_MS);
   }
 
   #dtlsOptions(): ServerOptions {
@@ -412,7 +441,7 @@ export class DpeServer {
       });
       return judgement.response;
     }
-    const answer = serve(message, judgement.subscriber);
+    const answer = serve(message, judgement);
     const { finish } = judgement;
     if (finish === undefined) return answer;
     return answer instanceof Promise
@@ -420,28 +449,46 @@ export class DpeServer {
       : { ...answer, ...finish(answer) };
   }
 
-  #served(request: RequestMessage, peer: CoapConnection, context: unknown): ResponseMessage {
-    this.#current = peer;
-    try {
-      const { address } = this.#facts.of(peer);
-      return this.#resources.handle(request, context as Extract<Judgement, { type: "accept" }>["subscriber"], address);
-    } finally {
-      this.#current = undefined;
-    }
+  #served(request: RequestMessage, peer: CoapConnection, context: unknown): Promise<ResponseMessage> {
+    const { mode, subscriber } = context as Extract<Judgement, { type: "accept" }>;
+    return this.#resources.handle(request, subscriber, {
+      sender: this.#facts.of(peer).address,
+      security: this.#securityOf(peer, mode),
+      onHeard: (registration) => {
+        this.#connections.heardOn(registration.endpoint, peer);
+        if (!registration.isQueueMode) return;
+        this.#fleet
+          .deliver(registration.endpoint, Date.now())
+          .catch((error: unknown) => this.#onEvent({ type: "fault", error }));
+      },
+      onClientError: (message, client) => this.#clientError(message, client, peer),
+    });
   }
 
-  #registered(endpoint: string): Registration {
-    const registration = this.registrations.ofEndpoint(endpoint, monotonicNow());
+  #securityOf(peer: CoapConnection, authentication: string): DeviceSecurity {
+    const { connection } = this.#facts.of(peer);
+    const { peerInfo } = peer;
+    const suite = peerInfo !== undefined && "suite" in peerInfo ? String(peerInfo.suite) : undefined;
+    const level = { connection, ...(suite === undefined ? {} : { cipherSuite: suite }) };
+    return {
+      dpe1: { ...level, authentication },
+      dpe2: { ...level, authentication: this.#config.interfaces.dpe2.clientAuthentication.join(", ") },
+      address: formatAddress(peer.remoteAddress),
+    };
+  }
+
+  async #registered(endpoint: string): Promise<Registration> {
+    const registration = await this.store.registrations.ofEndpoint(endpoint, Date.now());
     if (registration === undefined)
       throw new DpeError("DPE_UNKNOWN_REGISTRATION", `no endpoint ${endpoint} is registered`);
     return registration;
   }
 
   /** A client does not accept this server, or what it answered at DPE-2 (R12): logged, counted and listed. */
-  #clientError(request: RequestMessage, subscriber: Subscriber | undefined): void {
+  #clientError(request: RequestMessage, subscriber: Subscriber | undefined, peer: CoapConnection): void {
     const authError = request.options.uint(BINDING_OPTION.AuthError);
     this.#onEvent({ type: "client-error", subscriber: subscriber?.name, authError });
-    const association = this.#current === undefined ? undefined : this.#facts.of(this.#current);
+    const association = this.#facts.of(peer);
     this.#audited({
       time: Date.now(),
       outcome: "failure",
@@ -449,8 +496,8 @@ export class DpeServer {
       side: "client",
       mode: undefined,
       subscriber: subscriber?.name,
-      peer: association?.peer ?? "",
-      connection: association?.connection ?? "none",
+      peer: association.peer ?? "",
+      connection: association.connection,
       rule: "the client's own policy",
       cause: (authError === undefined ? undefined : authErrorName(authError)) ?? "unnamed",
     });
@@ -461,10 +508,26 @@ export class DpeServer {
     this.#onEvent({ type: "audit", event });
   }
 
+  async #sweep(): Promise<void> {
+    const now = Date.now();
+    try {
+      for (const registration of await this.store.registrations.sweep(now)) this.#forget(registration, "expired");
+      await this.store.nonces.sweep(now);
+      await this.store.associations.sweep(now);
+    } catch (error) {
+      this.#onEvent({ type: "fault", error });
+    }
+  }
+
   #forget(registration: Registration, cause: "deregistered" | "expired"): void {
     this.#connections.forget(registration.endpoint);
-    this.devices.forget(registration.endpoint);
-    this.#onEvent({ type: "gone", registration, cause });
+    this.#tell({ type: "gone", registration, cause });
+  }
+
+  /** Tells this process, and whoever follows the fleet at any server of the store. */
+  #tell(event: Extract<ServerEvent, { readonly registration: Registration }>): void {
+    this.#onEvent(event);
+    this.store.backend.publish(LIVE_CHANNEL, encodeRow(liveEventOf(event)));
   }
 }
 
@@ -472,6 +535,8 @@ export class DpeServer {
 export interface ServerParts {
   /** What functions outside of DPE know of subscribers; in place of what the configuration names. */
   readonly external?: ExternalIdentities;
+  /** Its state; the caller closes it, after the server. Default: one in memory. */
+  readonly store?: Store;
 }
 
 /** What a server tells of its work; none of it holds a secret. */
@@ -496,4 +561,5 @@ export type ServerEvent =
   | { readonly type: "radius"; readonly event: AccountingEvent }
   | { readonly type: "fault"; readonly error: unknown };
 
+const DEVICE_PAGE = 500;
 const SWEEP_INTERVAL_MS = 10_000;

@@ -11,7 +11,6 @@ import {
 import {
   CONTENT_FORMAT,
   DEFAULT_LIFETIME_SECONDS,
-  type Devices,
   DPE2_OVER_ASSOCIATION,
   type Dpe2Binding,
   DpeError,
@@ -21,10 +20,10 @@ import {
   PATH,
   QUERY,
   type Registration,
-  type Registrations,
 } from "#dpe/index.js";
 import { canonicalAddress, mayRegister, mayReport, problem, refusal, type Subscriber } from "#security/index.js";
 import { decodePack, SenmlError, type SenmlRecord } from "#senml/index.js";
+import { type DeviceSecurity, type Store, StoreError } from "#store/index.js";
 import type { Discovery } from "./discovery.js";
 
 /** The resources of DPE-1 (docs/binding.md): registration, refresh, reports, deregistration, errors of the client. */
@@ -35,78 +34,94 @@ export class Dpe1Resources {
     this.#surroundings = surroundings;
   }
 
-  /** Answers a whole request of a subscriber (undefined: unauthenticated, as policy allows) from an address. */
-  handle(request: RequestMessage, subscriber: Subscriber | undefined, sender: string): ResponseMessage {
+  /** Answers a whole request of a subscriber (undefined: unauthenticated, as policy allows), once what it says is durable. */
+  async handle(request: RequestMessage, subscriber: Subscriber | undefined, origin: Origin): Promise<ResponseMessage> {
     const [root, collection, id, part, ...more] = request.options.uriPath;
     if (root === ".well-known" && collection === "core" && id === undefined) return this.#links(request);
     if (root !== PATH.dpe1 || more.length > 0) return NOT_FOUND;
     try {
       if (collection === undefined) return this.#surroundings.discovery.answer(request);
-      if (collection === PATH.errors && id === undefined) return this.#error(request, subscriber);
+      if (collection === PATH.errors && id === undefined) return this.#error(request, subscriber, origin);
       if (collection !== PATH.registrations) return NOT_FOUND;
-      if (id === undefined) return this.#register(request, subscriber, sender);
-      if (part === undefined) return this.#registration(request, id, subscriber, sender);
-      return part === PATH.properties ? this.#report(request, id, subscriber) : NOT_FOUND;
+      if (id === undefined) return await this.#register(request, subscriber, origin);
+      if (part === undefined) return await this.#registration(request, id, subscriber, origin);
+      return part === PATH.properties ? await this.#report(request, id, subscriber, origin) : NOT_FOUND;
     } catch (error) {
       if (error instanceof DpeError) return dpeProblem(error);
       if (error instanceof SenmlError) return problem(CODE.BadRequest, `${error.code}: ${error.message}`);
-      throw error;
+      if (!(error instanceof StoreError)) throw error;
+      // The client still has what it sent, and sends it again.
+      this.#surroundings.onStoreFault(error);
+      return problem(CODE.ServiceUnavailable, error.code);
     }
   }
 
-  #register(request: RequestMessage, subscriber: Subscriber | undefined, sender: string): ResponseMessage {
+  async #register(
+    request: RequestMessage,
+    subscriber: Subscriber | undefined,
+    origin: Origin,
+  ): Promise<ResponseMessage> {
     if (request.code !== CODE.POST) return METHOD_NOT_ALLOWED;
     const query = queryOf(request);
     const endpoint = query.get(QUERY.endpoint) ?? "";
     if (subscriber !== undefined && !mayRegister(subscriber, endpoint)) return refusal("not-authorized");
     const records = packOf(request);
     if (!areReportable(subscriber, records)) return refusal("not-authorized");
-    const { registrations, devices } = this.#surroundings;
-    const { registration } = registrations.register(
+    const { store } = this.#surroundings;
+    const { registration, added } = await store.registrations.register(
       {
         endpoint,
         subscriber: subscriber?.name,
         lifetimeSeconds: lifetimeOf(query) ?? DEFAULT_LIFETIME_SECONDS,
-        dpe2: this.#dpe2Of(query, sender) ?? { type: "association" },
+        dpe2: this.#dpe2Of(query, origin.sender) ?? { type: "association" },
         isQueueMode: query.has(QUERY.queueMode),
       },
+      { records, server: store.server, security: origin.security },
       this.#surroundings.now(),
     );
-    if (!devices.report(endpoint, records)) return problem(CODE.RequestEntityTooLarge, "too many properties");
+    origin.onHeard(registration);
     this.#surroundings.onRegistered(registration);
-    this.#surroundings.onReport(registration, records);
+    this.#surroundings.onReport(registration, added);
     const location = [PATH.dpe1, PATH.registrations, registration.id];
     return { code: CODE.Created, options: Options.none.withAll(OPTION.LocationPath, location), payload: NO_PAYLOAD };
   }
 
-  #registration(
+  async #registration(
     request: RequestMessage,
     id: string,
     subscriber: Subscriber | undefined,
-    sender: string,
-  ): ResponseMessage {
-    const { registrations } = this.#surroundings;
+    origin: Origin,
+  ): Promise<ResponseMessage> {
+    const { store, now } = this.#surroundings;
     if (request.code === CODE.POST) {
       const query = queryOf(request);
-      const change = { lifetimeSeconds: lifetimeOf(query), dpe2: this.#dpe2Of(query, sender) };
-      const registration = registrations.refresh(id, subscriber?.name, change, this.#surroundings.now());
+      const change = { lifetimeSeconds: lifetimeOf(query), dpe2: this.#dpe2Of(query, origin.sender) };
+      const report = { records: [], server: store.server, security: origin.security };
+      const registration = await store.registrations.refresh(id, subscriber?.name, change, report, now());
+      origin.onHeard(registration);
       this.#surroundings.onRegistered(registration);
       return CHANGED;
     }
     if (request.code !== CODE.DELETE) return METHOD_NOT_ALLOWED;
-    this.#surroundings.onDeregistered(registrations.deregister(id, subscriber?.name, this.#surroundings.now()));
+    this.#surroundings.onDeregistered(await store.registrations.deregister(id, subscriber?.name, now()));
     return { ...CHANGED, code: CODE.Deleted };
   }
 
-  #report(request: RequestMessage, id: string, subscriber: Subscriber | undefined): ResponseMessage {
+  async #report(
+    request: RequestMessage,
+    id: string,
+    subscriber: Subscriber | undefined,
+    origin: Origin,
+  ): Promise<ResponseMessage> {
     if (request.code !== CODE.POST) return METHOD_NOT_ALLOWED;
-    const { registrations, devices } = this.#surroundings;
-    const registration = registrations.heard(id, subscriber?.name, this.#surroundings.now());
+    const { store, now } = this.#surroundings;
+    await store.registrations.owned(id, subscriber?.name, now());
     const records = packOf(request);
     if (!areReportable(subscriber, records)) return refusal("not-authorized");
-    if (!devices.report(registration.endpoint, records))
-      return problem(CODE.RequestEntityTooLarge, "too many properties");
-    this.#surroundings.onReport(registration, records);
+    const report = { records, server: store.server };
+    const { registration, added } = await store.registrations.report(id, subscriber?.name, report, now());
+    origin.onHeard(registration);
+    this.#surroundings.onReport(registration, added);
     return CHANGED;
   }
 
@@ -125,9 +140,9 @@ export class Dpe1Resources {
     return { type: "uri", uri: formatDpe2Uri({ ...uri, address }) };
   }
 
-  #error(request: RequestMessage, subscriber: Subscriber | undefined): ResponseMessage {
+  #error(request: RequestMessage, subscriber: Subscriber | undefined, origin: Origin): ResponseMessage {
     if (request.code !== CODE.POST) return METHOD_NOT_ALLOWED;
-    this.#surroundings.onClientError(request, subscriber);
+    origin.onClientError(request, subscriber);
     return CHANGED;
   }
 
@@ -149,15 +164,26 @@ export class Dpe1Resources {
 
 /** What the resources act on, and who is told. */
 export interface Dpe1Surroundings {
-  readonly registrations: Registrations;
-  readonly devices: Devices;
+  readonly store: Store;
   readonly discovery: Discovery;
   /** Canonical addresses that a `dpe2` URI may name besides the sender's own. */
   readonly dpe2Addresses: readonly string[];
-  now(): number;
+  /** ms since 1970. */
+  readonly now: () => number;
   onRegistered(registration: Registration): void;
   onDeregistered(registration: Registration): void;
   onReport(registration: Registration, records: readonly SenmlRecord[]): void;
+  onStoreFault(error: StoreError): void;
+}
+
+/** Where a request came from. */
+export interface Origin {
+  /** The canonical address. */
+  readonly sender: string;
+  readonly security: DeviceSecurity;
+  /** The endpoint of this registration was heard there. */
+  onHeard(registration: Registration): void;
+  /** The client does not accept the server. */
   onClientError(request: RequestMessage, subscriber: Subscriber | undefined): void;
 }
 
@@ -206,6 +232,11 @@ const CODE_OF: Readonly<Record<DpeErrorCode, number>> = {
   DPE_LIFETIME_OUT_OF_RANGE: CODE.BadRequest,
   DPE_NAME_TAKEN: CODE.Forbidden,
   DPE_NOT_REACHABLE: CODE.ServiceUnavailable,
+  DPE_SUBSCRIBER_CONFIGURED: CODE.BadRequest,
+  DPE_SUBSCRIBER_EXISTS: CODE.BadRequest,
+  DPE_UNKNOWN_SUBSCRIBER: CODE.BadRequest,
+  DPE_TOO_MANY_PROPERTIES: CODE.RequestEntityTooLarge,
+  DPE_TOO_MANY_REQUESTS: CODE.ServiceUnavailable,
   DPE_TOO_MANY_REGISTRATIONS: CODE.ServiceUnavailable,
   DPE_UNKNOWN_REGISTRATION: CODE.NotFound,
   DPE_UNSUPPORTED_FORMAT: CODE.UnsupportedContentFormat,

@@ -39,6 +39,11 @@ export class Dpe2Connections {
     this.#heard.set(endpoint, connection);
   }
 
+  /** Whether the endpoint was heard on an association that is open still. */
+  hears(endpoint: string): boolean {
+    return this.#heard.get(endpoint)?.isClosed === false;
+  }
+
   forget(endpoint: string): void {
     this.#heard.delete(endpoint);
     const dialled = this.#dialled.get(endpoint);

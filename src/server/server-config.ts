@@ -18,10 +18,11 @@ import { z } from "zod";
 import type { ExternalConfig } from "./external-sources.js";
 import { type GbaConfig, gbaSection } from "./gba-config.js";
 import { DEFAULT_DIGEST, type DigestConfig, digestSection } from "./interface-config.js";
+import { OPERATION_SHAPE, type OperationConfig } from "./operation-config.js";
 import { type PskConfig, pskSection, type SubscriberConfig, subscriberSection } from "./subscriber-config.js";
 
 /** The configuration of `dpe server`, as its file is checked to. */
-export interface ServerConfig {
+export interface ServerConfig extends OperationConfig {
   readonly realm: string;
   readonly credentials: {
     readonly psk: readonly PskConfig[];
@@ -72,6 +73,7 @@ const connection = oneOf("none", "dtls");
 
 /** The schema that a file is checked against. */
 export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
+  ...OPERATION_SHAPE,
   realm: text().default("dpe"),
   credentials: section({
     psk: listOf(pskSection()).default([]),

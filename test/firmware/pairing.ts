@@ -46,10 +46,14 @@ ${sources.replaceAll("OWN", `{ username: mcu, password: other, ${psk} }`)}
 }
 
 /** Waits until `look` finds something. */
-export async function until<T>(look: () => T | undefined, what: string, withinMs = 20_000): Promise<T> {
+export async function until<T>(
+  look: () => T | undefined | Promise<T | undefined>,
+  what: string,
+  withinMs = 20_000,
+): Promise<T> {
   const end = performance.now() + withinMs;
   for (;;) {
-    const found = look();
+    const found = await look();
     if (found !== undefined) return found;
     if (performance.now() > end) throw new Error(`${what} did not happen within ${withinMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -64,7 +68,7 @@ export function reported(
   isWanted: (value: SenmlRecord["value"]) => boolean = () => true,
 ): Promise<SenmlRecord> {
   return until(
-    () => server.devices.propertiesOf(endpoint).find((record) => record.name === name && isWanted(record.value)),
+    async () => (await server.store.properties.latestOf(endpoint, [name])).find(({ value }) => isWanted(value)),
     `a report of ${name} by ${endpoint}`,
   );
 }

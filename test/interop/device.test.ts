@@ -90,21 +90,24 @@ subscribers:
   t.is(created.code, "2.01");
   const location = optionsOf(created, "Location-Path");
   t.deepEqual(location.slice(0, 2), ["dpe1", "reg"]);
-  t.like(server.registrations.list(performance.now())[0], { endpoint: "meter-1", subscriber: "meters" });
-  t.like(server.devices.propertiesOf("meter-1"), [
+  t.like(await server.store.registrations.ofEndpoint("meter-1", Date.now()), {
+    endpoint: "meter-1",
+    subscriber: "meters",
+  });
+  t.like(await server.store.properties.latest("meter-1"), [
     { name: "model", value: "meter" },
     { name: "temperature", unit: "Cel", value: 21.5 },
   ]);
 
   const reported = await device.request("POST", [...location, "p"], [], WARMER);
   t.is(reported.code, "2.04");
-  t.like(server.devices.propertiesOf("meter-1")[1], { name: "temperature", value: 22.5 });
+  t.like((await server.store.properties.latest("meter-1"))[1], { name: "temperature", value: 22.5 });
 
   t.like(await server.query("meter-1", "temperature"), [{ name: "temperature", unit: "Cel", value: 22.5 }]);
   t.deepEqual(optionsOf(device.queries[0]!, "Uri-Path"), ["dpe2", "p", "temperature"]);
 
   t.is((await device.request("DELETE", location)).code, "2.02");
-  t.is(server.registrations.size, 0);
+  t.is(await server.store.registrations.ofEndpoint("meter-1", Date.now()), undefined);
   t.is((await device.request("POST", [...location, "p"], [], PACK)).code, "4.04");
   t.deepEqual(
     events.map(({ type }) => type).filter((type) => type === "registered" || type === "gone"),

@@ -75,12 +75,12 @@ subscribers: [{ name: alice, password: secret }]
     const refused = await register("wrong");
     t.regex(refused, /4\.01/);
     t.like(events.at(-1), { type: "authentication-error", error: "invalid-credentials" });
-    t.is(server.registrations.size, 0);
+    t.is(await server.store.registrations.count(), 0);
 
     const accepted = await register("secret");
     t.notRegex(accepted, /4\.\d\d/);
-    t.is(server.registrations.size, 1);
-    t.is(server.registrations.list(performance.now())[0]?.subscriber, "alice");
-    t.like(server.devices.propertiesOf("pi-libcoap")[0], { name: "temperature", unit: "Cel", value: 21.5 });
+    t.is(await server.store.registrations.count(), 1);
+    t.is((await server.store.registrations.ofEndpoint("pi-libcoap", Date.now()))?.subscriber, "alice");
+    t.like((await server.store.properties.latest("pi-libcoap"))[0], { name: "temperature", unit: "Cel", value: 21.5 });
   },
 );

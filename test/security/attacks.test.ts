@@ -230,11 +230,11 @@ test("a changed or banned credential ends its associations and Digest bindings a
       "x.yaml",
       SERVER_SCHEMA,
     ).subscribers;
-  server.replaceSubscribers(parsed(subscribers("changed")));
+  await server.replaceSubscribers(parsed(subscribers("changed")));
   t.like((await alice.events.until("refused")).error, { authError: "invalid-credentials" });
   t.is(bob.events.all.filter(({ type }) => type === "lost" || type === "refused").length, 0);
   t.is((await server.query("pi-2", "model"))[0]?.value, "test");
-  server.replaceSubscribers(parsed(subscribers("")));
+  await server.replaceSubscribers(parsed(subscribers("")));
   t.is(await codeOf(server.query("pi-1")), "DPE_UNKNOWN_REGISTRATION", "with the subscriber its registration goes");
   t.is((await server.query("pi-2", "model"))[0]?.value, "test");
 });

@@ -115,7 +115,7 @@ test("R08 a client certificate authenticates its subscriber; without one the han
   t.is(await (await pair(t, pki, "[certificate, digest]", DIGEST)).registered, "alice");
   const bare = await pair(t, pki, "[certificate]", "{}");
   while (bare.failedHandshake() === undefined) await new Promise((resolve) => setImmediate(resolve));
-  t.is(bare.server.registrations.size, 0);
+  t.is(await bare.server.store.registrations.count(), 0);
 });
 
 for (const [what, server, caFile, cause] of [

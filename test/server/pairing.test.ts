@@ -100,11 +100,13 @@ test("R07 R18 an agent registers over DTLS with Digest, reports, answers DPE-2 a
   const { server, until } = await serve(t, { dpe1: "connection: dtls, clientAuthentication: [digest]" });
   const { agent } = start(t, configure(server, "pi-1"));
   await until((event) => event.type === "report" && event.records.some(({ value }) => value === 21));
-  const [registration] = server.registrations.list(performance.now());
-  t.is(registration?.endpoint, "pi-1");
-  t.is(registration?.subscriber, "alice");
+  const [device] = await server.store.registrations.page({ limit: 10 }, Date.now());
+  t.is(device?.endpoint, "pi-1");
+  t.like(device?.security?.dpe1, { connection: "dtls", authentication: "digest" });
+  t.is(device?.heard?.intervalSeconds, 300);
+  t.is(device?.subscriber, "alice");
   t.deepEqual(
-    server.devices.propertiesOf("pi-1").map(({ name }) => name),
+    (await server.store.properties.latest("pi-1")).map(({ name }) => name),
     ["model", "temperature"],
   );
 
@@ -121,7 +123,7 @@ test("R07 R18 an agent registers over DTLS with Digest, reports, answers DPE-2 a
   }
   await agent.close();
   await until((event) => event.type === "gone" && event.cause === "deregistered");
-  t.is(server.registrations.size, 0);
+  t.is(await server.store.registrations.ofEndpoint("pi-1", Date.now()), undefined);
 });
 
 test("R09 a wrong password ends in the authentication error by name, on both sides", async (t) => {
@@ -131,7 +133,7 @@ test("R09 a wrong password ends in the authentication error by name, on both sid
   t.like(error, { code: "SECURITY_AUTHENTICATION_REFUSED", authError: "invalid-credentials" });
   await until((event) => event.type === "authentication-error" && event.error === "invalid-credentials");
   t.is(events.at(-1)?.type, "refused");
-  t.is(server.registrations.size, 0);
+  t.is(await server.store.registrations.count(), 0);
 });
 
 test("R09 a subscriber may register only the names that are its own", async (t) => {
@@ -227,8 +229,8 @@ test("an agent registers anew by itself when the server has lost its registratio
   const { server, until } = await serve(t, { dpe1: "connection: dtls, clientAuthentication: [digest]" });
   const { events } = start(t, configure(server, "pi-1"));
   await until((event) => event.type === "report");
-  const [registration] = server.registrations.list(performance.now());
-  server.registrations.deregister(registration!.id, "alice", performance.now());
+  const registration = await server.store.registrations.ofEndpoint("pi-1", Date.now());
+  await server.store.registrations.deregister(registration!.id, "alice", Date.now());
   await until((event) => event.type === "registered" && event.registration.id !== registration!.id);
   t.true(events.some((event) => event.type === "lost" && event.error instanceof DpeError));
 });

@@ -65,7 +65,7 @@ test("R18 DPE-1 and DPE-2 run over TLS as over DTLS: Digest over a shared key, P
     ["bench-1", "bench"],
   ] as const) {
     await until((event) => event.type === "report" && event.registration.endpoint === endpoint);
-    t.is(server.registrations.ofEndpoint(endpoint, performance.now())?.subscriber, subscriber);
+    t.is((await server.store.registrations.ofEndpoint(endpoint, Date.now()))?.subscriber, subscriber);
     const [temperature] = await server.query(endpoint, "temperature");
     t.is(temperature?.unit, "Cel");
     const observation = await server.observe(endpoint, "temperature");

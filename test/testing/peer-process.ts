@@ -118,14 +118,22 @@ export type PeerName =
   | "firmware-cc"
   | "cortex-m3"
   | "qemu-arm"
-  | "libfuzzer";
+  | "libfuzzer"
+  | "redis"
+  | "mosquitto"
+  | "chromium";
 
 /** A test that is skipped where its peer is not installed, unless DPE_REQUIRE_PEERS asks for every peer. */
-export function testWith(peer: PeerName, title: string, implementation: Implementation<[]>): void {
+export function testWith(
+  peer: PeerName,
+  title: string,
+  implementation: Implementation<[]>,
+  run: (title: string, implementation: Implementation<[]>) => void = test,
+): void {
   const missing = (process.env["DPE_MISSING_PEERS"] ?? "").split(" ");
   const isRequired = process.env["DPE_REQUIRE_PEERS"] === "1";
   if (missing.includes(peer) && !isRequired) test.skip(title, implementation);
-  else test(title, implementation);
+  else run(title, implementation);
 }
 
 /**

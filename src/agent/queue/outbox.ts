@@ -136,6 +136,8 @@ export interface QueuedReading {
   readonly value: SenmlValue;
   readonly importance: Importance;
   readonly stamp: ClockStamp;
+  /** The longest time until the next report of it, in seconds. */
+  readonly updateTimeSeconds?: number;
 }
 
 export const IMPORTANCES = ["low", "normal", "high"] as const;

@@ -28,8 +28,14 @@ export interface ReportBatch {
   readonly payload: Uint8Array;
 }
 
-function recordOf({ name, unit, value, stamp }: QueuedReading, clock: DeviceClock): SenmlRecord {
-  return { name, ...(unit === undefined ? {} : { unit }), value, timeSeconds: clock.timeSeconds(stamp) };
+function recordOf({ name, unit, value, stamp, updateTimeSeconds }: QueuedReading, clock: DeviceClock): SenmlRecord {
+  return {
+    name,
+    ...(unit === undefined ? {} : { unit }),
+    value,
+    timeSeconds: clock.timeSeconds(stamp),
+    ...(updateTimeSeconds === undefined ? {} : { updateTimeSeconds }),
+  };
 }
 
 /** Readings of few bytes compress well; past this number they never fit a datagram. */

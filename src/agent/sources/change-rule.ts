@@ -42,7 +42,8 @@ export class ChangeFilter {
       if (last !== undefined && !isDue(rule, last.value, reading.value, isStatic ? 0 : nowMs - last.atMs)) return [];
       this.#reported.set(reading.name, { value: reading.value, atMs: nowMs });
       // The first value of a static property goes with the registration.
-      return isStatic && last === undefined ? [] : [{ ...reading, importance: rule.importance }];
+      if (isStatic) return last === undefined ? [] : [{ ...reading, importance: rule.importance }];
+      return [{ ...reading, importance: rule.importance, updateTimeSeconds: rule.maxInterval / 1000 }];
     });
   }
 
@@ -52,7 +53,11 @@ export class ChangeFilter {
   }
 }
 
-export type PickedReading = Omit<Reading, "kind"> & { readonly importance: Importance };
+export type PickedReading = Omit<Reading, "kind"> & {
+  readonly importance: Importance;
+  /** The longest time until it is reported again; absent for what is reported only when it changes. */
+  readonly updateTimeSeconds?: number;
+};
 
 function isDue(rule: ChangeRule, before: SenmlValue, now: SenmlValue, sinceMs: number): boolean {
   if (sinceMs >= rule.maxInterval) return true;

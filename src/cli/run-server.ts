@@ -1,0 +1,171 @@
+import { readFileSync } from "node:fs";
+import type { Logger } from "pino";
+import { ConfigWatcher } from "#config/index.js";
+import { type HttpListener, listenControl, listenHttp, Metrics, type Operation } from "#http/index.js";
+import { Forwarder } from "#mqtt/index.js";
+import { DpeServer, SERVER_SCHEMA, type ServerConfig, type ServerEvent } from "#server/index.js";
+import { Store, type StoreOptions } from "#store/index.js";
+import { loadCredentials } from "#x509/index.js";
+import { type Banner, bannerOf, bannerText } from "./banner.js";
+import { defaultControlPath } from "./control-path.js";
+import { describe } from "./exit.js";
+import { serverLog, writeEvent } from "./server-log.js";
+import { serviceStatus } from "./service-status.js";
+import { onHangup, untilSignal } from "./signals.js";
+
+/** Runs a server until SIGINT or SIGTERM, then closes its associations. */
+export async function runServer(file: string): Promise<void> {
+  const running: { log?: Logger; server?: DpeServer } = {};
+  const failed = (error: unknown): void => running.log?.error({ error: describe(error) }, "reload-failed");
+  // Credentials and subscribers are read again when a file of them changes, and on SIGHUP.
+  const watcher = new ConfigWatcher(file, SERVER_SCHEMA, {
+    onChange: (changed) => void running.server?.reload(changed).catch(failed),
+    onFault: failed,
+  });
+  const config = watcher.value;
+  const { certificate, key } = config.credentials;
+  // A server that runs goes on when its certificate expires; one that starts with it would only be refused by every peer.
+  if (certificate !== undefined && key !== undefined)
+    loadCredentials(readFileSync(certificate, "utf8"), key.text(), Date.now());
+  const log = serverLog(config.log);
+  running.log = log;
+  const status = serviceStatus();
+  const parts = await startParts(config, log);
+  running.server = parts.server;
+  onHangup(() => watcher.reload());
+  try {
+    if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, parts.banner));
+    else log.info({ version: VERSION, ...parts.banner }, "listening");
+    status.ready();
+    await untilSignal();
+  } finally {
+    status.stopping();
+    watcher.close();
+    await parts.close();
+  }
+  log.info("stopped");
+}
+
+/** Everything that runs in one server process. What fails to start ends what had started. */
+async function startParts(config: ServerConfig, log: Logger): Promise<Parts> {
+  const closers: (() => Promise<void>)[] = [];
+  const close = async (): Promise<void> => {
+    for (const one of closers.toReversed()) await one();
+    closers.length = 0;
+  };
+  try {
+    const store = await Store.open(config.store ?? { type: "memory" }, storeOptions(config, log));
+    closers.push(() => store.close());
+    const metrics = new Metrics();
+    let forwarder: Forwarder | undefined;
+    const onEvent = (event: ServerEvent): void => {
+      writeEvent(log, event);
+      metrics.count(event);
+      if (event.type === "gone") forwarder?.gone(event.registration.endpoint);
+      audit(store, event, log);
+    };
+    const server = await DpeServer.start(config, onEvent, { store });
+    closers.push(() => server.close());
+    metrics.follow(server);
+    const shown: { banner?: Banner } = {};
+    const startedAt = new Date();
+    const operation: Operation = {
+      server,
+      metrics,
+      overview: async () => ({
+        version: VERSION,
+        server: store.server,
+        startedAt: startedAt.toISOString(),
+        realm: config.realm,
+        devices: await store.registrations.count(),
+        storeKind: store.backend.kind,
+        ...shown.banner,
+      }),
+      onFault: (error) => log.error({ error: describe(error) }, "fault"),
+    };
+    if (config.mqtt !== undefined) {
+      const { username, password, ca, ...mqtt } = config.mqtt;
+      const running = Forwarder.start({
+        ...mqtt,
+        store,
+        ...(username === undefined ? {} : { username }),
+        ...(password === undefined ? {} : { password: password.reveal() }),
+        ...(ca === undefined ? {} : { ca: readFileSync(ca, "utf8") }),
+        onState: (state, error) =>
+          log[state === "connected" ? "info" : "warn"](
+            error === undefined ? {} : { error: describe(error) },
+            `mqtt ${state}`,
+          ),
+        onForwarded: (reports) => metrics.forwarded(reports),
+        onDropped: (reports) => {
+          metrics.dropped(reports);
+          log.warn({ reports }, "reports dropped: too many wait for the MQTT broker");
+        },
+      });
+      forwarder = running;
+      closers.push(() => running.close());
+    }
+    const control = await startControl(config, operation, log);
+    if (control !== undefined) closers.push(() => control.close());
+    const http = config.http === undefined ? undefined : await listenHttp(config.http, operation);
+    if (http !== undefined) closers.push(() => http.close());
+    const banner = bannerOf(config, server, { http: http?.address, control: control?.address });
+    shown.banner = banner;
+    return { banner, server, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** The default socket may be another server's; one that was asked for must not be. */
+async function startControl(
+  config: ServerConfig,
+  operation: Operation,
+  log: Logger,
+): Promise<HttpListener | undefined> {
+  if (config.control === "none") return undefined;
+  const path = config.control ?? defaultControlPath();
+  try {
+    return await listenControl(path, operation);
+  } catch (error) {
+    if (config.control !== undefined) throw error;
+    log.warn({ error: describe(error) }, "no control socket: set control: to a path of its own");
+    return undefined;
+  }
+}
+
+function storeOptions(config: ServerConfig, log: Logger): StoreOptions {
+  const { values, age } = config.history;
+  let lastError = "";
+  return {
+    limits: { maxAgeMs: age, ...(values === undefined ? {} : { maxValues: values }) },
+    hasOutbox: config.mqtt !== undefined,
+    dangerVolatile: config.dangerVolatileStore,
+    onError: (error) => {
+      const sentence = describe(error);
+      if (sentence !== lastError) log.error({ error: sentence }, "store");
+      lastError = sentence;
+    },
+  };
+}
+
+/** What failed, so that an operator may ask about it later. A challenge is no failure: it is how Digest begins. */
+function audit(store: Store, event: ServerEvent, log: Logger): void {
+  if (event.type !== "audit" || event.event.outcome === "success") return;
+  if (event.event.cause === "credentials-required") return;
+  const { time, ...fields } = event.event;
+  store.audit
+    .append({ type: "authentication", ...fields }, time)
+    .catch((error: unknown) => log.error({ error: describe(error) }, "audit"));
+}
+
+interface Parts {
+  readonly banner: Banner;
+  readonly server: DpeServer;
+  close(): Promise<void>;
+}
+
+const { version: VERSION } = JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8")) as {
+  readonly version: string;
+};

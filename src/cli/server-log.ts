@@ -1,0 +1,61 @@
+import { type Logger, pino } from "pino";
+import pretty from "pino-pretty";
+import type { ServerEvent } from "#server/index.js";
+import { describe } from "./exit.js";
+
+/** A log for people on a terminal, JSON lines elsewhere, as under systemd. */
+export function serverLog(level: string): Logger {
+  const options = { level, base: null };
+  if (!process.stdout.isTTY) return pino(options);
+  return pino(
+    options,
+    pretty({ colorize: true, ignore: "pid,hostname", translateTime: "SYS:HH:MM:ss", singleLine: true, sync: true }),
+  );
+}
+
+/** One event as a line of the log; none holds a secret. */
+export function writeEvent(log: Logger, event: ServerEvent): void {
+  switch (event.type) {
+    case "registered": {
+      const { endpoint, subscriber } = event.registration;
+      log.info({ endpoint, subscriber }, "registered");
+      return;
+    }
+    case "gone": {
+      const { endpoint, subscriber } = event.registration;
+      log.info({ endpoint, subscriber, cause: event.cause }, "gone");
+      return;
+    }
+    case "report":
+      log.debug({ endpoint: event.registration.endpoint, properties: event.records.length }, "report");
+      return;
+    case "authentication-error":
+      // The first message of a client has no credentials yet: that is how Digest begins.
+      log[event.error === "credentials-required" ? "debug" : "warn"](
+        { peer: event.peer, error: event.error, rule: event.rule },
+        "authentication-error",
+      );
+      return;
+    case "audit":
+      log.debug({ ...event.event }, "audit");
+      return;
+    case "reloaded":
+      log.info({ associationsEnded: event.associationsEnded }, "reloaded");
+      return;
+    case "association-ended":
+      log.info({ peer: event.peer, cause: event.cause }, "association-ended");
+      return;
+    case "radius":
+      log.debug({ ...event.event }, "radius");
+      return;
+    case "handshake-failed":
+      log.warn({ peer: event.peer, cause: event.cause }, "handshake-failed");
+      return;
+    case "client-error":
+      log.warn({ subscriber: event.subscriber, authError: event.authError }, "client-error");
+      return;
+    case "fault":
+      log.error({ error: describe(event.error) }, "fault");
+      return;
+  }
+}

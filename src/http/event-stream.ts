@@ -1,0 +1,45 @@
+import type { FastifyReply } from "fastify";
+
+/** One client of server-sent events. A client that does not read is dropped. */
+export class EventStream {
+  readonly #reply: FastifyReply;
+  readonly #beat: NodeJS.Timeout;
+
+  /** `onClose` is called once, however it ends. */
+  constructor(reply: FastifyReply, onClose: () => void) {
+    this.#reply = reply;
+    reply.hijack();
+    reply.raw.writeHead(200, {
+      "content-type": "text/event-stream",
+      "cache-control": "no-store",
+      "x-content-type-options": "nosniff",
+    });
+    reply.raw.write(": begins\n\n");
+    this.#beat = setInterval(() => this.#write(": still here\n\n"), BEAT_MS);
+    reply.raw.once("close", () => {
+      clearInterval(this.#beat);
+      onClose();
+    });
+  }
+
+  get isClosed(): boolean {
+    return this.#reply.raw.destroyed || this.#reply.raw.writableEnded;
+  }
+
+  send(event: string, data: object): void {
+    this.#write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+  }
+
+  end(): void {
+    if (!this.isClosed) this.#reply.raw.end();
+  }
+
+  #write(text: string): void {
+    if (this.isClosed) return;
+    if (this.#reply.raw.writableLength > MAX_BUFFERED_BYTES) this.#reply.raw.destroy();
+    else this.#reply.raw.write(text);
+  }
+}
+
+const BEAT_MS = 15_000;
+const MAX_BUFFERED_BYTES = 1024 * 1024;

@@ -1,0 +1,126 @@
+import { chmodSync, mkdirSync, renameSync, unlinkSync } from "node:fs";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import swagger from "@fastify/swagger";
+import { fastify, type FastifyInstance } from "fastify";
+import { isLoopback, type HttpConfig } from "#server/index.js";
+import { type Access, guardAccess } from "./access.js";
+import { addApi } from "./api.js";
+import { HttpError } from "./errors.js";
+import type { Operation } from "./operation.js";
+import { addPage } from "./page.js";
+import { addSubscribersApi } from "./subscribers-api.js";
+
+/** API, page and metrics on TCP. Returns what ends it, and where it listens. @throws HttpError HTTP_PORT_IN_USE, HTTP_NO_TOKEN. */
+export async function listenHttp(config: HttpConfig, operation: Operation): Promise<HttpListener> {
+  if (config.token === undefined && !isLoopback(config.host))
+    throw new HttpError("HTTP_NO_TOKEN", `${config.host} can be reached from elsewhere, so http needs a token`);
+  const access: Access =
+    config.token === undefined ? { type: "loopback" } : { type: "token", token: config.token.reveal() };
+  const app = await build(operation, access);
+  addPage(app);
+  try {
+    const address = await app.listen({ host: config.host, port: config.port });
+    return { address, close: () => app.close() };
+  } catch (error) {
+    await app.close();
+    if (error instanceof Error && "code" in error && (error.code === "EADDRINUSE" || error.code === "EACCES"))
+      throw new HttpError("HTTP_PORT_IN_USE", `http cannot listen on ${config.host}:${config.port}: ${error.code}`, {
+        cause: error,
+      });
+    throw error;
+  }
+}
+
+/**
+ * The same API on a Unix socket, for who may open it: its owner (mode 0600), without a token.
+ *
+ * @throws HttpError HTTP_SOCKET_IN_USE where another server answers there; HTTP_SOCKET_FAILED.
+ */
+export async function listenControl(path: string, operation: Operation): Promise<HttpListener> {
+  const app = await build(operation, { type: "socket" });
+  const isAlive = await answers(path);
+  if (isAlive) throw new HttpError("HTTP_SOCKET_IN_USE", `another server answers at ${path}`);
+  const unready = `${path}.${process.pid}`;
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    remove(unready);
+    await app.listen({ path: unready });
+    // Nobody finds it before its mode is right.
+    chmodSync(unready, 0o600);
+    renameSync(unready, path);
+  } catch (error) {
+    await app.close();
+    const why = error instanceof Error ? error.message : String(error);
+    throw new HttpError("HTTP_SOCKET_FAILED", `the control socket ${path} cannot be made: ${why}`, { cause: error });
+  }
+  return {
+    address: path,
+    close: async () => {
+      remove(path);
+      await app.close();
+    },
+  };
+}
+
+export interface HttpListener {
+  /** The URL, or the path of the socket. */
+  readonly address: string;
+  close(): Promise<void>;
+}
+
+async function build(operation: Operation, access: Access): Promise<FastifyInstance> {
+  const app = fastify({
+    forceCloseConnections: true,
+    bodyLimit: MAX_BODY_BYTES,
+    requestTimeout: 60_000,
+    ajv: { customOptions: { coerceTypes: true, removeAdditional: false } },
+    routerOptions: { maxParamLength: 512 },
+  });
+  guardAccess(app, access);
+  app.addHook("onSend", (_request, reply, payload, done) => {
+    void reply.header("x-content-type-options", "nosniff");
+    if (!reply.hasHeader("cache-control")) void reply.header("cache-control", "no-store");
+    done(null, payload);
+  });
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: {
+        title: "DPE Server",
+        version: "1",
+        description: "Devices, their properties, DPE-2, subscribers and audit.",
+      },
+      components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
+      security: access.type === "token" ? [{ token: [] }] : [],
+    },
+  });
+  addApi(app, operation);
+  addSubscribersApi(app, operation);
+  app.get("/api/openapi.json", { schema: { hide: true } }, () => app.swagger());
+  app.get("/metrics", { schema: { hide: true } }, async (_request, reply) =>
+    reply.type(operation.metrics.registry.contentType).send(await operation.metrics.registry.metrics()),
+  );
+  return app;
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+function remove(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // It is not there.
+  }
+}
+
+const MAX_BODY_BYTES = 64 * 1024;

@@ -1,0 +1,116 @@
+import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import type { DpeServer, ServerEvent } from "#server/index.js";
+
+/** Counters of a server in Prometheus' form. Labels are of our own tables, so that no peer can make more of them. */
+export class Metrics {
+  readonly registry: Registry = new Registry();
+  readonly #counters: Readonly<Record<CounterName, Counter>>;
+
+  constructor() {
+    const registers = [this.registry];
+    const counter = (name: string, help: string, ...labelNames: string[]): Counter =>
+      new Counter({ name: `dpe_${name}`, help, labelNames, registers });
+    collectDefaultMetrics({ register: this.registry });
+    this.#counters = {
+      registrations: counter("registrations_total", "Registrations and refreshes"),
+      ended: counter("registrations_ended_total", "Registrations that ended", "cause"),
+      reports: counter("reports_total", "Reports that were taken"),
+      readings: counter("readings_total", "Readings that were new"),
+      authenticationErrors: counter("authentication_errors_total", "Requests refused by the server", "error"),
+      handshakeFailures: counter("handshake_failures_total", "DTLS handshakes that failed", "cause"),
+      authentications: counter(
+        "authentications_total",
+        "Authentications that succeeded or failed",
+        "interface",
+        "outcome",
+      ),
+      clientErrors: counter("client_errors_total", "Clients that did not accept this server"),
+      faults: counter("faults_total", "Requests that failed by our own fault"),
+      forwarded: counter("forwarded_total", "Reports that were forwarded"),
+      dropped: counter("forward_dropped_total", "Reports that were dropped before they were forwarded"),
+    };
+  }
+
+  /** Gauges that are read when they are asked for. */
+  follow(server: DpeServer): void {
+    const { store } = server;
+    const gauge = (name: string, help: string, read: () => Promise<number> | number): Gauge =>
+      new Gauge({
+        name: `dpe_${name}`,
+        help,
+        registers: [this.registry],
+        async collect() {
+          this.set(await read());
+        },
+      });
+    gauge("devices", "Devices in the store, ended registrations included", () => store.registrations.count());
+    gauge("outbox_reports", "Reports that wait to be forwarded", () => store.outbox.count());
+    gauge("connections", "Peers that are spoken with: DTLS associations and plain addresses", () => server.connections);
+    const coap = new Gauge({
+      name: "dpe_coap",
+      help: "Counters of the CoAP endpoint since the start",
+      labelNames: ["counter"],
+      registers: [this.registry],
+      collect() {
+        for (const [name, value] of Object.entries(server.coapCounters))
+          if (typeof value === "number") coap.set({ counter: name }, value);
+      },
+    });
+  }
+
+  count(event: ServerEvent): void {
+    const counters = this.#counters;
+    switch (event.type) {
+      case "registered":
+        counters.registrations.inc();
+        return;
+      case "report":
+        counters.reports.inc();
+        counters.readings.inc(event.records.length);
+        return;
+      case "gone":
+        counters.ended.inc({ cause: event.cause });
+        return;
+      case "authentication-error":
+        counters.authenticationErrors.inc({ error: event.error });
+        return;
+      case "handshake-failed":
+        counters.handshakeFailures.inc({ cause: event.cause });
+        return;
+      case "client-error":
+        counters.clientErrors.inc();
+        return;
+      case "audit":
+        counters.authentications.inc({ interface: event.event.interface, outcome: event.event.outcome });
+        return;
+      case "reloaded":
+      case "association-ended":
+      case "radius":
+        return;
+      case "fault":
+        counters.faults.inc();
+        return;
+    }
+  }
+
+  forwarded(reports: number): void {
+    this.#counters.forwarded.inc(reports);
+  }
+
+  dropped(reports: number): void {
+    this.#counters.dropped.inc(reports);
+  }
+}
+
+type CounterName =
+  | "registrations"
+  | "ended"
+  | "reports"
+  | "readings"
+  | "authenticationErrors"
+  | "handshakeFailures"
+  | "authentications"
+  | "clientErrors"
+  | "faults"
+  | "forwarded"
+  | "dropped";

@@ -1,0 +1,290 @@
+import { createClient, RESP_TYPES } from "redis";
+import type { Backend, Change, Entry, Place, PlacedEntry, Range, Space } from "./backend.js";
+import { StoreError } from "./errors.js";
+
+/**
+ * Redis, for several servers that share one fleet. A partition is a hash of its values and a sorted set of its keys. A
+ * change is one script, so it is atomic for all of them; its durability is Redis's: the append-only file with an fsync
+ * before the reply (`appendfsync always`), or from Redis 7.2 on a wait for the fsync (WAITAOF), where one wait serves all
+ * changes sent before it.
+ */
+export class RedisBackend implements Backend {
+  readonly kind = "redis";
+  readonly #client: Client;
+  readonly #subscriber: Client;
+  readonly #prefix: string;
+  #commitHash = "";
+  #hasConnected = false;
+  #waitsForFsync = false;
+  #fsync: Promise<void> | undefined;
+
+  private constructor(url: string, prefix: string, onError: (error: unknown) => void) {
+    this.#prefix = prefix;
+    this.#client = clientOf(url, () => this.#hasConnected);
+    this.#subscriber = this.#client.duplicate();
+    for (const client of [this.#client, this.#subscriber]) client.on("error", onError);
+  }
+
+  /** @throws StoreError STORE_UNAVAILABLE, STORE_NOT_DURABLE. */
+  static async open(url: string, options: RedisOptions = {}): Promise<RedisBackend> {
+    const { prefix = "dpe:", dangerVolatile = false, onError = () => undefined } = options;
+    let lastError: unknown;
+    let backend: RedisBackend | undefined;
+    try {
+      backend = new RedisBackend(url, prefix, (error) => {
+        lastError = error;
+        onError(error);
+      });
+      const connecting = [backend.#client.connect(), backend.#subscriber.connect()];
+      for (const one of connecting) one.catch(() => undefined);
+      await within(CONNECT_TIMEOUT_MS, Promise.all(connecting));
+      backend.#hasConnected = true;
+      backend.#commitHash = String(await backend.#send(["SCRIPT", "LOAD", COMMIT_SCRIPT]));
+      await backend.#checkDurability(dangerVolatile);
+      return backend;
+    } catch (error) {
+      await backend?.close();
+      if (error instanceof StoreError && error.code === "STORE_NOT_DURABLE") throw error;
+      throw unavailable(lastError ?? error, `Redis at ${withoutPassword(url)} cannot be used`);
+    }
+  }
+
+  async get(places: readonly Place[]): Promise<readonly (Uint8Array | undefined)[]> {
+    const byPartition = new Map<string, Place[]>();
+    for (const place of places) {
+      const name = this.#hash(place);
+      const group = byPartition.get(name);
+      if (group === undefined) byPartition.set(name, [place]);
+      else group.push(place);
+    }
+    const found = new Map<Place, Uint8Array | undefined>();
+    await Promise.all(
+      [...byPartition].map(async ([name, group]) => {
+        const values = (await this.#send(["HMGET", name, ...group.map(({ key }) => key)])) as (Buffer | null)[];
+        group.forEach((place, index) => {
+          const value = values[index];
+          found.set(place, value === null || value === undefined ? undefined : Uint8Array.from(value));
+        });
+      }),
+    );
+    return places.map((place) => found.get(place));
+  }
+
+  async range(space: Space, partition: string, range: Range): Promise<readonly Entry[]> {
+    const { from, after, before, limit, isReverse = false } = range;
+    const least = after === undefined ? (from === undefined ? "-" : `[${from}`) : `(${after}`;
+    const bound = before === undefined ? "+" : `(${before}`;
+    const ends = isReverse ? [bound, least, "BYLEX", "REV"] : [least, bound, "BYLEX"];
+    const count = String(Number.isFinite(limit) ? limit : -1);
+    const keys = (await this.#send([
+      "ZRANGE",
+      this.#index({ space, partition }),
+      ...ends,
+      "LIMIT",
+      "0",
+      count,
+    ])) as Buffer[];
+    if (keys.length === 0) return [];
+    const values = await this.get(keys.map((key) => ({ space, partition, key: key.toString("latin1") })));
+    return keys.flatMap((key, index) => {
+      const value = values[index];
+      // What another server deleted between the two reads is not there.
+      return value === undefined ? [] : [{ key: key.toString("latin1"), value }];
+    });
+  }
+
+  async count(space: Space): Promise<number> {
+    return Number(await this.#send(["ZCARD", this.#index({ space, partition: "" })]));
+  }
+
+  async *scan(space: Space): AsyncIterable<PlacedEntry> {
+    const start = `${this.#prefix}z:${space}:`;
+    const pattern = `${start.replaceAll(/[*?[\]\\^]/g, "\\$&")}*`;
+    const partitions = new Set<string>();
+    let cursor = "0";
+    do {
+      const [next, names] = (await this.#send(["SCAN", cursor, "MATCH", pattern, "COUNT", "1000"])) as [
+        Buffer,
+        Buffer[],
+      ];
+      for (const name of names) partitions.add(name.toString("latin1").slice(start.length));
+      cursor = String(next);
+    } while (cursor !== "0");
+    for (const partition of partitions) {
+      let after: string | undefined;
+      for (;;) {
+        const page = await this.range(space, partition, {
+          ...(after === undefined ? {} : { after }),
+          limit: SCAN_PAGE,
+        });
+        for (const { key, value } of page) yield { space, partition, key, value };
+        after = page.at(-1)?.key;
+        if (page.length < SCAN_PAGE) break;
+      }
+    }
+  }
+
+  async commit({ checks = [], sets = [], deletes = [], clears = [] }: Change): Promise<boolean> {
+    const words: Word[] = [String(clears.length), String(checks.length), String(deletes.length), String(sets.length)];
+    for (const place of clears) words.push(this.#hash(place), this.#index(place));
+    for (const { value, ...place } of checks)
+      words.push(this.#hash(place), place.key, value === undefined ? "0" : "1", value ?? "");
+    for (const place of deletes) words.push(this.#hash(place), this.#index(place), place.key);
+    for (const { value, ...place } of sets) words.push(this.#hash(place), this.#index(place), place.key, value);
+    const isApplied = Number(await this.#evaluate(words)) === 1;
+    if (isApplied && this.#waitsForFsync) await this.#fsynced();
+    return isApplied;
+  }
+
+  publish(channel: string, message: Uint8Array): void {
+    // A message to nobody, as while Redis is away, is lost: whoever needs an answer waits for it with a time limit.
+    this.#send(["PUBLISH", this.#prefix + channel, Buffer.from(message)]).catch(() => undefined);
+  }
+
+  async subscribe(channel: string, listener: (message: Uint8Array) => void): Promise<() => void> {
+    const name = this.#prefix + channel;
+    const onMessage = (message: Buffer): void => listener(message);
+    await this.#subscriber.subscribe(name, onMessage, true);
+    return () => {
+      this.#subscriber.unsubscribe(name, onMessage, true).catch(() => undefined);
+    };
+  }
+
+  close(): Promise<void> {
+    for (const client of [this.#client, this.#subscriber]) if (client.isOpen) client.destroy();
+    return Promise.resolve();
+  }
+
+  async #evaluate(words: readonly Word[]): Promise<unknown> {
+    try {
+      return await this.#send(["EVALSHA", this.#commitHash, "0", ...words]);
+    } catch (error) {
+      // A restarted Redis has forgotten its scripts, though not what they wrote.
+      if (!(error instanceof StoreError && String(error.cause).includes("NOSCRIPT"))) throw error;
+      return this.#send(["EVAL", COMMIT_SCRIPT, "0", ...words]);
+    }
+  }
+
+  /** Fulfilled after an fsync that began after this call: at most one waits, and one more is to come. */
+  async #fsynced(): Promise<void> {
+    this.#fsync ??= new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
+      this.#fsync = undefined;
+      const reply = (await this.#send(["WAITAOF", "1", "0", String(COMMAND_TIMEOUT_MS)])) as unknown[];
+      if (Number(reply[0]) < 1) throw new StoreError("STORE_UNAVAILABLE", "Redis did not write to its disk in time");
+    });
+    await this.#fsync;
+  }
+
+  async #checkDurability(dangerVolatile: boolean): Promise<void> {
+    const info = String(await this.#send(["INFO"]));
+    const hasFile = /^aof_enabled:1/m.test(info);
+    const [major = 0, minor = 0] = (/^redis_version:([\d.]+)/m.exec(info)?.[1] ?? "").split(".").map(Number);
+    if (hasFile && (major > 7 || (major === 7 && minor >= 2))) {
+      this.#waitsForFsync = true;
+      return;
+    }
+    if (dangerVolatile) return;
+    const policy = hasFile ? await this.#fsyncPolicy() : "";
+    if (policy === "always") return;
+    throw new StoreError(
+      "STORE_NOT_DURABLE",
+      hasFile
+        ? `Redis ${major}.${minor} would lose what it acknowledged last: set "appendfsync always" (found ${policy}), or use Redis 7.2`
+        : 'Redis keeps nothing on disk: set "appendonly yes" and "appendfsync always"',
+    );
+  }
+
+  async #fsyncPolicy(): Promise<string> {
+    const reply = await this.#send(["CONFIG", "GET", "appendfsync"]).catch(() => undefined);
+    const values =
+      reply instanceof Map ? [...reply.values()] : typeof reply === "object" ? Object.values(reply ?? {}) : [];
+    return values.length === 0 ? "not told" : String(values.at(-1));
+  }
+
+  async #send(words: readonly Word[]): Promise<unknown> {
+    try {
+      const given = words.map((word) => (typeof word === "string" ? word : Buffer.from(word)));
+      return await within(COMMAND_TIMEOUT_MS * 2, this.#client.sendCommand(given, COMMAND_OPTIONS));
+    } catch (error) {
+      throw unavailable(error, "Redis did not answer");
+    }
+  }
+
+  #hash({ space, partition }: Omit<Place, "key">): string {
+    return `${this.#prefix}h:${space}:${partition}`;
+  }
+
+  #index({ space, partition }: Omit<Place, "key">): string {
+    return `${this.#prefix}z:${space}:${partition}`;
+  }
+}
+
+export interface RedisOptions {
+  /** Before every key and channel; two fleets on one Redis need two. Default `dpe:`. */
+  readonly prefix?: string;
+  /** Use a Redis that may lose what it acknowledged. Default false. */
+  readonly dangerVolatile?: boolean;
+  /** Told of each lost connection; it is made again by itself. */
+  readonly onError?: (error: unknown) => void;
+}
+
+type Word = string | Uint8Array;
+type Client = ReturnType<typeof clientOf>;
+
+// oxlint-disable-next-line typescript/explicit-module-boundary-types -- the client's type is what this makes
+function clientOf(url: string, hasConnected: () => boolean): ReturnType<typeof createClient> {
+  return createClient({
+    url,
+    disableOfflineQueue: true,
+    socket: {
+      connectTimeout: CONNECT_TIMEOUT_MS, // The first connection fails at once, so that a wrong address is told; later ones are made again for ever.
+      reconnectStrategy: (retries, cause) => (hasConnected() ? Math.min(50 * 2 ** retries, 2000) : cause),
+    },
+  });
+}
+
+function unavailable(error: unknown, what: string): StoreError {
+  const message =
+    error instanceof AggregateError ? String(error.errors[0]) : error instanceof Error ? error.message : String(error);
+  return new StoreError("STORE_UNAVAILABLE", `${what}: ${message}`, { cause: error });
+}
+
+function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms / 1000} s`)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+function withoutPassword(url: string): string {
+  return url.replace(/\/\/[^@/]*@/, "//");
+}
+
+/** Checks, then clears, deletes and sets; 1 when it was applied. Hash and index of each place are given as arguments. */
+const COMMIT_SCRIPT = `
+local clears, checks, deletes, sets = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local at = 5 + clears * 2
+for n = 1, checks do
+  local value = redis.call('HGET', ARGV[at], ARGV[at + 1])
+  if ARGV[at + 2] == '0' then
+    if value then return 0 end
+  elseif value ~= ARGV[at + 3] then return 0 end
+  at = at + 4
+end
+for n = 0, clears - 1 do redis.call('DEL', ARGV[5 + n * 2], ARGV[6 + n * 2]) end
+for n = 1, deletes do
+  redis.call('HDEL', ARGV[at], ARGV[at + 2])
+  redis.call('ZREM', ARGV[at + 1], ARGV[at + 2])
+  at = at + 3
+end
+for n = 1, sets do
+  if redis.call('HSET', ARGV[at], ARGV[at + 2], ARGV[at + 3]) == 1 then redis.call('ZADD', ARGV[at + 1], 0, ARGV[at + 2]) end
+  at = at + 4
+end
+return 1
+`;
+const COMMAND_OPTIONS = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } } as const;
+const CONNECT_TIMEOUT_MS = 10_000;
+const COMMAND_TIMEOUT_MS = 5000;
+const SCAN_PAGE = 1000;

@@ -1,0 +1,134 @@
+import { randomBytes } from "node:crypto";
+import { DEFAULT_REGISTRATION_LIMITS, type RegistrationLimits } from "#dpe/index.js";
+import { Associations } from "./associations.js";
+import { AuditLog } from "./audit-log.js";
+import type { Backend } from "./backend.js";
+import type { LmdbOptions } from "./lmdb-backend.js";
+import { MemoryBackend } from "./memory-backend.js";
+import { NonceCounts } from "./nonce-counts.js";
+import { Outbox } from "./outbox.js";
+import { Properties } from "./properties.js";
+import type { RedisOptions } from "./redis-backend.js";
+import { Registrations } from "./registrations.js";
+import { QueuedRequests } from "./requests.js";
+import { upgradeSchema } from "./schema.js";
+import { StoredSubscribers } from "./subscribers.js";
+
+/**
+ * The durable state of a server. Everything in it is written through one {@link Backend}, whose invariants (B1–B4) those of
+ * the parts build on: registrations (R), properties (P), subscribers (S), requests (Q), nonces (N), associations (D),
+ * audit (A), outbox (O).
+ */
+export class Store {
+  /** Tells this server from others that share the store; a new one with each start. */
+  readonly server: string = randomBytes(6).toString("hex");
+  readonly registrations: Registrations;
+  readonly properties: Properties;
+  readonly subscribers: StoredSubscribers;
+  readonly requests: QueuedRequests;
+  readonly nonces: NonceCounts;
+  readonly associations: Associations;
+  readonly audit: AuditLog;
+  readonly outbox: Outbox;
+  readonly backend: Backend;
+
+  private constructor(backend: Backend, options: StoreOptions) {
+    const limits = { ...DEFAULT_STORE_LIMITS, ...options.limits };
+    const maxValues =
+      options.limits?.maxValues ?? (backend.kind === "memory" ? MAX_VALUES_IN_MEMORY : limits.maxValues);
+    this.backend = backend;
+    this.properties = new Properties(backend, { ...limits, maxValues });
+    this.registrations = new Registrations(backend, this.properties, {
+      limits: { ...DEFAULT_REGISTRATION_LIMITS, ...options.limits },
+      newId: () => randomBytes(9).toString("base64url"),
+      keepEndedMs: limits.maxAgeMs,
+      hasOutbox: options.hasOutbox ?? false,
+    });
+    this.subscribers = new StoredSubscribers(backend);
+    this.requests = new QueuedRequests(backend, limits.maxQueuedRequests);
+    this.nonces = new NonceCounts(backend);
+    this.associations = new Associations(backend, limits.maxAssociations);
+    this.audit = new AuditLog(backend, this.server, {
+      maxEvents: limits.maxAuditEvents,
+      maxPerSecond: limits.maxAuditPerSecond,
+    });
+    this.outbox = new Outbox(backend, limits.maxOutbox);
+  }
+
+  /** @throws StoreError STORE_NEWER_SCHEMA and those of opening its database. */
+  static async open(where: StoreLocation, options: StoreOptions = {}): Promise<Store> {
+    return Store.on(await openBackend(where, options), options);
+  }
+
+  /** On a backend, which it then owns. */
+  static async on(backend: Backend, options: StoreOptions = {}): Promise<Store> {
+    try {
+      await upgradeSchema(backend);
+    } catch (error) {
+      await backend.close();
+      throw error;
+    }
+    return new Store(backend, options);
+  }
+
+  close(): Promise<void> {
+    return this.backend.close();
+  }
+}
+
+/** @throws StoreError STORE_IN_USE, STORE_UNAVAILABLE, STORE_NOT_DURABLE. */
+export async function openBackend(where: StoreLocation, options: LmdbOptions & RedisOptions = {}): Promise<Backend> {
+  switch (where.type) {
+    case "memory":
+      return new MemoryBackend();
+    // Loaded only where they are used: an agent has no use for either.
+    case "lmdb": {
+      const { LmdbBackend } = await import("./lmdb-backend.js");
+      return new LmdbBackend(where.folder, options);
+    }
+    case "redis": {
+      const { RedisBackend } = await import("./redis-backend.js");
+      return RedisBackend.open(where.url, options);
+    }
+  }
+}
+
+export type StoreLocation =
+  | { readonly type: "memory" }
+  | { readonly type: "lmdb"; readonly folder: string }
+  | { readonly type: "redis"; readonly url: string };
+
+export interface StoreOptions extends LmdbOptions, RedisOptions {
+  readonly limits?: Partial<StoreLimits & RegistrationLimits>;
+  /** Whether readings are also kept until they were forwarded. Default false. */
+  readonly hasOutbox?: boolean;
+}
+
+export interface StoreLimits {
+  /** Properties of one endpoint. */
+  readonly maxProperties: number;
+  /** Readings kept of one property; in memory 100 unless said. */
+  readonly maxValues: number;
+  /** Readings, and devices whose registration has ended, are kept as long, ms. */
+  readonly maxAgeMs: number;
+  /** DPE-2 requests that wait for one endpoint. */
+  readonly maxQueuedRequests: number;
+  readonly maxAssociations: number;
+  readonly maxAuditEvents: number;
+  readonly maxAuditPerSecond: number;
+  /** Reports that wait to be forwarded. */
+  readonly maxOutbox: number;
+}
+
+export const DEFAULT_STORE_LIMITS: StoreLimits = {
+  maxProperties: 1000,
+  maxValues: 1000,
+  maxAgeMs: 30 * 24 * 3_600_000,
+  maxQueuedRequests: 16,
+  maxAssociations: 100_000,
+  maxAuditEvents: 10_000,
+  maxAuditPerSecond: 100,
+  maxOutbox: 100_000,
+};
+
+const MAX_VALUES_IN_MEMORY = 100;

@@ -1,0 +1,295 @@
+import { execFile } from "node:child_process";
+import { statSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
+import { join } from "node:path";
+import { PeerProcess, testWith } from "#testing/peer-process.js";
+import { DPE, folderOf, startServerProcess, type ServerProcess } from "#testing/server-process.js";
+import test, { type ExecutionContext } from "ava";
+import { chromium } from "playwright-core";
+
+const KEY = "000102030405060708090a0b0c0d0e0f";
+const SERVER = `
+realm: test
+http: { port: 0 }
+credentials: { psk: [{ identity: fleet, key: "hex:${KEY}" }] }
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coap: 0, coaps: 0 }, connection: dtls, clientAuthentication: [digest] }
+subscribers:
+  - { name: alice, password: secret, endpoints: ["pi-*"] }
+`;
+const agentYaml = (port: number, file: string, { endpoint = "pi-1", password = "secret" } = {}) => `
+endpoint: ${endpoint}
+server: coaps://127.0.0.1:${port}
+interfaces:
+  dpe1: { connection: dtls, serverAuthentication: psk, credentials: { username: alice, password: ${password}, psk: { identity: fleet, key: "hex:${KEY}" } } }
+sources: [{ use: file, path: ${file}, name: kitchen/temperature, unit: Cel, every: 1s }]
+`;
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly text: string;
+  readonly json: Readonly<Record<string, unknown>>;
+}
+
+function send(
+  url: string,
+  options: { method?: string; headers?: Record<string, string>; body?: string; socketPath?: string } = {},
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const { body, socketPath, ...rest } = options;
+    const sent = request(url, { ...rest, ...(socketPath === undefined ? {} : { socketPath }) }, (answer) => {
+      let text = "";
+      answer.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      answer.on("end", () => {
+        const isJson = answer.headers["content-type"]?.includes("json") === true;
+        resolve({
+          status: answer.statusCode ?? 0,
+          headers: answer.headers,
+          text,
+          json: isJson ? (JSON.parse(text) as Record<string, unknown>) : {},
+        });
+      });
+    });
+    sent.once("error", reject);
+    sent.end(body);
+  });
+}
+
+function dpe(
+  ...args: string[]
+): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, [DPE, ...args], { timeout: 40_000 }, (_error, stdout, stderr) =>
+      resolve({ code: child.exitCode, stdout, stderr }),
+    );
+  });
+}
+
+async function until<T>(read: () => Promise<T | undefined>): Promise<T> {
+  for (;;) {
+    const found = await read();
+    if (found !== undefined) return found;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** A server process and an agent process that reports a temperature from a file; one wrong password was refused. */
+async function operate(t: ExecutionContext): Promise<ServerProcess & { readonly reading: (value: number) => void }> {
+  t.timeout(240_000);
+  const folder = folderOf(t);
+  const server = await startServerProcess(t, folder, SERVER);
+  const file = join(folder, "temperature");
+  const reading = (value: number): void => writeFileSync(file, String(value));
+  reading(20.5);
+  writeFileSync(join(folder, "agent.yaml"), agentYaml(server.coaps, file));
+  writeFileSync(join(folder, "wrong.yaml"), agentYaml(server.coaps, file, { endpoint: "pi-2", password: "wrong" }));
+  PeerProcess.start(t, process.execPath, [DPE, "agent", "--config", join(folder, "agent.yaml")]);
+  t.is((await dpe("agent", "--config", join(folder, "wrong.yaml"))).code, 3);
+  await until(async () =>
+    (await send(`${server.http}/api/devices/pi-1/properties`)).text.includes("20.5") ? true : undefined,
+  );
+  return { ...server, reading };
+}
+
+test.serial("the API tells of devices, properties, history, audit, answers DPE-2 and follows the fleet", async (t) => {
+  const { http, control, reading } = await operate(t);
+  const { json: fleet } = await send(`${http}/api/devices?limit=1`);
+  t.like((fleet["devices"] as object[])[0], { endpoint: "pi-1", subscriber: "alice", state: "registered", overdue: 0 });
+  const { json: device } = await send(`${http}/api/devices/pi-1`);
+  t.like((device["security"] as { dpe1: object }).dpe1, { connection: "dtls", authentication: "digest" });
+  t.like((device["properties"] as object[])[0], { name: "kitchen/temperature", unit: "Cel", value: 20.5 });
+
+  const events = new AbortController();
+  t.teardown(() => events.abort());
+  const stream = await fetch(`${http}/api/events?endpoint=pi-1`, { signal: events.signal });
+  t.is(stream.headers.get("content-type"), "text/event-stream");
+  reading(21.5);
+  let heard = "";
+  const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader();
+  while (!heard.includes("21.5")) heard += (await reader.read()).value ?? "";
+  t.regex(heard, /event: report\ndata: \{"endpoint":"pi-1"/);
+
+  const history = await send(`${http}/api/devices/pi-1/history?name=kitchen/temperature`);
+  t.deepEqual((history.json["values"] as { value: number }[]).map(({ value }) => value).slice(-2), [20.5, 21.5]);
+  const json = { "content-type": "application/json" };
+  const asked = await send(`${http}/api/devices/pi-1/query`, {
+    method: "POST",
+    headers: json,
+    body: '{"names":["kitchen/temperature"]}',
+  });
+  t.like(asked.json["properties"], [{ name: "kitchen/temperature", value: 21.5 }]);
+  t.is((await send(`${http}/api/devices/pi-9/query`, { method: "POST", headers: json, body: "{}" })).status, 404);
+  t.is((await send(`${http}/api/devices/pi-9`)).status, 404);
+  t.is((await send(`${http}/api/devices/pi-1/history`)).status, 400);
+  t.is((await send(`${http}/api/devices?limit=0`)).status, 400);
+  t.is((await send(`${http}/api/nothing`)).status, 404);
+
+  const { json: audit } = await send(`${http}/api/audit`);
+  const failure = (audit["events"] as { error?: string; cause?: string; peer?: string }[]).find(
+    ({ error, cause }) => (error ?? cause) === "invalid-credentials",
+  );
+  t.regex(failure?.peer ?? "", /^127\.0\.0\.1:\d+$/);
+  const { text: metrics } = await send(`${http}/metrics`);
+  t.regex(metrics, /^dpe_registrations_total [1-9]/m);
+  t.regex(metrics, /^dpe_authentication_errors_total\{error="invalid-credentials"\} 1$/m);
+  t.regex(metrics, /^dpe_devices 1$/m);
+
+  const { json: document } = await send(`${http}/api/openapi.json`);
+  t.is(document["openapi"], "3.1.0");
+  for (const path of ["/api/devices", "/api/devices/{endpoint}/query", "/api/audit", "/api/events"])
+    t.true(path in (document["paths"] as object), path);
+  t.is(statSync(control).mode & 0o777, 0o600);
+  t.is((await send("http://x/api/devices", { socketPath: control })).status, 200);
+});
+
+test.serial("without a token only this machine's names are served, and no other site changes anything", async (t) => {
+  const { http } = await startServerProcess(t, folderOf(t), SERVER);
+  t.is((await send(`${http}/api/overview`, { headers: { host: "evil.example" } })).json["error"], "HTTP_FOREIGN_HOST");
+  const crossSite = { "content-type": "application/json", "sec-fetch-site": "cross-site" };
+  const post = (headers: Record<string, string>) =>
+    send(`${http}/api/devices/pi-1/query`, { method: "POST", headers, body: "{}" });
+  t.is((await post(crossSite)).json["error"], "HTTP_CROSS_SITE");
+  t.is((await post({ "content-type": "text/plain" })).json["error"], "HTTP_NOT_JSON");
+  t.is((await send(`${http}/api/devices/pi-1`, { method: "DELETE", headers: crossSite })).status, 403);
+  const page = await send(`${http}/`);
+  t.regex(String(page.headers["content-security-policy"]), /default-src 'none'; script-src 'self'/);
+  t.is((await send(`${http}/page/page.js`)).status, 200);
+  t.is((await send(`${http}/page/../package.json`)).status, 404);
+});
+
+test.serial("with a token the API, events and metrics are for its holder alone", async (t) => {
+  const config = SERVER.replace("http: { port: 0 }", "http: { port: 0, token: a-long-enough-token }");
+  const { http, control } = await startServerProcess(t, folderOf(t), config);
+  const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
+  for (const path of ["/api/devices", "/api/events", "/metrics", "/api/openapi.json"]) {
+    t.is((await send(http + path)).status, 401, path);
+    t.is((await send(http + path, bearer("a-long-enough-tokeN"))).status, 401, path);
+  }
+  t.is((await send(`${http}/api/devices`, bearer("a-long-enough-token"))).status, 200);
+  t.is(
+    (await send(`${http}/api/devices`, { headers: { ...bearer("a-long-enough-token").headers, host: "dpe.example" } }))
+      .status,
+    200,
+  );
+  t.is((await send("http://x/api/devices", { socketPath: control })).status, 200);
+});
+
+test.serial("the commands show devices, ask and observe over the control socket", async (t) => {
+  const { control, file, reading } = await operate(t);
+  const devices = await dpe("devices", "--config", file);
+  t.is(devices.code, 0, devices.stderr);
+  t.regex(devices.stdout, /^ENDPOINT +SUBSCRIBER +STATE .*\npi-1 +alice +registered /);
+  const device = await dpe("device", "pi-1", "--json", "--control", control);
+  t.like(JSON.parse(device.stdout), { endpoint: "pi-1", subscriber: "alice" });
+  t.regex((await dpe("device", "pi-1", "--control", control)).stdout, /kitchen\/temperature +20\.5 +Cel/);
+  t.regex((await dpe("query", "pi-1", "kitchen/temperature", "--control", control)).stdout, /20\.5 +Cel/);
+  const observing = PeerProcess.start(t, process.execPath, [
+    DPE,
+    "observe",
+    "pi-1",
+    "kitchen/temperature",
+    "--control",
+    control,
+  ]);
+  await observing.printed("20.5 Cel", 30_000);
+  reading(23.25);
+  await observing.printed("23.25 Cel", 30_000);
+  const unknown = await dpe("query", "pi-9", "--control", control);
+  t.is(unknown.code, 1);
+  t.is(unknown.stderr, "dpe: no endpoint pi-9 is registered (DPE_UNKNOWN_REGISTRATION)\n");
+  const absent = await dpe("devices", "--control", `${control}.not`);
+  t.regex(
+    absent.stderr,
+    /^dpe: no server answers at .*control\.sock\.not; is it running.* \(CONTROL_NOT_REACHABLE\)\n$/,
+  );
+  t.is((await dpe("device")).code, 2);
+});
+
+test.serial(
+  "a subscriber is added, used, banned with its associations ended, and removed, and shows no credential",
+  async (t) => {
+    t.timeout(240_000);
+    const folder = folderOf(t);
+    const server = await startServerProcess(t, folder, SERVER);
+    const { control } = server;
+    const subscriber = (...words: string[]) => dpe("subscriber", ...words, "--control", control);
+    writeFileSync(join(folder, "password"), "a new password\n");
+    t.regex(
+      (await subscriber("add", "bob", "--password-file", join(folder, "password"), "--endpoint", "lab-*")).stdout,
+      /bob added/,
+    );
+    t.regex(
+      (await subscriber("add", "bob", "--password-file", join(folder, "password"))).stderr,
+      /DPE_SUBSCRIBER_EXISTS/,
+    );
+    const listed = await send(`${server.http}/api/subscribers`);
+    t.deepEqual(listed.json["subscribers"], [
+      { name: "alice", credentials: ["digest"], endpoints: ["pi-*"], isBanned: false, isConfigured: true },
+      { name: "bob", credentials: ["digest"], endpoints: ["lab-*"], isBanned: false, isConfigured: false },
+    ]);
+    const file = join(folder, "temperature");
+    writeFileSync(file, "20");
+    const yaml = agentYaml(server.coaps, file, { endpoint: "lab-1", password: "a new password" }).replace(
+      "alice",
+      "bob",
+    );
+    writeFileSync(join(folder, "bob.yaml"), yaml);
+    const agent = PeerProcess.start(t, process.execPath, [DPE, "agent", "--config", join(folder, "bob.yaml")]);
+    await until(async () => ((await send(`${server.http}/api/devices/lab-1`)).status === 200 ? true : undefined));
+    t.regex((await subscriber("ban", "bob")).stdout, /bob banned/);
+    await agent.printed("invalid-credentials", 60_000);
+    t.like((await send(`${server.http}/api/devices/lab-1`)).json, { state: "deregistered" });
+    t.regex((await subscriber("list")).stdout, /^bob +digest +lab-\* +store +banned$/m);
+    t.regex((await subscriber("remove", "alice")).stderr, /DPE_SUBSCRIBER_CONFIGURED/);
+    t.regex((await subscriber("remove", "bob")).stdout, /bob removed/);
+    t.regex((await subscriber("remove", "bob")).stderr, /DPE_UNKNOWN_SUBSCRIBER/);
+  },
+);
+
+testWith(
+  "chromium",
+  "the page shows the fleet, a device live with its chart, and refused clients, and talks to nobody else",
+  async (t) => {
+    const { http, reading } = await operate(t);
+    const browser = await chromium.launch({
+      executablePath: "/usr/bin/chromium",
+      args: ["--no-sandbox", "--disable-gpu"],
+    });
+    t.teardown(() => browser.close());
+    const context = await browser.newContext({ viewport: { width: 1200, height: 800 } });
+    const page = await context.newPage();
+    const faults: string[] = [];
+    page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
+    page.on("pageerror", (error) => faults.push(String(error)));
+    page.on("request", (one) => !one.url().startsWith(http) && faults.push(`asked ${one.url()}`));
+
+    await page.goto(http);
+    await page.getByRole("row", { name: /pi-1.*alice.*registered.*DTLS.*digest/ }).waitFor();
+    await page.getByText("live", { exact: true }).waitFor();
+    const shots = process.env["DPE_SCREENSHOTS"];
+    await page.getByRole("link", { name: "pi-1" }).click();
+    await page.getByRole("heading", { name: "kitchen/temperature" }).waitFor();
+    await page.getByText("live", { exact: true }).waitFor();
+    reading(22.75);
+    await page.getByText("22.75").first().waitFor();
+    await page.getByRole("img", { name: /kitchen\/temperature: \d+ values, 20\.5 to 22\.75/ }).waitFor();
+    await page.getByRole("button", { name: "Ask the device now" }).click();
+    await page.getByRole("button", { name: "Ask the device now", disabled: false }).waitFor();
+    t.false(await page.getByRole("alert").isVisible());
+    await page.getByRole("link", { name: "Authentication errors" }).click();
+    await page.getByRole("row", { name: /refused.*invalid-credentials.*127\.0\.0\.1/ }).waitFor();
+    if (shots !== undefined) await page.screenshot({ path: `${shots}/errors.png` });
+
+    // By keyboard alone: the first stop leads past the header, the second to the fleet.
+    await page.goto(`${http}/`);
+    await page.getByRole("row", { name: /pi-1/ }).waitFor();
+    await page.keyboard.press("Tab");
+    t.is(await page.evaluate("document.activeElement.textContent"), "Skip to the content");
+    // On a phone nothing is wider than the screen.
+    await page.setViewportSize({ width: 360, height: 740 });
+    t.true(await page.evaluate("document.documentElement.scrollWidth <= 360"));
+    t.deepEqual(faults, []);
+  },
+  test.serial,
+);

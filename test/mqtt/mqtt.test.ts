@@ -1,0 +1,77 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
+import { ReportingDevice } from "#testing/reporting-device.js";
+import { folderOf, startServerProcess } from "#testing/server-process.js";
+import { connect } from "mqtt";
+import type { ExecutionContext } from "ava";
+
+async function broker(t: ExecutionContext, folder: string, port: number): Promise<PeerProcess> {
+  const file = join(folder, "mosquitto.conf");
+  writeFileSync(file, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence false\n`);
+  const mosquitto = PeerProcess.start(t, "/usr/sbin/mosquitto", ["-v", "-c", file]);
+  await mosquitto.printed("running", 30_000);
+  return mosquitto;
+}
+
+/** Everything that the broker is told from now on, by topic. */
+function listen(t: ExecutionContext, port: number): Map<string, string[]> {
+  const heard = new Map<string, string[]>();
+  const client = connect(`mqtt://127.0.0.1:${port}`, { reconnectPeriod: 100 });
+  client.on("connect", () => client.subscribe("#", { qos: 1 }));
+  client.on("message", (topic, payload) => heard.set(topic, [...(heard.get(topic) ?? []), payload.toString()]));
+  t.teardown(() => client.endAsync(true));
+  return heard;
+}
+
+testWith(
+  "mosquitto",
+  "readings reach MQTT at least once, also those taken while broker or server were away",
+  async (t) => {
+    t.timeout(120_000);
+    const folder = folderOf(t);
+    const [coap, mqtt] = [await freePort(), await freePort()];
+    const yaml = `
+store: ${join(folder, "store")}
+mqtt: { url: "mqtt://127.0.0.1:${mqtt}" }
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coap: ${coap} }, connection: none, clientAuthentication: [none] }
+`;
+    const first = await broker(t, folder, mqtt);
+    const heard = listen(t, mqtt);
+    const server = await startServerProcess(t, folder, yaml);
+    const device = await ReportingDevice.open("pi.1", [coap]);
+    const running = device.run(50);
+    const values = (): number[] =>
+      (heard.get("dpe/pi.1/count") ?? []).map((text) => (JSON.parse(text) as { readonly value: number }).value);
+    const reaches = async (count: number): Promise<void> => {
+      while (!values().includes(count)) await new Promise((resolve) => setTimeout(resolve, 20));
+    };
+    await reaches(3);
+    t.is(heard.get("dpe/status")?.at(-1), "online");
+    t.is(heard.get("dpe/pi.1/status")?.at(-1), "online");
+    const [config = "{}"] = heard.get("homeassistant/sensor/dpe_pi_2e1_count/config") ?? [];
+    t.like(JSON.parse(config), {
+      unique_id: "dpe_pi_2e1_count",
+      state_topic: "dpe/pi.1/count",
+      device: { identifiers: ["dpe_pi_2e1"], name: "pi.1" },
+    });
+
+    await first.end();
+    const whileAway = device.acknowledged.length;
+    while (device.acknowledged.length < whileAway + 5) await new Promise((resolve) => setTimeout(resolve, 20));
+    await server.process.end();
+    await broker(t, folder, mqtt);
+    await startServerProcess(t, folder, yaml);
+    const last = device.acknowledged.length + 1;
+    await reaches(last);
+    await device.stop();
+    await running;
+    const known = new Set(values());
+    t.deepEqual(
+      device.acknowledged.filter((count) => count <= last && !known.has(count)),
+      [],
+      "none is missing",
+    );
+  },
+);

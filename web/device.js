@@ -1,0 +1,149 @@
+import { follow, get, post } from "./api.js";
+import { chart } from "./chart.js";
+import { age, duration, el, show } from "./dom.js";
+import { protection } from "./fleet.js";
+
+const MAX_POINTS = 200;
+
+/** One device: its properties, live, numbers with a chart of their history. */
+export async function device(signal, setLive, endpoint) {
+  const path = `/api/devices/${encodeURIComponent(endpoint)}`;
+  const found = await get(path, signal);
+  const cards = new Map();
+  const grid = el("div", { class: "cards" });
+  const facts = el("div", {});
+  const fault = el("p", { class: "fault", role: "alert", hidden: true });
+  const add = (property) => {
+    const card = new PropertyCard(property.name);
+    cards.set(property.name, card);
+    const before = [...cards.keys()].filter((name) => name < property.name).length;
+    grid.insertBefore(card.node, grid.children[before] ?? null);
+    return card;
+  };
+  const take = (property) => (cards.get(property.name) ?? add(property)).take(property);
+  const ask = el("button", { type: "button", onclick: () => void query() }, "Ask the device now");
+  const query = async () => {
+    ask.disabled = true;
+    fault.hidden = true;
+    try {
+      const answer = await post(`${path}/query`, {});
+      if (answer.properties !== undefined) for (const property of answer.properties) take(property);
+      else fail(`It sleeps: it is asked when it is heard next, until ${new Date(answer.request.expiresAt).toLocaleString()}.`);
+    } catch (error) {
+      fail(error.message);
+    }
+    ask.disabled = false;
+  };
+  const fail = (message) => {
+    fault.textContent = message;
+    fault.hidden = false;
+  };
+  const describe = (one) => facts.replaceChildren(factsOf(one));
+  describe(found);
+  for (const property of found.properties) add(property).take(property);
+  const state = el("span", { class: `badge ${found.state}` }, found.state);
+  show(
+    el("a", { class: "back", href: "#/" }, "← Fleet"),
+    el("div", { class: "heading" }, el("h1", {}, endpoint), state, ask),
+    fault,
+    facts,
+    found.properties.length === 0 ? el("p", { class: "empty" }, "It has reported nothing yet.") : undefined,
+    grid,
+  );
+  const numeric = found.properties.filter(({ value }) => typeof value === "number");
+  for (const { name } of numeric) {
+    if (signal.aborted) return;
+    const query = new URLSearchParams({ name, limit: String(MAX_POINTS) });
+    const { values } = await get(`${path}/history?${query}`, signal);
+    cards.get(name)?.history(values);
+  }
+  void follow(
+    `/api/events?endpoint=${encodeURIComponent(endpoint)}`,
+    signal,
+    (event, data) => {
+      for (const property of data.properties ?? []) take(property);
+      void get(path, signal).then((one) => {
+        describe(one);
+        state.className = `badge ${one.state}`;
+        state.textContent = one.state;
+      }, () => undefined);
+    },
+    setLive,
+  );
+}
+
+class PropertyCard {
+  #values = [];
+  #value = el("div", { class: "value" });
+  #chart = el("div", {});
+  #when = el("div", { class: "small" });
+  #latest = "";
+
+  constructor(name) {
+    this.name = name;
+    this.node = el("article", { class: "card" }, el("h2", {}, name), this.#value, this.#chart, this.#when);
+  }
+
+  take({ value, data, sum, unit, time }) {
+    const given = value ?? sum ?? (data === undefined ? "" : `${data.length} characters of base64`);
+    if (typeof given === "number" && time !== undefined && time > this.#latest) this.#values.push([Date.parse(time), given]);
+    if (time < this.#latest) return;
+    if (this.#latest !== "" && time > this.#latest) this.#flash();
+    this.#latest = time ?? "";
+    const isWords = typeof given !== "number";
+    this.#value.className = isWords ? "value words" : "value";
+    this.#value.replaceChildren(shown(given), isWords || unit === undefined || unit === "/" ? "" : el("span", { class: "unit" }, unitText(unit)));
+    this.#when.replaceChildren(age(time));
+    this.#draw();
+  }
+
+  history(values) {
+    const live = this.#values;
+    const known = values.flatMap(({ time, value }) => (typeof value === "number" ? [[Date.parse(time), value]] : []));
+    const last = known.at(-1)?.[0] ?? 0;
+    this.#values = [...known, ...live.filter(([time]) => time > last)];
+    this.#draw();
+  }
+
+  #draw() {
+    this.#values = this.#values.slice(-MAX_POINTS);
+    if (this.#values.length < 2) return;
+    const numbers = this.#values.map(([, number]) => number);
+    const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+    const minutes = Math.round((this.#values.at(-1)[0] - this.#values[0][0]) / 1000);
+    const label = `${this.name}: ${this.#values.length} values, ${shown(low)} to ${shown(high)}`;
+    this.#chart.replaceChildren(
+      chart(this.#values, label),
+      el("div", { class: "range" }, el("span", {}, `${shown(low)} – ${shown(high)}`), el("span", {}, `last ${minutes >= 120 ? `${Math.round(minutes / 60)} min` : `${minutes} s`}`)),
+    );
+  }
+
+  #flash() {
+    this.node.classList.add("fresh");
+    setTimeout(() => this.node.classList.remove("fresh"), 900);
+  }
+}
+
+function shown(value) {
+  if (typeof value !== "number") return String(value);
+  return Number.isInteger(value) ? value.toLocaleString("en") : value.toLocaleString("en", { maximumSignificantDigits: 6 });
+}
+
+function unitText(unit) {
+  return { Cel: "°C", "%RH": "% RH", "%EL": "% battery" }[unit] ?? unit;
+}
+
+function factsOf(one) {
+  const { subscriber, lastHeardAt, intervalSeconds, overdue, missed = 0, expiresAt, security } = one;
+  const tile = (name, ...value) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", { class: "words" }, ...value));
+  return el(
+    "dl",
+    { class: "tiles" },
+    tile("Subscriber", subscriber ?? "none"),
+    tile("Last heard", age(lastHeardAt), security === undefined ? "" : el("div", { class: "small quiet" }, `from ${security.address}`)),
+    tile("Reports", intervalSeconds === undefined ? "no interval declared" : `every ${duration(intervalSeconds)} at least`, el("div", { class: overdue > 0 ? "missed" : "quiet" }, `${overdue} overdue, ${missed} missed`)),
+    tile("DPE-1", ...protection(security?.dpe1), el("div", { class: "quiet" }, security?.dpe1.cipherSuite ?? "")),
+    tile("DPE-2", ...protection(security?.dpe2)),
+    tile("Registered until", expiresAt === undefined ? "ended" : new Date(expiresAt).toLocaleString()),
+  );
+}

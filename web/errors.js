@@ -1,0 +1,71 @@
+import { get } from "./api.js";
+import { age, el, show } from "./dom.js";
+
+/** The trail of authentication errors with their causes, the newest first. */
+export async function errors(signal, setLive) {
+  const body = el("tbody");
+  const more = el("button", { type: "button", onclick: () => void load() }, "Older");
+  const panel = el("div", { class: "panel" });
+  let next;
+  const load = async () => {
+    const query = new URLSearchParams({ limit: "50", ...(next === undefined ? {} : { before: next }) });
+    const page = await get(`/api/audit?${query}`, signal);
+    next = page.next;
+    more.hidden = next === undefined;
+    body.append(...page.events.map((event) => rowOf(event)));
+  };
+  await load();
+  setLive(undefined);
+  panel.append(
+    body.children.length === 0
+      ? el("p", { class: "empty" }, "No authentication has failed.")
+      : el("table", {}, el("thead", {}, el("tr", {}, HEADINGS.map((text) => el("th", { scope: "col" }, text)))), body),
+  );
+  show(
+    el("h1", {}, "Authentication errors"),
+    el("p", { class: "lead" }, "Who was refused, why, and by which rule; and what operators changed."),
+    panel,
+    el("div", { class: "pager" }, more),
+  );
+}
+
+function rowOf({ at, type, error, cause, peer, subscriber, endpoint, name, rule, detail, count }) {
+  const cell = (label, ...children) => el("td", { "data-label": label }, el("div", {}, ...children));
+  const said = error ?? cause ?? (count === undefined ? "" : `${count} more`);
+  const isFailure = type.includes("error") || type.includes("fail") || type === "authentication";
+  const [what, why] = MEANINGS[said] ?? [said, ""];
+  return el(
+    "tr",
+    {},
+    cell("When", age(at)),
+    cell("What", el("span", { class: isFailure ? "badge error" : "badge" }, WORDS[type] ?? type)),
+    cell("Cause", what, el("div", { class: "small" }, detail ?? why)),
+    cell("Who", peer ?? endpoint ?? name ?? "", subscriber ? el("div", { class: "small" }, subscriber) : undefined),
+    cell("Rule", el("span", { class: "small" }, rule ?? "")),
+  );
+}
+
+const HEADINGS = ["When", "What", "Cause", "Who", "Rule"];
+const WORDS = {
+  authentication: "refused",
+  "authentication-error": "refused",
+  "handshake-failed": "handshake failed",
+  "client-error": "refused by the client",
+  "subscriber-added": "subscriber added",
+  "subscriber-removed": "subscriber removed",
+  "subscriber-banned": "subscriber banned",
+  "subscriber-unbanned": "ban lifted",
+  suppressed: "not written",
+  forgotten: "device forgotten",
+};
+const MEANINGS = {
+  "invalid-credentials": ["invalid-credentials", "an unknown subscriber, or a wrong password or key"],
+  "not-authorized": ["not-authorized", "recognized, but not allowed this name, service or interface"],
+  "security-required": ["security-required", "the connection was less secure than the policy asks"],
+  "stale-nonce": ["stale-nonce", "an old challenge was answered; the client tries again"],
+  replayed: ["replayed", "a message that was seen already"],
+  "unsupported-method": ["unsupported-method", "an algorithm or protection that the policy does not allow"],
+  "untrusted-identity": ["untrusted-identity", "an identity inserted by a peer that may not"],
+  "too-many-failures": ["too-many-failures", "held back after failures"],
+  DTLS_BAD_RECORD_MAC: ["DTLS_BAD_RECORD_MAC", "a wrong or unknown pre-shared key, or damage on the way"],
+};

@@ -1,0 +1,143 @@
+import { follow, get } from "./api.js";
+import { age, duration, el, show } from "./dom.js";
+
+const PAGE = 50;
+
+/** The fleet: a page of devices by name, brought up to date as they are heard. */
+export async function fleet(signal, setLive, parameters) {
+  const state = parameters.get("state") ?? "";
+  const prefix = parameters.get("prefix") ?? "";
+  const after = parameters.get("after") ?? "";
+  const query = new URLSearchParams({ limit: String(PAGE) });
+  for (const [name, value] of Object.entries({ state, prefix, after })) if (value !== "") query.set(name, value);
+  const [overview, page] = await Promise.all([get("/api/overview", signal), get(`/api/devices?${query}`, signal)]);
+  const rows = new Map();
+  const body = el("tbody");
+  for (const device of page.devices) {
+    const row = rowOf(device);
+    rows.set(device.endpoint, row);
+    body.append(row);
+  }
+  const go = (changes) => {
+    const next = new URLSearchParams();
+    for (const [name, value] of Object.entries({ state, prefix, ...changes })) if (value) next.set(name, value);
+    location.hash = `#/${next.size === 0 ? "" : `?${next}`}`;
+  };
+  const form = el(
+    "form",
+    { class: "tools", role: "search", onsubmit: (event) => (event.preventDefault(), go({ prefix: form.elements.prefix.value.trim() })) },
+    el("label", {}, "Name begins with", el("input", { name: "prefix", type: "search", value: prefix, autocomplete: "off", pattern: "[A-Za-z0-9][A-Za-z0-9._:\\-]*" })),
+    el(
+      "label",
+      {},
+      "State",
+      el(
+        "select",
+        { name: "state", onchange: (event) => go({ state: event.target.value }) },
+        [["", "all"], ["registered", "registered"], ["overdue", "overdue"], ["ended", "ended"]].map(([value, text]) =>
+          el("option", { value, selected: value === state }, text),
+        ),
+      ),
+    ),
+    el("button", {}, "Show"),
+  );
+  const empty = el(
+    "p",
+    { class: "empty" },
+    state === "" && prefix === "" && after === "" ? "No device has registered yet. Start one with " : "No device matches.",
+    state === "" && prefix === "" && after === "" ? el("code", {}, "dpe agent --config agent.yaml") : undefined,
+  );
+  show(
+    el("h1", {}, "Fleet"),
+    el("p", { class: "lead" }, `Realm ${overview.realm}; version ${overview.version}; up since ${new Date(overview.startedAt).toLocaleString()}.`),
+    tiles(overview),
+    form,
+    el(
+      "div",
+      { class: "panel" },
+      page.devices.length === 0
+        ? empty
+        : el("table", {}, el("thead", {}, el("tr", {}, HEADINGS.map((text) => el("th", { scope: "col" }, text)))), body),
+    ),
+    el(
+      "div",
+      { class: "pager" },
+      after === "" ? undefined : el("button", { type: "button", onclick: () => go({}) }, "First page"),
+      page.next === undefined || page.devices.length < PAGE ? undefined : el("button", { type: "button", onclick: () => go({ after: page.next }) }, "Next page"),
+    ),
+  );
+  const stale = new Set();
+  let timer;
+  const renew = async () => {
+    timer = undefined;
+    for (const endpoint of stale) {
+      stale.delete(endpoint);
+      const device = await get(`/api/devices/${encodeURIComponent(endpoint)}`, signal).catch(() => undefined);
+      const row = device === undefined ? undefined : rowOf(device);
+      if (row === undefined || signal.aborted) continue;
+      if (rows.has(endpoint)) rows.get(endpoint).replaceWith(row);
+      else if (page.devices.length < PAGE && state === "" && endpoint.startsWith(prefix)) location.reload();
+      rows.set(endpoint, row);
+    }
+  };
+  void follow(
+    "/api/events",
+    signal,
+    (event, { endpoint }) => {
+      if (!rows.has(endpoint) && event !== "registered") return;
+      stale.add(endpoint);
+      timer ??= setTimeout(renew, 500);
+    },
+    setLive,
+  );
+  // Missed reports make no event: what is not heard is asked for.
+  const slow = setInterval(() => {
+    for (const endpoint of rows.keys()) stale.add(endpoint);
+    timer ??= setTimeout(renew, 0);
+  }, 30_000);
+  signal.addEventListener("abort", () => clearInterval(slow));
+}
+
+function tiles({ devices, storeKind, dpe1, dpe2 }) {
+  const tile = (name, value, isWords) =>
+    el("div", { class: "tile" }, el("dt", {}, name), el("dd", { class: isWords ? "words" : undefined }, value));
+  return el(
+    "dl",
+    { class: "tiles" },
+    tile("Devices", String(devices)),
+    tile("Store", { memory: "in memory", lmdb: "LMDB", redis: "Redis" }[storeKind] ?? storeKind),
+    tile("DPE-1", dpe1, true),
+    tile("DPE-2", dpe2, true),
+  );
+}
+
+function rowOf(device) {
+  const { endpoint, subscriber, state, lastHeardAt, intervalSeconds, overdue, missed = 0, security } = device;
+  const cell = (label, ...children) => el("td", { "data-label": label }, el("div", {}, ...children));
+  return el(
+    "tr",
+    {},
+    cell("Device", el("a", { href: `#/device/${encodeURIComponent(endpoint)}` }, endpoint)),
+    cell("Subscriber", subscriber ?? el("span", { class: "quiet" }, "none")),
+    cell("State", el("span", { class: `badge ${state}` }, state)),
+    cell("Last heard", age(lastHeardAt)),
+    cell(
+      "Missed",
+      overdue > 0 ? el("span", { class: "missed" }, `${overdue} overdue`) : String(missed),
+      el("div", { class: "small" }, intervalSeconds === undefined ? "no interval declared" : `of every ${duration(intervalSeconds)}${overdue > 0 && missed > 0 ? `; ${missed} before` : ""}`),
+    ),
+    cell("DPE-1", ...protection(security?.dpe1)),
+    cell("DPE-2", ...protection(security?.dpe2)),
+  );
+}
+
+export function protection(given) {
+  if (given === undefined) return [el("span", { class: "quiet" }, "unknown")];
+  const isSecure = given.connection === "dtls";
+  return [
+    el("span", { class: `badge ${isSecure ? "secure" : "plain"}`, title: given.cipherSuite }, isSecure ? "DTLS" : "plain"),
+    el("div", { class: "small" }, given.authentication === "none" ? "not authenticated" : given.authentication),
+  ];
+}
+
+const HEADINGS = ["Device", "Subscriber", "State", "Last heard", "Missed reports", "DPE-1", "DPE-2"];
