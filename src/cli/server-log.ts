@@ -45,6 +45,11 @@ export function writeEvent(log: Logger, event: ServerEvent): void {
     case "association-ended":
       log.info({ peer: event.peer, cause: event.cause }, "association-ended");
       return;
+    case "associations-restored": {
+      const { restored, refused, refusal } = event;
+      log[refusal === undefined ? "info" : "warn"]({ restored, refused, refusal }, "associations-restored");
+      return;
+    }
     case "radius":
       log.debug({ ...event.event }, "radius");
       return;

@@ -85,6 +85,7 @@ export class Metrics {
         return;
       case "reloaded":
       case "association-ended":
+      case "associations-restored":
       case "radius":
         return;
       case "fault":
