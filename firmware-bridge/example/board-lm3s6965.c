@@ -55,7 +55,7 @@
 
 enum { CLOCK_HZ = 50000000, BAUD = 115200 };
 enum { RX_EMPTY = 1 << 4, TX_FULL = 1 << 5, RX_INTERRUPT = 1 << 4, RX_TIMEOUT_INTERRUPT = 1 << 6, UART0_IRQ = 5 };
-enum { FIFO_EMPTY = 1 << 8, TRIGGER_BY_TIMER = 5, SAMPLES_PER_SECOND = 20 };
+enum { FIFO_EMPTY = 1 << 8, TRIGGER_BY_TIMER = 5, SAMPLES_PER_SECOND = 20, FIRST_SAMPLES_MS = 500 };
 enum { MESSAGE_SIZE = 256, RING_SIZE = 128 };
 
 static dpe_bridge bridge;
@@ -66,6 +66,7 @@ static uint8_t ring[RING_SIZE];
 static volatile uint32_t now_ms;
 static volatile uint32_t temperature_sample;
 static volatile uint32_t supply_sample;
+static volatile uint32_t samples;
 static uint32_t reset_cause;
 static int led;
 
@@ -81,6 +82,7 @@ void systick_handler(void) {
     if (is_supply != 0) supply_sample = ADCSSFIFO0;
     else temperature_sample = ADCSSFIFO0;
     is_supply = is_supply == 0;
+    samples++;
   }
 }
 
@@ -89,13 +91,15 @@ void uart0_handler(void) {
   while ((UARTFR & RX_EMPTY) == 0) dpe_bridge_receive(&bridge, (uint8_t)(UARTDR & 0xffu));
 }
 
-int32_t board_temperature_centicelsius(void) {
+int board_temperature_centicelsius(int32_t *value) {
   /* T = 147.5 - 225 * sample / 1024, the datasheet's formula for the sensor on the chip. */
-  return 14750 - (int32_t)(temperature_sample * 22500u / 1024u);
+  *value = 14750 - (int32_t)(temperature_sample * 22500u / 1024u);
+  return samples > 0 ? 0 : -1;
 }
 
-int32_t board_supply_millivolts(void) {
-  return (int32_t)(supply_sample * 2u * 3000u / 1024u);
+int board_supply_millivolts(int32_t *value) {
+  *value = (int32_t)(supply_sample * 2u * 3000u / 1024u);
+  return samples > 1 ? 0 : -1;
 }
 
 const char *board_reset_cause(void) {
@@ -186,6 +190,8 @@ int main(void) {
       .ring_size = sizeof ring,
   };
   set_up_board();
+  /* So that whoever asks first is not told that there is no value; a broken sensor holds nothing up. */
+  while (samples < 2 && now_ms < FIRST_SAMPLES_MS) __asm__ volatile("wfi");
   if (dpe_bridge_init(&bridge, &config, now_ms) != 0) return 1;
   for (;;) {
     uint8_t byte;

@@ -4,8 +4,9 @@
 
 #include <stdint.h>
 
-int32_t board_temperature_centicelsius(void);
-int32_t board_supply_millivolts(void);
+/* 0, or below it while there is no sample yet. */
+int board_temperature_centicelsius(int32_t *value);
+int board_supply_millivolts(int32_t *value);
 const char *board_reset_cause(void);
 uint32_t board_uptime_seconds(void);
 int board_button(void);

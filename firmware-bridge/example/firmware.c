@@ -11,14 +11,12 @@ static uint16_t label_length;
 
 static int get_temperature(void *context, dpe_value *value) {
   (void)context;
-  value->number = board_temperature_centicelsius();
-  return 0;
+  return board_temperature_centicelsius(&value->number) == 0 ? 0 : DPE_ERROR_NO_VALUE;
 }
 
 static int get_supply(void *context, dpe_value *value) {
   (void)context;
-  value->number = board_supply_millivolts();
-  return 0;
+  return board_supply_millivolts(&value->number) == 0 ? 0 : DPE_ERROR_NO_VALUE;
 }
 
 static int get_reset_cause(void *context, dpe_value *value) {

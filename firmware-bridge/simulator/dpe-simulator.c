@@ -66,17 +66,19 @@ static uint32_t now_ms(void) {
   return (uint32_t)((uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u);
 }
 
-int32_t board_temperature_centicelsius(void) {
+int board_temperature_centicelsius(int32_t *value) {
   static uint32_t noise = 1;
   static int32_t temperature = 2150;
   noise = noise * 1664525u + 1013904223u;
   temperature += (int32_t)(noise >> 28) - 7;
   if (temperature < 1500 || temperature > 3000) temperature = 2150;
-  return temperature;
+  *value = temperature;
+  return 0;
 }
 
-int32_t board_supply_millivolts(void) {
-  return 3300 - (int32_t)(board_uptime_seconds() % 100u);
+int board_supply_millivolts(int32_t *value) {
+  *value = 3300 - (int32_t)(board_uptime_seconds() % 100u);
+  return 0;
 }
 
 const char *board_reset_cause(void) {
