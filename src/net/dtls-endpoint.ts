@@ -32,6 +32,8 @@ export class DtlsEndpoint {
   /** Where the datagram at hand came from. */
   #from: SocketAddress = NOWHERE;
   #gate: ServerGate | undefined;
+  /** Of cookies and tickets, where the options give none; they outlive a change of the options. */
+  readonly #sharedKeys = new SharedKeys(randomBytes(SECRET_BYTES), performance.timeOrigin);
   readonly #sessions = new SessionTable();
   /** Handshakes, of new peers or of peers that have a session still. */
   readonly #handshakes = new Map<string, DtlsSession>();
@@ -225,7 +227,7 @@ export class DtlsEndpoint {
     const types = verifiableTypes(this.#options);
     return {
       connectionId: () => this.#newConnectionId(),
-      sharedKeys: new SharedKeys(randomBytes(32), performance.timeOrigin),
+      sharedKeys: this.#sharedKeys,
       onDrop: (reason) => this.#drop(reason, this.#from),
       isSaved: this.#options.associations !== undefined,
       sessionCache: this.#options.sessionStore !== undefined,
@@ -314,6 +316,7 @@ const NO_VERIFIER: CertificateVerdict = { ok: false, alert: "unknown_ca", reason
 /** The content type of records with a connection identifier. */
 const TLS12_CID = 25;
 const CONNECTION_ID_BYTES = 6;
+const SECRET_BYTES = 32;
 const SWEEP_MS = 5000;
 /** Sessions looked at to find a stale one. */
 const EVICTION_LOOKS = 16;
