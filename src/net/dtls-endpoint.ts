@@ -82,7 +82,8 @@ export class DtlsEndpoint {
   }
 
   /**
-   * New handshakes use these options. Those under way are ended, since they began with others; sessions go on.
+   * New handshakes use these options. Those under way are ended, since they began with others; sessions go on, but none can
+   * be resumed by a ticket from before: what it rests on may be what has changed.
    *
    * @throws DtlsError DTLS_BAD_OPTION, changing nothing.
    */

@@ -140,6 +140,8 @@ test("what a session has attached, its peer's facts and its identifier come back
   const path = join(folder(t), "associations");
   const one = await pair(t, FileAssociationStore.open(path));
   const { port } = one.address;
+  // Options read anew do not end the keeping.
+  one.replaceServer({ pskEnabled: true });
   const [kept, closed] = [
     await connect({ host: "127.0.0.1", port }, PSK),
     await connect({ host: "127.0.0.1", port }, PSK),

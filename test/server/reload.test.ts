@@ -122,9 +122,13 @@ async function serve(t: ExecutionContext, pki: Pki) {
     await session.opened;
     return session;
   };
-  const as = (name: string): Promise<DtlsSession> => {
+  const as = (name: string, resumed?: Uint8Array): Promise<DtlsSession> => {
     const { certificatePem, privateKeyPem } = pki.clients.get(name)!;
-    return dial({ certificate: loadCredentials(certificatePem, privateKeyPem), verify: () => ({ ok: true }) });
+    return dial({
+      certificate: loadCredentials(certificatePem, privateKeyPem),
+      verify: () => ({ ok: true }),
+      ...(resumed === undefined ? {} : { session: resumed }),
+    });
   };
   const byPsk = (identity: string, key = KEY): Promise<DtlsSession> =>
     dial({ psk: { identity: new TextEncoder().encode(identity), key: Buffer.from(key, "hex") } });
@@ -156,6 +160,19 @@ test("R16 a certificate that is revoked ends its association with certificate_re
   );
   const ended = events.find(({ type }) => type === "association-ended");
   t.regex(ended?.type === "association-ended" ? ended.cause : "", /"CN=alice" was revoked by/);
+});
+
+test("R16 a session from before a change is not resumed after it: a revoked certificate does not come back so", async (t) => {
+  const pki = await Pki.make(t);
+  const { server, as } = await serve(t, pki);
+  const [alice, bob] = [await as("alice"), await as("bob")];
+  t.true((await as("alice", alice.resumption)).peer?.isResumed, "it would be, without a change");
+  await pki.revoke(["alice"]);
+  await server.reload(pki.parse());
+  t.is(await refusalOf(as("alice", alice.resumption)), "certificate_revoked");
+  const again = await as("bob", bob.resumption);
+  t.false(again.peer?.isResumed);
+  t.true((await as("bob", again.resumption)).peer?.isResumed, "new sessions are resumed as before");
 });
 
 test("R16 an anchor that is removed ends the associations of its certificates with unknown_ca", async (t) => {
