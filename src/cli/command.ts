@@ -10,6 +10,8 @@ export interface Command {
   readonly summary: string;
   /** What `--help` says besides. */
   readonly help?: string;
+  /** Where two commands have a name: whether these words are for this one. Default: they are. */
+  takes?(words: readonly string[]): boolean;
   /** Runs with the words after the name. @throws UsageError for words that it does not understand. */
   run(words: readonly string[]): Promise<void>;
 }

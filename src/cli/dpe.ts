@@ -44,7 +44,7 @@ async function main([name, ...words]: readonly string[]): Promise<void> {
     return;
   }
   if (name === undefined) throw new UsageError(usage());
-  const command = COMMANDS.find((candidate) => candidate.name === name);
+  const command = COMMANDS.find((one) => one.name === name && one.takes?.(words) !== false);
   if (command === undefined) throw new UsageError(`there is no command ${name}\n${usage()}`);
   if (words.includes("--help") || words.includes("-h")) {
     process.stdout.write(

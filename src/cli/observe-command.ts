@@ -8,6 +8,8 @@ export const observeCommand: Command = {
   name: "observe",
   synopsis: `EP [NAME] ${CONTROL_SYNOPSIS}`,
   summary: "follow a property of a device, or all (DPE-2)",
+  // `dpe observe URI` is a CoAP client's.
+  takes: (words) => !words.some((word) => word.includes("://")),
   run: async (words) => {
     const { client, names, isJson } = controlWords(observeCommand, words, { min: 1, max: 2 });
     const [endpoint = "", name] = names;

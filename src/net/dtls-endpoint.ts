@@ -32,8 +32,6 @@ export class DtlsEndpoint {
   /** Where the datagram at hand came from. */
   #from: SocketAddress = NOWHERE;
   #gate: ServerGate | undefined;
-  /** Of cookies and tickets, where the options give none; they outlive a change of the options. */
-  readonly #sharedKeys = new SharedKeys(randomBytes(SECRET_BYTES), performance.timeOrigin);
   readonly #sessions = new SessionTable();
   /** Handshakes, of new peers or of peers that have a session still. */
   readonly #handshakes = new Map<string, DtlsSession>();
@@ -227,7 +225,7 @@ export class DtlsEndpoint {
     const types = verifiableTypes(this.#options);
     return {
       connectionId: () => this.#newConnectionId(),
-      sharedKeys: this.#sharedKeys,
+      sharedKeys: new SharedKeys(randomBytes(SECRET_BYTES), performance.timeOrigin),
       onDrop: (reason) => this.#drop(reason, this.#from),
       isSaved: this.#options.associations !== undefined,
       sessionCache: this.#options.sessionStore !== undefined,

@@ -86,6 +86,16 @@ test("a reading of an earlier boot is dated by that boot's offset, learned after
   t.is(restarted.timeSeconds(stamp), (TRUE_NOW - 2000) / 1000);
 });
 
+test("two readings of one moment have two times", (t) => {
+  const clock = new DeviceClock(new FakeClock());
+  clock.learn();
+  const times = [clock.stamp(), clock.stamp(), clock.stamp()].map((stamp) => clock.timeSeconds(stamp));
+  t.deepEqual(
+    times,
+    [0, 1, 2].map((ms) => (TRUE_NOW + ms) / 1000),
+  );
+});
+
 test("a small drift of the wall clock leaves the dates as they are", (t) => {
   const source = new FakeClock();
   const clock = new DeviceClock(source);

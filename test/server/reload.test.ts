@@ -272,7 +272,7 @@ test("R16 dpe server takes a changed list by itself and on SIGHUP, and logs a br
   const pki = await Pki.make(t);
   pki.write("server.yaml", pki.config());
   const { child, logged } = runServer(t, join(pki.folder, "server.yaml"));
-  const [, port] = await logged(/"coaps":"127\.0\.0\.1:(\d+)".*"msg":"listening"/);
+  const [, port] = await logged(/"dpe1":"coaps:\/\/127\.0\.0\.1:(\d+);.*"msg":"listening"/);
   const as = async (name: string): Promise<DtlsSession> => {
     const { certificatePem, privateKeyPem } = pki.clients.get(name)!;
     const session = await connect(

@@ -13,6 +13,7 @@ export class DeviceClock {
   readonly #offsets: Map<string, number>;
   /** No later moment was ever trusted; a wall clock before it was set back. Wall ms. */
   #latestTrustedMs: number;
+  #lastUptimeMs = 0;
 
   constructor(source: ClockSource, known: KnownTime = {}) {
     this.#source = source;
@@ -20,10 +21,11 @@ export class DeviceClock {
     this.#latestTrustedMs = Math.max(known.latestTrustedMs ?? 0, EARLIEST_TRUE_TIME_MS);
   }
 
-  /** Both clocks now. */
+  /** Both clocks now; never the same twice, since a server tells two readings of a property apart by their time. */
   stamp(): ClockStamp {
     const { bootId } = this.#source;
-    return { bootId, uptimeMs: this.#source.uptimeMs(), wallMs: this.#source.wallMs() };
+    this.#lastUptimeMs = Math.max(Math.floor(this.#source.uptimeMs()), this.#lastUptimeMs + 1);
+    return { bootId, uptimeMs: this.#lastUptimeMs, wallMs: this.#source.wallMs() };
   }
 
   /**
@@ -31,7 +33,8 @@ export class DeviceClock {
    * learned that is worth keeping over a restart.
    */
   learn(): boolean {
-    const { bootId, uptimeMs, wallMs } = this.stamp();
+    const { bootId } = this.#source;
+    const [uptimeMs, wallMs] = [this.#source.uptimeMs(), this.#source.wallMs()];
     if (!this.#source.isSynchronized() && wallMs < this.#latestTrustedMs - TOLERATED_STEP_BACK_MS) return false;
     const offset = wallMs - uptimeMs;
     const known = this.#offsets.get(bootId);
