@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import { ConfigWatcher } from "#config/index.js";
 import { type HttpListener, listenControl, listenHttp, Metrics, type Operation } from "#http/index.js";
 import { Forwarder } from "#mqtt/index.js";
+import { formatAddress } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerConfig, type ServerEvent } from "#server/index.js";
 import { Store, type StoreOptions } from "#store/index.js";
 import { loadCredentials } from "#x509/index.js";
@@ -35,7 +36,7 @@ export async function runServer(file: string): Promise<void> {
   onHangup(() => watcher.reload());
   try {
     if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, parts.banner));
-    else log.info({ version: VERSION, ...parts.banner }, "listening");
+    else log.info({ version: VERSION, ...parts.banner, ...addressesOf(parts.server) }, "listening");
     status.ready();
     await untilSignal();
   } finally {
@@ -158,6 +159,15 @@ function audit(store: Store, event: ServerEvent, log: Logger): void {
   store.audit
     .append({ type: "authentication", ...fields }, time)
     .catch((error: unknown) => log.error({ error: describe(error) }, "audit"));
+}
+
+/** For programs that read the log: the addresses by themselves. */
+function addressesOf(server: DpeServer): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(server.addresses).flatMap(([name, address]) =>
+      address === undefined ? [] : [[name, formatAddress(address)]],
+    ),
+  );
 }
 
 interface Parts {

@@ -69,6 +69,8 @@ export class DpeServer {
   readonly #dpe2: Dpe2Requests;
   readonly #fleet: FleetRequests;
   readonly #ownsStore: boolean;
+  /** Answers that wait for the store. */
+  readonly #unanswered = new Set<Promise<unknown>>();
   #dtls: DtlsEndpoint | undefined;
   #sources: ExternalSources | undefined;
   #plain: UdpSocket | undefined;
@@ -331,6 +333,9 @@ export class DpeServer {
 
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
+    // What has come in is answered: a client that does not hear what became of its request sends it again elsewhere.
+    await within(CLOSE_TIMEOUT_MS, Promise.allSettled(this.#unanswered));
+    await new Promise((resolve) => setImmediate(resolve));
     await this.#sources?.close();
     await Promise.all([this.#dtls?.close(), this.#streams?.close()]);
     await this.#coap.close();
@@ -442,11 +447,17 @@ export class DpeServer {
       return judgement.response;
     }
     const answer = serve(message, judgement);
+    if (answer instanceof Promise) this.#follow(answer);
     const { finish } = judgement;
     if (finish === undefined) return answer;
     return answer instanceof Promise
       ? answer.then((response) => ({ ...response, ...finish(response) }))
       : { ...answer, ...finish(answer) };
+  }
+
+  #follow(answer: Promise<unknown>): void {
+    this.#unanswered.add(answer);
+    void answer.catch(() => undefined).finally(() => this.#unanswered.delete(answer));
   }
 
   #served(request: RequestMessage, peer: CoapConnection, context: unknown): Promise<ResponseMessage> {
@@ -561,5 +572,12 @@ export type ServerEvent =
   | { readonly type: "radius"; readonly event: AccountingEvent }
   | { readonly type: "fault"; readonly error: unknown };
 
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, ms)))]);
+  clearTimeout(timer);
+}
+
+const CLOSE_TIMEOUT_MS = 2000;
 const DEVICE_PAGE = 500;
 const SWEEP_INTERVAL_MS = 10_000;
