@@ -1,6 +1,6 @@
 import type { SenmlRecord } from "#senml/index.js";
 import { decodeRow, type Store } from "#store/index.js";
-import type { ServerEvent } from "./dpe-server.js";
+import type { ServerEvent } from "./server-event.js";
 
 /** What happens to the fleet, as it is told to whoever follows it, whichever server of the store it happened at. */
 export interface LiveEvent {

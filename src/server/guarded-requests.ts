@@ -1,0 +1,125 @@
+import type { RequestMessage, ResponseMessage } from "#coap/index.js";
+import { authErrorName, BINDING_OPTION } from "#dpe/index.js";
+import { type Answer, type CoapConnection, formatAddress } from "#net/index.js";
+import type { AuditEvent, Judgement, ServerGuard, Subscriber } from "#security/index.js";
+import type { DeviceSecurity } from "#store/index.js";
+import type { Dpe1Resources } from "./dpe1-resources.js";
+import type { Dpe2Connections } from "./dpe2-connections.js";
+import type { PeerFacts } from "./peer-facts.js";
+import type { ServerEvent } from "./server-event.js";
+
+/** DPE-1 requests as they come in: each message judged by the guard, and what it accepts served by the resources. */
+export class GuardedRequests {
+  readonly #parts: GuardedParts;
+  /** Answers that wait for the store. */
+  readonly #unanswered = new Set<Promise<unknown>>();
+
+  constructor(parts: GuardedParts) {
+    this.#parts = parts;
+  }
+
+  /** Judges one message of a request, and hands on what is accepted. */
+  guard(message: RequestMessage, peer: CoapConnection, serve: Serve): Answer {
+    const { guard, facts } = this.#parts;
+    const lookup = guard.lookUp(message, facts.of(peer), Date.now());
+    if (lookup === undefined) return this.#judged(message, peer, serve);
+    return lookup instanceof Promise ? lookup.then((outage) => outage ?? this.#judged(message, peer, serve)) : lookup;
+  }
+
+  /** Serves a whole request; `context` is the judgement that accepted it. */
+  serve(request: RequestMessage, peer: CoapConnection, context: unknown): Promise<ResponseMessage> {
+    const { mode, subscriber } = context as Extract<Judgement, { type: "accept" }>;
+    const { resources, facts, connections } = this.#parts;
+    return resources.handle(request, subscriber, {
+      sender: facts.of(peer).address,
+      security: this.#securityOf(peer, mode),
+      onHeard: (registration) => {
+        connections.heardOn(registration.endpoint, peer);
+        if (registration.isQueueMode) this.#parts.onAwake(registration.endpoint);
+      },
+      onClientError: (message, client) => this.#clientError(message, client, peer),
+    });
+  }
+
+  /** What has come in is answered: a client that does not hear what became of its request sends it again elsewhere. */
+  async settled(timeoutMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([
+      Promise.allSettled(this.#unanswered),
+      new Promise((resolve) => (timer = setTimeout(resolve, timeoutMs))),
+    ]);
+    clearTimeout(timer);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  #judged(message: RequestMessage, peer: CoapConnection, serve: Serve): Answer {
+    const judgement = this.#parts.guard.judge(message, this.#parts.facts.of(peer), Date.now());
+    if (judgement.type === "refuse") {
+      this.#parts.onEvent({
+        type: "authentication-error",
+        peer: formatAddress(peer.remoteAddress),
+        error: judgement.error,
+        rule: judgement.rule,
+      });
+      return judgement.response;
+    }
+    const answer = serve(message, judgement);
+    if (answer instanceof Promise) this.#follow(answer);
+    const { finish } = judgement;
+    if (finish === undefined) return answer;
+    return answer instanceof Promise
+      ? answer.then((response) => ({ ...response, ...finish(response) }))
+      : { ...answer, ...finish(answer) };
+  }
+
+  #follow(answer: Promise<unknown>): void {
+    this.#unanswered.add(answer);
+    void answer.catch(() => undefined).finally(() => this.#unanswered.delete(answer));
+  }
+
+  #securityOf(peer: CoapConnection, authentication: string): DeviceSecurity {
+    const { connection } = this.#parts.facts.of(peer);
+    const { peerInfo } = peer;
+    const suite = peerInfo !== undefined && "suite" in peerInfo ? String(peerInfo.suite) : undefined;
+    const level = { connection, ...(suite === undefined ? {} : { cipherSuite: suite }) };
+    return {
+      dpe1: { ...level, authentication },
+      dpe2: { ...level, authentication: this.#parts.dpe2Authentication },
+      address: formatAddress(peer.remoteAddress),
+    };
+  }
+
+  /** A client does not accept this server, or what it answered at DPE-2 (R12): logged, counted and listed. */
+  #clientError(request: RequestMessage, subscriber: Subscriber | undefined, peer: CoapConnection): void {
+    const authError = request.options.uint(BINDING_OPTION.AuthError);
+    this.#parts.onEvent({ type: "client-error", subscriber: subscriber?.name, authError });
+    const association = this.#parts.facts.of(peer);
+    this.#parts.onAudit({
+      time: Date.now(),
+      outcome: "failure",
+      interface: "dpe1",
+      side: "client",
+      mode: undefined,
+      subscriber: subscriber?.name,
+      peer: association.peer ?? "",
+      connection: association.connection,
+      rule: "the client's own policy",
+      cause: (authError === undefined ? undefined : authErrorName(authError)) ?? "unnamed",
+    });
+  }
+}
+
+type Serve = (message: RequestMessage, context?: unknown) => Answer;
+
+export interface GuardedParts {
+  readonly guard: ServerGuard;
+  readonly resources: Dpe1Resources;
+  readonly facts: PeerFacts;
+  readonly connections: Dpe2Connections;
+  /** What DPE-2 demands of clients, for the device list. */
+  readonly dpe2Authentication: string;
+  /** An endpoint that sleeps between its reports was heard. */
+  readonly onAwake: (endpoint: string) => void;
+  readonly onEvent: (event: ServerEvent) => void;
+  readonly onAudit: (event: AuditEvent) => void;
+}

@@ -1,0 +1,26 @@
+import type { AccountingEvent } from "#radius/index.js";
+import type { Registration } from "#dpe/index.js";
+import type { AuditEvent } from "#security/index.js";
+import type { SenmlRecord } from "#senml/index.js";
+
+/** What a server tells of its work; none of it holds a secret. */
+export type ServerEvent =
+  | { readonly type: "registered"; readonly registration: Registration }
+  | { readonly type: "report"; readonly registration: Registration; readonly records: readonly SenmlRecord[] }
+  | { readonly type: "gone"; readonly registration: Registration; readonly cause: "deregistered" | "expired" }
+  | { readonly type: "authentication-error"; readonly peer: string; readonly error: string; readonly rule: string }
+  | { readonly type: "audit"; readonly event: AuditEvent }
+  /** Credentials and subscribers were read anew. */
+  | { readonly type: "reloaded"; readonly associationsEnded: number }
+  | { readonly type: "association-ended"; readonly peer: string; readonly cause: string }
+  | {
+      readonly type: "associations-restored";
+      readonly restored: number;
+      readonly refused: number;
+      /** Why the file was not used at all. */
+      readonly refusal?: string;
+    }
+  | { readonly type: "handshake-failed"; readonly peer: string; readonly cause: string }
+  | { readonly type: "client-error"; readonly subscriber: string | undefined; readonly authError: number | undefined }
+  | { readonly type: "radius"; readonly event: AccountingEvent }
+  | { readonly type: "fault"; readonly error: unknown };

@@ -1,0 +1,151 @@
+import {
+  type CoapEndpoint,
+  type DtlsEndpoint,
+  type DtlsSession,
+  type EndpointOptions,
+  FileAssociationStore,
+  formatAddress,
+  listen,
+  type ServerOptions,
+  type SocketAddress,
+  UdpSocket,
+} from "#net/index.js";
+import { type AuditEvent, handshakeFailure } from "#security/index.js";
+import type { BoundPorts } from "./discovery.js";
+import { attachTrust, keptTrust } from "./kept-trust.js";
+import type { ServerConfig } from "./server-config.js";
+import type { ServerCredentials } from "./server-credentials.js";
+import type { ServerEvent } from "./server-event.js";
+import { listenStreams, type StreamListeners } from "./stream-listeners.js";
+
+/** The sockets of DPE-1, and what they demand of handshakes: UDP and TCP, plain and secured, each where it is configured. */
+export class ServerListeners {
+  readonly #parts: ListenerParts;
+  #dtls: DtlsEndpoint | undefined;
+  #plain: UdpSocket | undefined;
+  #streams: StreamListeners | undefined;
+
+  constructor(parts: ListenerParts) {
+    this.#parts = parts;
+  }
+
+  /** @throws NetError NET_PORT_IN_USE and those of binding. What was bound before stays so until {@link close}. */
+  async open(): Promise<void> {
+    const { config, coap: endpoint, credentials, onEvent, onAudit } = this.#parts;
+    const { host, coap, coaps } = config.interfaces.dpe1.listen;
+    if (coaps !== undefined) {
+      this.#dtls = await listen((session) => this.#opened(session), {
+        host,
+        port: coaps,
+        server: this.#dtlsOptions(),
+        verify: (certificates) => credentials.verify(certificates),
+        pskOf: (identity) => credentials.pskOf(identity),
+        ...this.#associations(),
+        onHandshakeFailed: (remote, error) => {
+          const where = { time: Date.now(), interface: "dpe1", side: "server", peer: formatAddress(remote) } as const;
+          const failure = handshakeFailure(error, where);
+          onAudit(failure);
+          onEvent({ type: "handshake-failed", peer: failure.peer, cause: error?.code ?? "closed by the peer" });
+        },
+      });
+    }
+    if (coap !== undefined) {
+      this.#plain = await UdpSocket.bind({ host, port: coap });
+      endpoint.addSocket(this.#plain);
+    }
+    this.#streams = await listenStreams(config.interfaces.dpe1.listen, endpoint, {
+      ...(credentials.certificate === undefined ? {} : { certificate: credentials.certificate }),
+      clientCertificate: this.#clientCertificate(),
+      verify: (certificates) => credentials.verify(certificates),
+      ...(credentials.hasPsk ? { pskOf: (identity) => credentials.pskOf(identity) } : {}),
+      onHandshakeFailed: (remote, error) =>
+        onEvent({
+          type: "handshake-failed",
+          peer: formatAddress(remote),
+          cause: error instanceof Error && "code" in error ? String(error.code) : String(error),
+        }),
+    });
+  }
+
+  /** Where the server listens. */
+  get addresses(): ListenerAddresses {
+    return {
+      coap: this.#plain?.address,
+      coaps: this.#dtls?.address,
+      coapTcp: this.#streams?.coapTcp,
+      coapsTcp: this.#streams?.coapsTcp,
+    };
+  }
+
+  get ports(): BoundPorts {
+    return { coap: this.#plain?.address.port, coaps: this.#dtls?.address.port };
+  }
+
+  /** Has new handshakes use the credentials of now. */
+  replaceCredentials(): void {
+    this.#dtls?.replaceServer(this.#dtlsOptions());
+  }
+
+  /** Of secured and stream sockets; the plain one is the CoAP endpoint's to close. */
+  async close(): Promise<void> {
+    await Promise.all([this.#dtls?.close(), this.#streams?.close()]);
+  }
+
+  #dtlsOptions(): ServerOptions {
+    const { config, credentials } = this.#parts;
+    const { certificate, hasPsk } = credentials;
+    return {
+      pskEnabled: hasPsk,
+      ...(config.dtls.connectionId === "on" ? {} : { connectionId: false as const }),
+      ...(certificate === undefined ? {} : { certificate }),
+      clientCertificate: this.#clientCertificate(),
+    };
+  }
+
+  /** What keeps the associations over a restart, where the configuration names a file for it. */
+  #associations(): Pick<EndpointOptions, "associations" | "onRestored"> {
+    const { config, onEvent } = this.#parts;
+    const path = config.dtls.associations;
+    if (path === undefined) return {};
+    const associations = FileAssociationStore.open(path);
+    const { refusal } = associations;
+    return {
+      associations,
+      onRestored: (counts) =>
+        onEvent({ type: "associations-restored", ...counts, ...(refusal === undefined ? {} : { refusal }) }),
+    };
+  }
+
+  #opened(session: DtlsSession): void {
+    const { config, credentials, coap } = this.#parts;
+    if (session.isRestored && keptTrust(session, credentials, Date.now()) === undefined) {
+      void session.close();
+      return;
+    }
+    if (!session.isRestored && config.dtls.associations !== undefined) attachTrust(session, credentials);
+    coap.addSession(session);
+  }
+
+  /** Demanded where nothing else would do, asked for where it is one way of several. */
+  #clientCertificate(): "none" | "request" | "require" {
+    const { dpe1, dpe2 } = this.#parts.config.interfaces;
+    const modes = [...dpe1.clientAuthentication, ...dpe2.clientAuthentication];
+    if (!modes.includes("certificate")) return "none";
+    return dpe1.clientAuthentication.every((mode) => mode === "certificate") ? "require" : "request";
+  }
+}
+
+export interface ListenerParts {
+  readonly config: ServerConfig;
+  readonly credentials: ServerCredentials;
+  readonly coap: CoapEndpoint;
+  readonly onEvent: (event: ServerEvent) => void;
+  readonly onAudit: (event: AuditEvent) => void;
+}
+
+export interface ListenerAddresses {
+  readonly coap: SocketAddress | undefined;
+  readonly coaps: SocketAddress | undefined;
+  readonly coapTcp: SocketAddress | undefined;
+  readonly coapsTcp: SocketAddress | undefined;
+}
