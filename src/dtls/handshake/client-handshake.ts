@@ -1,16 +1,13 @@
 import { timingSafeEqual } from "node:crypto";
-import type { CertificateVerdict, PeerInfo } from "../association-output.js";
-import { keepPublicKey } from "../crypto/certificate-key.js";
-import { generateKeyShare, groupById, type GroupName } from "../crypto/key-exchange.js";
+import type { CertificateVerdict } from "../association-output.js";
+import { generateKeyShare } from "../crypto/key-exchange.js";
 import { verifyData } from "../crypto/key-schedule.js";
 import {
   keyTypeOf,
-  schemeById,
   schemeServesKey,
   SIGNATURE_SCHEMES,
   type SignatureSchemeName,
   signWith,
-  verifyWith,
 } from "../crypto/signatures.js";
 import { suiteById, usesCertificate, usesPsk } from "../crypto/suites.js";
 import { DtlsError, type DtlsErrorCode } from "../errors.js";
@@ -29,18 +26,16 @@ import { decodeNewSessionTicket } from "../wire/new-session-ticket.js";
 import { DTLS_1_2 } from "../wire/record.js";
 import { ByteReader } from "../wire/reader.js";
 import { decodeServerHello } from "../wire/server-hello.js";
-import {
-  decodeServerKeyExchange,
-  encodeServerEcdhParams,
-  type ServerKeyExchange,
-} from "../wire/server-key-exchange.js";
-import { concat, copyOf } from "../wire/writer.js";
-import { composeClientHello, offeredSession, readServerTerms, type ServerTerms } from "./client-offer.js";
+import { decodeServerKeyExchange } from "../wire/server-key-exchange.js";
+import { copyOf } from "../wire/writer.js";
+import { composeClientHello, isRepeated, offeredSession, readServerTerms } from "./client-offer.js";
 import type { HandshakeChannel, HandshakeMachine } from "./handshake-driver.js";
-import { agreeOnKeys, installSessionKeys, type Negotiated } from "./key-agreement.js";
+import { agreeOnKeys, installSessionKeys } from "./key-agreement.js";
+import { type ClientState, EXPECTS, peerInfo, type ServerFlight, type StateOf } from "./client-state.js";
 import { encodeCredential, type OwnCredential, ownCredential } from "./own-credential.js";
-import { credentialFacts, credentialQuestion, decodeCredential, type PeerCredential } from "./peer-credential.js";
+import { credentialQuestion, decodeCredential } from "./peer-credential.js";
 import type { HandshakeMessage } from "./reassembly.js";
+import { checkedParams, checkSignature } from "./server-key-exchange-check.js";
 
 /**
  * The client's side of a full handshake (RFC 6347 §4.2.4, figure 1):
@@ -247,36 +242,13 @@ export class ClientHandshake implements HandshakeMachine {
     const { suite } = server;
     const message = decodeServerKeyExchange(body, suite.keyExchange);
     const known: ServerFlight =
-      message.params === undefined ? server : { ...server, params: this.#checkedParams(message) };
+      message.params === undefined ? server : { ...server, params: checkedParams(message, this.#options.groups) };
     if (!usesCertificate(suite)) {
       this.#state = { name: "AwaitDone", server: known };
       return;
     }
-    const signatureScheme = this.#checkSignature(known, message);
+    const signatureScheme = checkSignature(known, message, this.#options.signatureSchemes);
     this.#state = { name: "AwaitCertificateRequestOrDone", server: { ...known, signatureScheme } };
-  }
-
-  #checkedParams({ params }: ServerKeyExchange): EcdhParams {
-    const group = params === undefined ? undefined : groupById(params.group);
-    if (params === undefined || group === undefined || !this.#options.groups.includes(group)) {
-      throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "a group that was not offered");
-    }
-    return { group, publicKey: copyOf(params.publicKey) };
-  }
-
-  /** RFC 8422 §5.4: over both randoms and the parameters. */
-  #checkSignature(server: ServerFlight, { params, signature }: ServerKeyExchange): SignatureSchemeName {
-    const scheme = signature === undefined ? undefined : schemeById(signature.scheme);
-    if (signature === undefined || scheme === undefined || !this.#options.signatureSchemes.includes(scheme)) {
-      throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "a signature scheme that was not offered");
-    }
-    if (params === undefined || server.credential === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR");
-    const content = concat(server.clientRandom, server.serverRandom, encodeServerEcdhParams(params));
-    if (!verifyWith(scheme, server.credential.publicKey, content, signature.signature))
-      throw new DtlsError("DTLS_BAD_SIGNATURE");
-    const leaf = server.credential.certificates?.[0];
-    if (leaf !== undefined) keepPublicKey(leaf, server.credential.publicKey);
-    return scheme;
   }
 
   #handleCertificateRequest(server: ServerFlight, body: Uint8Array): void {
@@ -421,84 +393,6 @@ export class ClientHandshake implements HandshakeMachine {
   #offerSession(session: ResumableSession, channel: HandshakeChannel): void {
     channel.offerSession({ sessionId: session.sessionId, state: encodeSession(session), lifetimeSeconds: 0 });
   }
-}
-
-type ClientState =
-  | { readonly name: "AwaitServerHello"; readonly helloVerifyRequests: number }
-  | {
-      readonly name:
-        | "AwaitCertificate"
-        | "AwaitServerKeyExchange"
-        | "AwaitServerKeyExchangeOrDone"
-        | "AwaitCertificateRequestOrDone"
-        | "AwaitDone"
-        | "AwaitVerdict";
-      readonly server: ServerFlight;
-    }
-  | {
-      readonly name: "AwaitFinished";
-      readonly master: Uint8Array;
-      readonly server: ServerFlight;
-      readonly identity: Uint8Array | undefined;
-      readonly ticket: Uint8Array;
-    }
-  | { readonly name: "AwaitResumedFinished"; readonly session: ResumableSession; readonly server: ServerFlight }
-  | {
-      readonly name: "AwaitNewSessionTicket";
-      readonly next: StateOf<"AwaitFinished"> | StateOf<"AwaitResumedFinished">;
-    }
-  | { readonly name: "AwaitResumedVerdict"; readonly resumed: StateOf<"AwaitResumedFinished"> }
-  | { readonly name: "Complete" };
-
-type StateOf<Name extends ClientState["name"]> = Extract<ClientState, { readonly name: Name }>;
-
-/** What the server's flight has told so far. */
-interface ServerFlight extends Negotiated {
-  readonly terms: ServerTerms;
-  readonly issuesTicket: boolean;
-  readonly sessionId: Uint8Array;
-  readonly credential?: PeerCredential;
-  readonly params?: EcdhParams;
-  readonly signatureScheme?: SignatureSchemeName;
-  readonly requestedSchemes?: readonly number[];
-}
-
-interface EcdhParams {
-  readonly group: GroupName;
-  readonly publicKey: Uint8Array;
-}
-
-const EXPECTS: Readonly<Record<ClientState["name"], readonly HandshakeType[] | undefined>> = {
-  AwaitServerHello: [HANDSHAKE_TYPES.server_hello, HANDSHAKE_TYPES.hello_verify_request],
-  AwaitCertificate: [HANDSHAKE_TYPES.certificate],
-  AwaitServerKeyExchange: [HANDSHAKE_TYPES.server_key_exchange],
-  AwaitServerKeyExchangeOrDone: [HANDSHAKE_TYPES.server_key_exchange, HANDSHAKE_TYPES.server_hello_done],
-  AwaitCertificateRequestOrDone: [HANDSHAKE_TYPES.certificate_request, HANDSHAKE_TYPES.server_hello_done],
-  AwaitDone: [HANDSHAKE_TYPES.server_hello_done],
-  AwaitVerdict: undefined,
-  AwaitNewSessionTicket: [HANDSHAKE_TYPES.new_session_ticket],
-  AwaitFinished: [HANDSHAKE_TYPES.finished],
-  AwaitResumedFinished: [HANDSHAKE_TYPES.finished],
-  AwaitResumedVerdict: undefined,
-  Complete: undefined,
-};
-
-function isRepeated(sessionId: Uint8Array, offered: Uint8Array): boolean {
-  return offered.length > 0 && Buffer.compare(sessionId, offered) === 0;
-}
-
-function peerInfo(server: ServerFlight, pskIdentity: Uint8Array | undefined): PeerInfo {
-  const { credential, signatureScheme, applicationProtocol } = server;
-  return {
-    suite: server.suite.name,
-    extendedMasterSecret: server.extendedMasterSecret,
-    hasConnectionId: server.hasConnectionId,
-    isResumed: false,
-    ...(pskIdentity === undefined ? {} : { pskIdentity }),
-    ...(credential === undefined ? {} : credentialFacts(credential)),
-    ...(signatureScheme === undefined ? {} : { signatureScheme }),
-    ...(applicationProtocol === undefined ? {} : { applicationProtocol }),
-  };
 }
 
 const NO_BYTES = new Uint8Array(0);

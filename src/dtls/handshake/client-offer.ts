@@ -98,6 +98,11 @@ export function offeredSession(options: ResolvedClientOptions): ResumableSession
   return isPskOf(session, psk.key) ? session : undefined;
 }
 
+/** Whether a ServerHello's session identifier takes up the session that was offered (RFC 5246 §7.4.1.3). */
+export function isRepeated(sessionId: Uint8Array, offered: Uint8Array): boolean {
+  return offered.length > 0 && Buffer.compare(sessionId, offered) === 0;
+}
+
 /** A list of X.509 alone is left out, being what its absence means (RFC 7250 §4.1). */
 function addCertificateTypes(extensions: Map<number, Uint8Array>, options: ResolvedClientOptions): void {
   const own = ownCertificateTypes(options);

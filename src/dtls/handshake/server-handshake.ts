@@ -1,22 +1,13 @@
 import { timingSafeEqual } from "node:crypto";
-import type { CertificateVerdict, PeerInfo } from "../association-output.js";
+import type { CertificateVerdict } from "../association-output.js";
 import { keepPublicKey } from "../crypto/certificate-key.js";
-import { generateKeyShare, GROUPS, type KeyShare } from "../crypto/key-exchange.js";
+import { generateKeyShare } from "../crypto/key-exchange.js";
 import { verifyData } from "../crypto/key-schedule.js";
-import {
-  keyTypeOf,
-  schemeById,
-  SIGNATURE_SCHEMES,
-  type SignatureSchemeName,
-  signWith,
-  verifyWith,
-} from "../crypto/signatures.js";
-import { suiteByName, usesCertificate, usesPsk } from "../crypto/suites.js";
+import { keyTypeOf, schemeById, verifyWith } from "../crypto/signatures.js";
+import { suiteByName, usesCertificate } from "../crypto/suites.js";
 import { DtlsError, type DtlsErrorCode } from "../errors.js";
 import type { ResolvedServerOptions } from "../options.js";
 import { decodeSession, isPskOf, pskTag, type ResumableSession } from "../resumable-session.js";
-import type { CertificateType } from "../wire/certificate-type.js";
-import { CLIENT_CERTIFICATE_TYPES, encodeCertificateRequest } from "../wire/certificate-request.js";
 import { decodeCertificateVerify } from "../wire/certificate-verify.js";
 import { type ClientHello, decodeClientHello, RANDOM_BYTES } from "../wire/client-hello.js";
 import { decodeClientKeyExchange } from "../wire/client-key-exchange.js";
@@ -24,17 +15,24 @@ import { EXTENSION_TYPES } from "../wire/extensions.js";
 import { decodeFinished, encodeFinished } from "../wire/finished.js";
 import { HANDSHAKE_TYPES, type HandshakeType } from "../wire/handshake-header.js";
 import { encodeNewSessionTicket } from "../wire/new-session-ticket.js";
-import { DTLS_1_2 } from "../wire/record.js";
-import { encodeServerHello } from "../wire/server-hello.js";
-import { encodeServerEcdhParams, encodeServerKeyExchange } from "../wire/server-key-exchange.js";
-import { concat, copyOf } from "../wire/writer.js";
+import { copyOf } from "../wire/writer.js";
 import type { HandshakeChannel, HandshakeMachine } from "./handshake-driver.js";
-import { agreeOnKeys, installSessionKeys, type Negotiated } from "./key-agreement.js";
+import { agreeOnKeys, installSessionKeys } from "./key-agreement.js";
 import { type Choice, chooseSuite } from "./negotiation.js";
 import { encodeCredential } from "./own-credential.js";
-import { credentialFacts, credentialQuestion, decodeCredential, type PeerCredential } from "./peer-credential.js";
+import { credentialFacts, credentialQuestion, decodeCredential } from "./peer-credential.js";
 import type { HandshakeMessage } from "./reassembly.js";
-import { isResumable, ServerSessions, type SessionFacts } from "./server-sessions.js";
+import { isResumable, ServerSessions } from "./server-sessions.js";
+import { composeCertificateRequest, composeServerHello, composeServerKeyExchange } from "./server-flight.js";
+import {
+  EXPECTS,
+  type Hellos,
+  peerInfo,
+  type ServerState,
+  sessionFacts,
+  type SessionRequest,
+  type StateOf,
+} from "./server-state.js";
 import { type ClientTerms, readClientTerms, serverExtensions } from "./server-terms.js";
 
 /**
@@ -275,9 +273,11 @@ export class ServerHandshake implements HandshakeMachine {
     channel.startFlight();
     channel.add(HANDSHAKE_TYPES.server_hello, composeServerHello(hellos, hellos.sessionId, extensions));
     if (credential !== undefined) channel.add(HANDSHAKE_TYPES.certificate, encodeCredential(credential));
-    const keyExchange = this.#composeServerKeyExchange(hellos, choice);
+    const keyExchange = composeServerKeyExchange(hellos, choice, this.#options.pskIdentityHint);
     if (keyExchange !== undefined) channel.add(HANDSHAKE_TYPES.server_key_exchange, keyExchange);
-    if (asksCertificate) channel.add(HANDSHAKE_TYPES.certificate_request, this.#composeCertificateRequest());
+    if (asksCertificate) {
+      channel.add(HANDSHAKE_TYPES.certificate_request, composeCertificateRequest(this.#options));
+    }
     channel.add(HANDSHAKE_TYPES.server_hello_done, NO_BYTES);
     channel.allowChangeCipherSpec();
     channel.sendFlight(now);
@@ -294,35 +294,6 @@ export class ServerHandshake implements HandshakeMachine {
       throw new DtlsError("DTLS_UNSUPPORTED_CERTIFICATE", "no certificate type is common with the client");
     }
     return clientCertificateType !== undefined;
-  }
-
-  #composeServerKeyExchange(hellos: Hellos, { suite, signatureScheme, credential }: Choice): Uint8Array | undefined {
-    const { share, clientRandom, serverRandom } = hellos;
-    const hint = this.#options.pskIdentityHint;
-    if (share === undefined) return hint && encodeServerKeyExchange({ pskIdentityHint: hint });
-    const params = { group: GROUPS[share.group].id, publicKey: share.publicKey };
-    if (usesPsk(suite)) return encodeServerKeyExchange({ pskIdentityHint: hint ?? new Uint8Array(0), params });
-    const key = credential?.privateKey;
-    if (key === undefined || signatureScheme === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR");
-    const content = concat(clientRandom, serverRandom, encodeServerEcdhParams(params));
-    const signature = signWith(signatureScheme, key, content);
-    return encodeServerKeyExchange({ params, signature: { scheme: SIGNATURE_SCHEMES[signatureScheme].id, signature } });
-  }
-
-  #composeCertificateRequest(): Uint8Array {
-    const { signatureSchemes, certificateAuthorities } = this.#options;
-    const types = new Set(
-      signatureSchemes.map((name) =>
-        SIGNATURE_SCHEMES[name].keyType === "rsa"
-          ? CLIENT_CERTIFICATE_TYPES.rsa_sign
-          : CLIENT_CERTIFICATE_TYPES.ecdsa_sign,
-      ),
-    );
-    return encodeCertificateRequest({
-      certificateTypes: [...types],
-      signatureSchemes: signatureSchemes.map((name) => SIGNATURE_SCHEMES[name].id),
-      certificateAuthorities,
-    });
   }
 
   #handleCertificate(hellos: Hellos, body: Uint8Array): void {
@@ -408,111 +379,6 @@ export class ServerHandshake implements HandshakeMachine {
   #keepExporter({ clientRandom, serverRandom }: Hellos, master: Uint8Array, channel: HandshakeChannel): void {
     if (this.#options.exporter) channel.keepExporter({ masterSecret: copyOf(master), clientRandom, serverRandom });
   }
-}
-
-type ServerState =
-  | { readonly name: "AwaitClientHello" }
-  | { readonly name: "AwaitSession"; readonly request: SessionRequest }
-  | {
-      readonly name: "AwaitSessionPsk" | "AwaitSessionVerdict";
-      readonly request: SessionRequest;
-      readonly session: ResumableSession;
-    }
-  | { readonly name: "AwaitResumedFinished"; readonly session: ResumableSession; readonly hellos: Hellos }
-  | { readonly name: "AwaitCertificate"; readonly hellos: Hellos }
-  | {
-      readonly name: "AwaitClientKeyExchange";
-      readonly hellos: Hellos;
-      readonly credential: PeerCredential | undefined;
-    }
-  | {
-      readonly name: "AwaitPsk";
-      readonly hellos: Hellos;
-      readonly identity: Uint8Array;
-      readonly ecdhSecret: Uint8Array | undefined;
-    }
-  | {
-      readonly name: "AwaitCertificateVerify";
-      readonly hellos: Hellos;
-      readonly master: Uint8Array;
-      readonly credential: PeerCredential;
-    }
-  | {
-      readonly name: "AwaitVerdict";
-      readonly hellos: Hellos;
-      readonly master: Uint8Array;
-      readonly credential: PeerCredential;
-      readonly signatureScheme: SignatureSchemeName;
-    }
-  | {
-      readonly name: "AwaitFinished";
-      readonly master: Uint8Array;
-      readonly hellos: Hellos;
-      readonly peer: PeerInfo;
-      readonly pskTag: Uint8Array | undefined;
-      /** What it means when Finished does not verify. */
-      readonly fault: DtlsErrorCode;
-      /** An unknown identity: no Finished will do. */
-      readonly isRefused: boolean;
-    }
-  | { readonly name: "Complete" };
-
-type StateOf<Name extends ServerState["name"]> = Extract<ServerState, { readonly name: Name }>;
-
-interface Hellos extends Negotiated {
-  readonly share?: KeyShare;
-  readonly serverName?: string;
-  readonly clientCertificateType: CertificateType;
-  readonly issuesTicket: boolean;
-  /** Of the session to be made; empty for none. */
-  readonly sessionId: Uint8Array;
-}
-
-interface SessionRequest {
-  readonly hello: ClientHello;
-  readonly terms: ClientTerms;
-}
-
-const EXPECTS: Readonly<Record<ServerState["name"], readonly HandshakeType[] | undefined>> = {
-  AwaitClientHello: [HANDSHAKE_TYPES.client_hello],
-  AwaitSession: undefined,
-  AwaitSessionPsk: undefined,
-  AwaitSessionVerdict: undefined,
-  AwaitResumedFinished: [HANDSHAKE_TYPES.finished],
-  AwaitCertificate: [HANDSHAKE_TYPES.certificate],
-  AwaitClientKeyExchange: [HANDSHAKE_TYPES.client_key_exchange],
-  AwaitPsk: undefined,
-  AwaitCertificateVerify: [HANDSHAKE_TYPES.certificate_verify],
-  AwaitVerdict: undefined,
-  AwaitFinished: [HANDSHAKE_TYPES.finished],
-  Complete: undefined,
-};
-
-function composeServerHello(hellos: Hellos, sessionId: Uint8Array, extensions: Map<number, Uint8Array>): Uint8Array {
-  return encodeServerHello({
-    version: DTLS_1_2,
-    random: hellos.serverRandom,
-    sessionId,
-    cipherSuite: hellos.suite.id,
-    compressionMethod: 0,
-    extensions,
-  });
-}
-
-function sessionFacts({ master, hellos, peer, pskTag: tag }: StateOf<"AwaitFinished">): SessionFacts {
-  return { masterSecret: master, serverName: hellos.serverName, peer, pskTag: tag };
-}
-
-function peerInfo(hellos: Hellos): PeerInfo {
-  const { suite, extendedMasterSecret, hasConnectionId, serverName, applicationProtocol } = hellos;
-  return {
-    suite: suite.name,
-    extendedMasterSecret,
-    hasConnectionId,
-    isResumed: false,
-    ...(serverName === undefined ? {} : { serverName }),
-    ...(applicationProtocol === undefined ? {} : { applicationProtocol }),
-  };
 }
 
 const NO_BYTES = new Uint8Array(0);

@@ -1,0 +1,135 @@
+import type { AssociationCounters, AssociationOutput, ClosingAlert, DropReason } from "./association-output.js";
+import { alertOfError, DtlsError } from "./errors.js";
+import { IP_UDP_HEADER_BYTES, type ResolvedClientOptions, type ResolvedServerOptions } from "./options.js";
+import { RecordLayer } from "./record-layer.js";
+import type { SavePolicy } from "./save-policy.js";
+import { type AlertDescription, type AlertLevel, encodeAlert } from "./wire/alert.js";
+import { CONTENT_TYPES } from "./wire/record.js";
+
+/**
+ * What an association has from its beginning to its end: the record layer, the outputs, the counters, and how it ends.
+ * The classes that build on it are one object with it, as an association is held in as few as possible.
+ */
+export abstract class AssociationCore {
+  readonly role: "client" | "server";
+  protected readonly options: ResolvedClientOptions | ResolvedServerOptions;
+  protected readonly records: RecordLayer;
+  /** Once connected, with the option `isSaved`. */
+  protected saving: SavePolicy | undefined;
+  protected isClosed = false;
+  protected recordsIn = 0;
+  protected bytesIn = 0;
+  protected retransmissions = 0;
+  #bytesOut = 0;
+  #outputs: AssociationOutput[] = NO_OUTPUTS;
+  #outputHead = 0;
+  #dropped: Partial<Record<DropReason, number>> | undefined;
+
+  protected constructor(
+    role: "client" | "server",
+    options: ResolvedClientOptions | ResolvedServerOptions,
+    firstSequenceNumber: number | undefined,
+  ) {
+    this.role = role;
+    this.options = options;
+    this.records = new RecordLayer(firstSequenceNumber);
+  }
+
+  /** Ours, once negotiated: what the peer's records carry (RFC 9146). Empty when they carry none. */
+  get connectionId(): Uint8Array {
+    return this.records.ownConnectionId;
+  }
+
+  get counters(): AssociationCounters {
+    return {
+      recordsIn: this.recordsIn,
+      recordsOut: this.records.sealedRecords,
+      bytesIn: this.bytesIn,
+      bytesOut: this.#bytesOut,
+      retransmissions: this.retransmissions,
+      dropped: { ...this.#dropped },
+    };
+  }
+
+  /** The most that `send` takes at once. */
+  get maxDataBytes(): number {
+    const room = this.maxDatagramBytes - this.records.overheadBytes(1);
+    return Math.min(room, this.records.maxPlaintextBytes(1));
+  }
+
+  /** The longest datagram that the path takes. */
+  get maxDatagramBytes(): number {
+    return this.options.mtuBytes - IP_UDP_HEADER_BYTES;
+  }
+
+  poll(): AssociationOutput | undefined {
+    const output = this.#outputs[this.#outputHead];
+    if (output === undefined) return undefined;
+    this.#outputHead++;
+    if (this.#outputHead === this.#outputs.length) {
+      this.#outputs = NO_OUTPUTS;
+      this.#outputHead = 0;
+    }
+    return output;
+  }
+
+  protected get hasOutputs(): boolean {
+    return this.#outputs.length > 0;
+  }
+
+  protected sendAlert(level: AlertLevel, description: AlertDescription): void {
+    try {
+      const epoch = this.records.writeEpoch;
+      this.emitDatagram(this.records.seal(epoch, CONTENT_TYPES.alert, encodeAlert(level, description)));
+    } catch (error) {
+      // No sequence number is left for it.
+      if (!(error instanceof DtlsError)) throw error;
+    }
+  }
+
+  /** Runs a step of the handshake; what it throws ends this association. */
+  protected guard(step: () => void): void {
+    try {
+      step();
+    } catch (cause) {
+      this.fail(cause instanceof DtlsError ? cause : new DtlsError("DTLS_INTERNAL_ERROR", undefined, { cause }));
+    }
+  }
+
+  protected fail(error: DtlsError, alert: AlertDescription | undefined = alertOfError(error)): void {
+    if (this.isClosed) return;
+    if (alert !== undefined) this.sendAlert("fatal", alert);
+    this.end(error, alert && { sent: true, received: false, level: "fatal", description: alert });
+  }
+
+  protected end(error: DtlsError | undefined, alert: ClosingAlert | undefined): void {
+    this.isClosed = true;
+    this.records.release();
+    this.emit({
+      type: "closed",
+      ...(error === undefined ? {} : { error }),
+      ...(alert === undefined ? {} : { alert }),
+    });
+  }
+
+  protected emit(output: AssociationOutput): void {
+    if (this.#outputs === NO_OUTPUTS) this.#outputs = [output];
+    else this.#outputs.push(output);
+  }
+
+  protected emitDatagram(bytes: Uint8Array): void {
+    if (this.saving?.mustSaveToSend(this.records.nextSequenceNumber - 1) === true) this.emit({ type: "save" });
+    this.#bytesOut += bytes.length;
+    this.emit({ type: "datagram", bytes });
+  }
+
+  protected drop(reason: DropReason | undefined): void {
+    if (reason === undefined) return;
+    this.options.onDrop?.(reason);
+    this.#dropped ??= {};
+    this.#dropped[reason] = (this.#dropped[reason] ?? 0) + 1;
+  }
+}
+
+/** Shared by all associations that have nothing to say; never added to. */
+const NO_OUTPUTS: AssociationOutput[] = [];

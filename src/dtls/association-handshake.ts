@@ -1,0 +1,274 @@
+import { AssociationCore } from "./association-core.js";
+import type { CertificateVerdict, ClosingAlert, PeerInfo } from "./association-output.js";
+import type { ExporterSecrets } from "./crypto/key-schedule.js";
+import { EarlyRecords } from "./early-records.js";
+import { DtlsError } from "./errors.js";
+import { type Flight, packFlight } from "./handshake/flight.js";
+import type { HandshakeDriver, HandshakeOutput } from "./handshake/handshake-driver.js";
+import type { ResolvedClientOptions, ResolvedServerOptions } from "./options.js";
+import { SavePolicy } from "./save-policy.js";
+import { RANDOM_BYTES } from "./wire/client-hello.js";
+import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello-start.js";
+import { VERIFY_DATA_BYTES } from "./wire/finished.js";
+import {
+  decodeHandshakeFragment,
+  HANDSHAKE_HEADER_BYTES,
+  HANDSHAKE_TYPES,
+  type HandshakeFragment,
+} from "./wire/handshake-header.js";
+import { CONTENT_TYPES, decodeRecordHeader, RECORD_HEADER_BYTES, type RecordHeader, TLS12_CID } from "./wire/record.js";
+
+/** An association's part in the handshake: what comes in for it, what it wants done, and what stays of it afterwards. */
+export abstract class AssociationHandshake extends AssociationCore {
+  /** Only during the handshake. */
+  protected handshake: HandshakeState | undefined;
+  /** Server: our last flight, until data show that the client has it. */
+  protected finalFlight: FinalFlight | undefined;
+  protected established: PeerInfo | undefined;
+  protected exporter: ExporterSecrets | undefined;
+  /** Server: the random of the ClientHello this began with. */
+  readonly #clientRandom: string | undefined;
+
+  /** `driver`: undefined for one that goes on from saved state. */
+  protected constructor(
+    role: "client" | "server",
+    options: ResolvedClientOptions | ResolvedServerOptions,
+    driver: HandshakeDriver | undefined,
+    start: ClientHelloStart | undefined,
+  ) {
+    super(role, options, start?.recordSequenceNumber);
+    this.handshake = driver && { driver, early: new EarlyRecords(options.maxEarlyRecordBytes) };
+    this.#clientRandom = start && textOf(start.parameters.random);
+  }
+
+  protected abstract handleProtected(header: RecordHeader, fragment: Uint8Array, now: number): void;
+  protected abstract handleData(data: Uint8Array): void;
+
+  /** Known once connected. */
+  get peer(): PeerInfo | undefined {
+    return this.established;
+  }
+
+  /** Absolute time of the next `handleTimeout`; undefined when none is needed. */
+  nextTimeout(): number | undefined {
+    return this.handshake?.driver.nextTimeout();
+  }
+
+  handleTimeout(now: number): void {
+    const handshake = this.handshake;
+    if (handshake === undefined) return;
+    this.guard(() => {
+      handshake.driver.handleTimeout(now);
+    });
+    this.drainHandshake(now);
+  }
+
+  /**
+   * Answers `need-psk`; undefined when there is no such identity. An answer that is late, repeated, or to no question has
+   * no effect. The key is read only during the call.
+   */
+  answerPsk(identity: Uint8Array, key: Uint8Array | undefined, now: number): void {
+    const handshake = this.handshake;
+    if (handshake === undefined) return;
+    this.guard(() => {
+      handshake.driver.answerPsk(identity, key, now);
+    });
+    this.drainHandshake(now);
+  }
+
+  /**
+   * Answers `need-session`; undefined when there is none of this identifier. Late, repeated or unasked answers have no
+   * effect.
+   */
+  answerSession(sessionId: Uint8Array, state: Uint8Array | undefined, now: number): void {
+    const handshake = this.handshake;
+    if (handshake === undefined) return;
+    this.guard(() => {
+      handshake.driver.answerSession(sessionId, state, now);
+    });
+    this.drainHandshake(now);
+  }
+
+  /** Answers `need-peer-certificate-verification` and `need-raw-public-key-verification`; late, repeated or unasked answers have no effect. */
+  answerPeerCertificate(verdict: CertificateVerdict, now: number): void {
+    const handshake = this.handshake;
+    if (handshake === undefined || !handshake.isAwaitingVerdict) return;
+    handshake.isAwaitingVerdict = false;
+    if (!verdict.ok) {
+      this.fail(new DtlsError("DTLS_CERTIFICATE_REFUSED", verdict.reason, { cause: verdict }), verdict.alert);
+      return;
+    }
+    this.guard(() => {
+      handshake.driver.answerPeerCertificate(verdict, now);
+    });
+    this.drainHandshake(now);
+  }
+
+  /**
+   * Server: whether `datagram` begins with the very ClientHello, by its random, that this association began with. Then
+   * it is a repetition, and not to be given to the gate.
+   */
+  beganWith(datagram: Uint8Array): boolean {
+    if (this.#clientRandom === undefined) return false;
+    const start = readClientHelloStart(datagram);
+    return !("drop" in start) && textOf(start.parameters.random) === this.#clientRandom;
+  }
+
+  protected handleHandshake(handshake: HandshakeState, plaintext: Uint8Array, epoch: 0 | 1, now: number): void {
+    this.guard(() => {
+      this.#eachFragment(plaintext, (fragment) => {
+        if (this.#isOfAnotherHandshake(fragment)) this.drop("unexpected-message");
+        else this.drop(handshake.driver.handleFragment(fragment, epoch, now));
+      });
+    });
+    this.drainHandshake(now);
+  }
+
+  /**
+   * After the handshake: a Finished that the peer repeats asks for our last flight again (RFC 6347 §4.2.4); a wish to
+   * renegotiate is declined.
+   */
+  protected handleLateHandshake(plaintext: Uint8Array): void {
+    this.#eachFragment(plaintext, ({ type, messageSeq }) => {
+      if (type === HANDSHAKE_TYPES.finished && messageSeq === this.finalFlight?.peerFinishedSeq) {
+        this.retransmissions++;
+        this.#sendFlight(this.finalFlight.flight, this.finalFlight.datagramBytes);
+        return;
+      }
+      this.drop("unexpected-message");
+      const begins = this.role === "server" ? HANDSHAKE_TYPES.client_hello : HANDSHAKE_TYPES.hello_request;
+      if (type === begins) this.sendAlert("warning", "no_renegotiation");
+    });
+  }
+
+  /**
+   * A record that can only be the peer's Finished does not open: the keys differ, which for a PSK means another key. A
+   * silent drop would leave both sides to time out, so here alone a bad MAC ends the handshake.
+   * Differs from RFC 6347 §4.1.2.7, which recommends to drop: mbedTLS does the same, for the same reason.
+   */
+  protected suspectFinished(header: RecordHeader, fragment: Uint8Array): void {
+    const code = this.handshake?.driver.finishedFault;
+    const finishedBytes = HANDSHAKE_HEADER_BYTES + VERIFY_DATA_BYTES;
+    const recordBytes = this.records.expectedFragmentBytes(finishedBytes);
+    const isHandshake = header.type === CONTENT_TYPES.handshake || header.type === TLS12_CID;
+    if (code === undefined || !isHandshake || fragment.length !== recordBytes) return;
+    this.fail(new DtlsError(code));
+  }
+
+  protected drainHandshake(now: number): void {
+    for (;;) {
+      const handshake = this.handshake;
+      const output = this.isClosed ? undefined : handshake?.driver.poll();
+      if (handshake === undefined || output === undefined) return;
+      this.guard(() => {
+        this.#apply(output, handshake, now);
+      });
+    }
+  }
+
+  protected override end(error: DtlsError | undefined, alert: ClosingAlert | undefined): void {
+    this.handshake = undefined;
+    this.finalFlight = undefined;
+    this.exporter = undefined;
+    super.end(error, alert);
+  }
+
+  /** Server: a ClientHello with another random is for the gate; taken here, it would disturb this handshake. */
+  #isOfAnotherHandshake({ type, fragmentOffset, fragment }: HandshakeFragment): boolean {
+    if (this.#clientRandom === undefined || type !== HANDSHAKE_TYPES.client_hello || fragmentOffset > 0) return false;
+    const random = fragment.subarray(VERSION_BYTES, VERSION_BYTES + RANDOM_BYTES);
+    return textOf(random) !== this.#clientRandom;
+  }
+
+  #eachFragment(plaintext: Uint8Array, take: (fragment: HandshakeFragment) => void): void {
+    let offset = 0;
+    do {
+      const fragment = decodeHandshakeFragment(plaintext, offset);
+      if (fragment === undefined) {
+        this.drop("malformed-fragment");
+        return;
+      }
+      take(fragment);
+      offset += HANDSHAKE_HEADER_BYTES + fragment.fragment.length;
+    } while (offset < plaintext.length && !this.isClosed);
+  }
+
+  #apply(output: HandshakeOutput, handshake: HandshakeState, now: number): void {
+    switch (output.type) {
+      case "transmit":
+        if (output.isRepeated) this.retransmissions++;
+        this.#sendFlight(output.flight, handshake.driver.datagramBytes);
+        return;
+      case "connection-ids":
+        this.records.useConnectionIds(output.own, output.peers, this.options.paddingBlockBytes);
+        return;
+      case "record-limits":
+        this.records.limitRecords(output.limits);
+        return;
+      case "exporter":
+        this.exporter = output.secrets;
+        return;
+      case "session":
+        this.emit({ type: "session", ...output.session });
+        return;
+      case "keys":
+        this.records.installKeys(output.suite.aead, output.keyBlock, this.role);
+        for (const record of handshake.early.takeSealed()) this.#replayEarly(record, now);
+        return;
+      case "ask":
+        if (output.question.type.endsWith("-verification")) handshake.isAwaitingVerdict = true;
+        this.emit(output.question);
+        return;
+      case "complete":
+        this.#complete(output.peer, output.finalFlight, handshake, now);
+    }
+  }
+
+  #replayEarly(record: Uint8Array, now: number): void {
+    const connectionIdBytes = this.records.ownConnectionId.length;
+    const header = decodeRecordHeader(record, 0, connectionIdBytes);
+    if ("drop" in header || this.isClosed) return;
+    const headerBytes = RECORD_HEADER_BYTES + (header.type === TLS12_CID ? connectionIdBytes : 0);
+    this.handleProtected(header, record.subarray(headerBytes), now);
+  }
+
+  /** Frees all that belonged to the handshake. */
+  #complete(peer: PeerInfo, finalFlight: Flight | undefined, handshake: HandshakeState, now: number): void {
+    const { driver, early } = handshake;
+    this.handshake = undefined;
+    this.established = peer;
+    if (finalFlight !== undefined) {
+      const { peerFinishedSeq, datagramBytes } = driver;
+      this.finalFlight = { flight: finalFlight, peerFinishedSeq, datagramBytes };
+    }
+    if (this.options.isSaved) {
+      this.saving = SavePolicy.begin(this.records.nextSequenceNumber, this.records.newestReceived, now);
+      this.emit({ type: "save" });
+    }
+    this.emit({ type: "connected", peer });
+    for (const data of early.takeData()) this.handleData(data);
+  }
+
+  #sendFlight(flight: Flight, datagramBytes: number): void {
+    for (const datagram of packFlight(flight, this.records, datagramBytes)) this.emitDatagram(datagram);
+  }
+}
+
+interface HandshakeState {
+  readonly driver: HandshakeDriver;
+  readonly early: EarlyRecords;
+  isAwaitingVerdict?: boolean;
+}
+
+interface FinalFlight {
+  readonly flight: Flight;
+  readonly peerFinishedSeq: number;
+  readonly datagramBytes: number;
+}
+
+/** As characters: a string of 32 bytes takes a quarter of what an array takes, and every idle association has one. */
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+}
+
+const VERSION_BYTES = 2;
