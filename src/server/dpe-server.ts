@@ -115,7 +115,7 @@ export class DpeServer {
     this.#fleet = new FleetRequests({
       store,
       isHere: (endpoint) => this.#connections.hears(endpoint),
-      query: (endpoint, name, signal) => this.query(endpoint, name, signal),
+      query: (endpoint, names, signal) => this.query(endpoint, names, signal),
     });
     this.#requests = new GuardedRequests({
       guard,
@@ -177,13 +177,18 @@ export class DpeServer {
   }
 
   /**
-   * DPE-2: asks an endpoint for one property, or for all of them.
+   * DPE-2: asks an endpoint for one property, for several by one FETCH (RFC 8790), or for all of them.
    *
    * @throws DpeError DPE_UNKNOWN_REGISTRATION, DPE_NOT_REACHABLE, DPE_BAD_REQUEST for an error response; SecurityError
    * SECURITY_CLIENT_NOT_ACCEPTED where the client does not prove who it is; CoapError; NetError, DtlsError of dialling.
    */
-  async query(endpoint: string, name?: string, signal?: AbortSignal): Promise<readonly SenmlRecord[]> {
-    return this.#dpe2.query(await this.#registered(endpoint), name, signal);
+  async query(
+    endpoint: string,
+    names: string | readonly string[] = [],
+    signal?: AbortSignal,
+  ): Promise<readonly SenmlRecord[]> {
+    const wanted = typeof names === "string" ? [names] : names;
+    return this.#dpe2.query(await this.#registered(endpoint), wanted, signal);
   }
 
   /** DPE-2: observes one property of an endpoint, or all. Throws as {@link query} does. */

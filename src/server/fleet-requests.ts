@@ -47,7 +47,7 @@ export class FleetRequests {
           !this.#surroundings.isHere(endpoint) && heard !== undefined && heard.server !== store.server;
         const records = isElsewhere
           ? await this.#askServer(heard.server, endpoint, names)
-          : await this.#askHere(endpoint, names, signal);
+          : await this.#surroundings.query(endpoint, names, signal);
         return { type: "answered", records };
       } catch (error) {
         const isAway = error instanceof DpeError && error.code === "DPE_NOT_REACHABLE";
@@ -72,7 +72,10 @@ export class FleetRequests {
         next = await requests.claim(endpoint, now)
       ) {
         try {
-          await requests.settle(next, { state: "answered", records: await this.#askHere(endpoint, next.names) });
+          await requests.settle(next, {
+            state: "answered",
+            records: await this.#surroundings.query(endpoint, next.names),
+          });
         } catch (error) {
           const isAway = error instanceof DpeError && error.code === "DPE_NOT_REACHABLE";
           await requests.settle(next, isAway ? { state: "waiting" } : { state: "failed", error: sentenceOf(error) });
@@ -82,13 +85,6 @@ export class FleetRequests {
     } finally {
       this.#delivering.delete(endpoint);
     }
-  }
-
-  async #askHere(endpoint: string, names: readonly string[], signal?: AbortSignal): Promise<readonly SenmlRecord[]> {
-    if (names.length === 0) return this.#surroundings.query(endpoint, undefined, signal);
-    const found: SenmlRecord[] = [];
-    for (const name of names) found.push(...(await this.#surroundings.query(endpoint, name, signal)));
-    return found;
   }
 
   async #askServer(server: string, endpoint: string, names: readonly string[]): Promise<readonly SenmlRecord[]> {
@@ -118,7 +114,9 @@ export class FleetRequests {
     const { backend } = this.#surroundings.store;
     let reply: Reply;
     try {
-      reply = { records: await this.#askHere(endpoint, names, AbortSignal.timeout(OTHER_SERVER_TIMEOUT_MS)) };
+      reply = {
+        records: await this.#surroundings.query(endpoint, names, AbortSignal.timeout(OTHER_SERVER_TIMEOUT_MS)),
+      };
     } catch (error) {
       const code = error instanceof DpeError ? error.code : "DPE_NOT_REACHABLE";
       reply = { error: { code, message: sentenceOf(error) } };
@@ -132,7 +130,7 @@ export interface FleetSurroundings {
   readonly store: Store;
   /** Whether the endpoint has an open association with this server. */
   isHere(endpoint: string): boolean;
-  query(endpoint: string, name: string | undefined, signal?: AbortSignal): Promise<readonly SenmlRecord[]>;
+  query(endpoint: string, names: readonly string[], signal?: AbortSignal): Promise<readonly SenmlRecord[]>;
 }
 
 export type FleetAnswer =

@@ -79,8 +79,9 @@ test("dpe get prints what a resource holds, over UDP and over DTLS, SenML for a 
     stdout: '[{"name":"t","value":1.5,"timeSeconds":1700000000}]\n',
   });
   const wrong = await dpe("get", "-u", "alice", "-k", "wrong", "-B", "20", `${secure}/temperature`);
-  t.is(wrong.code, 1);
+  t.is(wrong.code, 3, "an authentication error");
   t.regex(wrong.stderr, /DTLS_/);
+  t.is((await dpe("get", "-u", "mallory", "-k", "0123456789abcdef", "-B", "20", `${secure}/temperature`)).code, 3);
 });
 
 test("dpe put sends text, files, formats and options; bodies go in blocks of the size asked for", async (t) => {

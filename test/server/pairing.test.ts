@@ -113,6 +113,12 @@ test("R07 R18 an agent registers over DTLS with Digest, reports, answers DPE-2 a
   const [temperature] = await server.query("pi-1", "temperature");
   t.like(temperature, { name: "temperature", unit: "Cel" });
   t.is((await server.query("pi-1")).length, 2);
+  t.deepEqual(
+    (await server.query("pi-1", ["model", "temperature"])).map(({ name }) => name).toSorted(),
+    ["model", "temperature"],
+    "several names by one FETCH",
+  );
+  t.is(await codeOf(server.query("pi-1", ["model", "absent"])), "DPE_BAD_REQUEST");
   t.is(await codeOf(server.query("pi-1", "absent")), "DPE_BAD_REQUEST");
   t.is(await codeOf(server.query("pi-2")), "DPE_UNKNOWN_REGISTRATION");
 

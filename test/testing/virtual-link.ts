@@ -53,7 +53,11 @@ export class VirtualLink {
       const timerA = a.nextTimeout() ?? Infinity;
       const timerB = b.nextTimeout() ?? Infinity;
       const at = Math.min(datagram?.at ?? Infinity, timerA, timerB);
-      if (at === Infinity || at > end) return false;
+      if (at === Infinity) return false;
+      if (at > end) {
+        this.now = end;
+        return false;
+      }
       this.now = Math.max(this.now, at);
       if (datagram !== undefined && datagram.at <= at) {
         this.#flight.splice(this.#flight.indexOf(datagram), 1);

@@ -1,3 +1,5 @@
+import { MAX_RTO_MS } from "./rtt-estimator.js";
+
 /** Transmission parameters (RFC 7252 §4.8, RFC 7641). Times are ms. */
 export interface TransmissionParameters {
   /**
@@ -59,15 +61,25 @@ export interface DerivedTimes {
 }
 
 export function derivedTimes(parameters: TransmissionParameters): DerivedTimes {
-  const { ackTimeoutMs, ackRandomFactor, maxRetransmit } = parameters;
-  const maxTransmitSpanMs = ackTimeoutMs * (2 ** maxRetransmit - 1) * ackRandomFactor;
+  const { ackTimeoutMs, maxRetransmit } = parameters;
+  const maxTransmitSpanMs = spanOf(parameters, maxRetransmit);
   const processingDelayMs = ackTimeoutMs;
   return {
     maxTransmitSpanMs,
-    maxTransmitWaitMs: ackTimeoutMs * (2 ** (maxRetransmit + 1) - 1) * ackRandomFactor,
+    maxTransmitWaitMs: spanOf(parameters, maxRetransmit + 1),
     exchangeLifetimeMs: maxTransmitSpanMs + 2 * MAX_LATENCY_MS + processingDelayMs,
     nonLifetimeMs: maxTransmitSpanMs + MAX_LATENCY_MS,
   };
+}
+
+/** The sum of this many time-outs, each twice the one before; CoCoA has none above its bound (§4.2.1 of its draft). */
+function spanOf(parameters: TransmissionParameters, timeouts: number): number {
+  const { ackTimeoutMs, ackRandomFactor, roundTripEstimation } = parameters;
+  const firstMs = ackTimeoutMs * ackRandomFactor;
+  if (roundTripEstimation === "none") return firstMs * (2 ** timeouts - 1);
+  let spanMs = 0;
+  for (let index = 0; index < timeouts; index++) spanMs += Math.min(firstMs * 2 ** index, MAX_RTO_MS * ackRandomFactor);
+  return spanMs;
 }
 
 /** What one endpoint keeps at most, whatever its peers send. */
