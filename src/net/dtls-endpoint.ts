@@ -52,6 +52,8 @@ export class DtlsEndpoint {
     this.#keeper = new SessionKeeper(options.associations, (what, error) => options.onFault?.(what, error));
     if (options.server !== undefined) this.#sweeper = this.#startSweeping();
     socket.onDatagram = (datagram, from) => this.#receive(datagram, from);
+    if (options.steering !== undefined)
+      options.steering.onDatagram = (datagram, from) => this.#receiveSteered(datagram, from);
   }
 
   get address(): SocketAddress {
@@ -118,6 +120,7 @@ export class DtlsEndpoint {
       found.receive(datagram, now, { from });
       return;
     }
+    if (hasConnectionId && this.#options.steering?.forward(datagram, from) === true) return;
     const key = addressKey(from);
     const session = hasConnectionId ? undefined : this.#sessions.ofAddress(key);
     const handshake = this.#handshakes.get(key);
@@ -129,6 +132,18 @@ export class DtlsEndpoint {
     if (isKnown && !isClientHello(datagram)) return;
     if (session?.beganWith(datagram) === true || handshake?.beganWith(datagram) === true) return;
     this.#receiveAtGate(datagram, from, key, now);
+  }
+
+  /** What came to another process of the port. It is not handed on again. */
+  #receiveSteered(datagram: Uint8Array, from: SocketAddress): boolean {
+    this.#from = from;
+    const found = datagram[0] === TLS12_CID ? this.#sessions.ofConnectionIdIn(datagram) : undefined;
+    if (found === undefined) {
+      this.#drop("unknown-connection-id", from);
+      return false;
+    }
+    found.receive(datagram, monotonicNow(), { from });
+    return addressKey(found.remoteAddress) === addressKey(from);
   }
 
   #receiveAtGate(datagram: Uint8Array, from: SocketAddress, key: string, now: number): void {
@@ -245,6 +260,8 @@ export class DtlsEndpoint {
   #newConnectionId(): Uint8Array {
     for (;;) {
       const connectionId = randomBytes(CONNECTION_ID_BYTES);
+      const { steering } = this.#options;
+      if (steering !== undefined) connectionId[0] = steering.index;
       if (!this.#sessions.hasConnectionId(connectionId)) return connectionId;
     }
   }

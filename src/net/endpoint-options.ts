@@ -3,6 +3,7 @@ import type { AssociationStore } from "./association-store.js";
 import type { DtlsSession, PskAnswer, SessionAnswer } from "./dtls-session.js";
 import type { RestoredCounts } from "./session-keeper.js";
 import type { SocketAddress } from "./udp-socket.js";
+import type { WorkerSteering } from "./worker-steering.js";
 
 export interface EndpointOptions {
   /** Absent: no handshake of a peer is answered. */
@@ -20,6 +21,8 @@ export interface EndpointOptions {
    * tells the peers nothing. Default: none, `close` ends every session.
    */
   readonly associations?: AssociationStore;
+  /** Server: the other processes on the port. Default: none, every datagram that comes is this endpoint's. */
+  readonly steering?: WorkerSteering;
   /**
    * Sessions and handshakes in all. Default 100,000, some 300 MB. At the limit the stale session that was silent longest
    * makes way (see `staleAfterMs`); without one, new peers are dropped.

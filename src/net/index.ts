@@ -31,6 +31,7 @@ export { DtlsSession, type PskAnswer, type SessionAnswer } from "./dtls-session.
 export { FileAssociationStore, type StoreRefusal } from "./file-association-store.js";
 export { NetError, type NetErrorCode } from "./net-error.js";
 export {
+  canSharePorts,
   formatAddress,
   monotonicNow,
   resolveHost,
@@ -38,6 +39,7 @@ export {
   UdpSocket,
   type UdpSocketOptions,
 } from "./udp-socket.js";
+export { STEERING_DEFAULTS, type SteeringCounters, type SteeringOptions, WorkerSteering } from "./worker-steering.js";
 export {
   CIPHER_SUITES,
   type CipherSuiteName,

@@ -25,7 +25,7 @@ export class UdpSocket {
 
   /** @throws NetError NET_PORT_IN_USE, NET_ADDRESS_NOT_AVAILABLE, NET_PERMISSION_DENIED, NET_SOCKET_FAILED. */
   static async bind(options: UdpSocketOptions = {}): Promise<UdpSocket> {
-    const { host = "0.0.0.0", port = 0, receiveBufferBytes } = options;
+    const { host = "0.0.0.0", port = 0, receiveBufferBytes, sharesPort = false } = options;
     const socket = createSocket({
       type: isIP(host) === 6 ? "udp6" : "udp4",
       // Destinations are literals here; node's default would take each of them through the resolver.
@@ -35,6 +35,7 @@ export class UdpSocket {
         else callback(null, name, family);
       },
       ...(receiveBufferBytes === undefined ? {} : { recvBufferSize: receiveBufferBytes }),
+      ...(sharesPort ? { reusePort: true } : {}),
     });
     await new Promise<void>((resolve, reject) => {
       const fail = (error: Error): void => {
@@ -78,6 +79,18 @@ export interface UdpSocketOptions {
   readonly port?: number;
   /** Default: the system's. Higher takes larger bursts. */
   readonly receiveBufferBytes?: number;
+  /**
+   * Default false. true: several processes of this user may listen on the port, and the kernel spreads the peers over them by
+   * their addresses (SO_REUSEPORT); see {@link canSharePorts}.
+   */
+  readonly sharesPort?: boolean;
+}
+
+/** Whether this Node.js can let several processes listen on one UDP port: from 22.12 on, and from 23.1 on; on Linux. */
+export function canSharePorts(version: string = process.versions.node, platform: string = process.platform): boolean {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const isNewEnough = major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12);
+  return isNewEnough && platform === "linux";
 }
 
 export interface SocketAddress {
