@@ -41,6 +41,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
       "fastify",
       "node:crypto",
       "node:fs",
+      "node:http",
       "node:net",
       "node:path",
       "node:url",

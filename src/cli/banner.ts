@@ -52,6 +52,7 @@ export interface Banner {
   readonly http: string;
   readonly control: string;
   readonly mqtt?: string;
+  readonly workers?: string;
 }
 
 export interface BannerSurroundings {

@@ -4,7 +4,7 @@ import { ConfigWatcher } from "#config/index.js";
 import { type HttpListener, listenControl, listenHttp, Metrics, type Operation } from "#http/index.js";
 import { Forwarder } from "#mqtt/index.js";
 import { formatAddress } from "#net/index.js";
-import { DpeServer, SERVER_SCHEMA, type ServerConfig, type ServerEvent } from "#server/index.js";
+import { DpeServer, followFleet, SERVER_SCHEMA, type ServerConfig, type ServerEvent } from "#server/index.js";
 import { Store, type StoreOptions } from "#store/index.js";
 import { loadCredentials } from "#x509/index.js";
 import { type Banner, bannerOf, bannerText } from "./banner.js";
@@ -13,9 +13,10 @@ import { describe } from "./exit.js";
 import { serverLog, writeEvent } from "./server-log.js";
 import { serviceStatus } from "./service-status.js";
 import { onHangup, untilSignal } from "./signals.js";
+import { apiSocketOf, configAt, serverIdOf, steeringAt, type WorkerPlace, type WorkerReady } from "./worker-place.js";
 
-/** Runs a server until SIGINT or SIGTERM, then closes its associations. */
-export async function runServer(file: string): Promise<void> {
+/** Runs a server until SIGINT or SIGTERM, then closes its associations. `place`: as one process of several. */
+export async function runServer(file: string, place?: WorkerPlace): Promise<void> {
   const running: { log?: Logger; server?: DpeServer } = {};
   const failed = (error: unknown): void => running.log?.error({ error: describe(error) }, "reload-failed");
   // Credentials and subscribers are read again when a file of them changes, and on SIGHUP.
@@ -23,22 +24,23 @@ export async function runServer(file: string): Promise<void> {
     onChange: (changed) => void running.server?.reload(changed).catch(failed),
     onFault: failed,
   });
-  const config = watcher.value;
+  const config = place === undefined ? watcher.value : configAt(watcher.value, place);
   const { certificate, key } = config.credentials;
   // A server that runs goes on when its certificate expires; one that starts with it would only be refused by every peer.
   if (certificate !== undefined && key !== undefined)
     loadCredentials(readFileSync(certificate, "utf8"), key.text(), Date.now());
-  const log = serverLog(config.log);
+  const log = serverLog(config.log, place?.index);
   running.log = log;
-  const status = serviceStatus();
-  const parts = await startParts(config, log);
+  const status = serviceStatus(place === undefined ? process.env : {});
+  const parts = await startParts(config, log, place);
   running.server = parts.server;
   onHangup(() => watcher.reload());
   try {
-    if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, parts.banner));
+    if (place !== undefined) process.send?.(readyOf(parts));
+    else if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, parts.banner));
     else log.info({ version: VERSION, ...parts.banner, ...addressesOf(parts.server) }, "listening");
     status.ready();
-    await untilSignal();
+    await Promise.race([untilSignal(), ...(place === undefined ? [] : [untilAlone()])]);
   } finally {
     status.stopping();
     watcher.close();
@@ -48,14 +50,14 @@ export async function runServer(file: string): Promise<void> {
 }
 
 /** Everything that runs in one server process. What fails to start ends what had started. */
-async function startParts(config: ServerConfig, log: Logger): Promise<Parts> {
+async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace | undefined): Promise<Parts> {
   const closers: (() => Promise<void>)[] = [];
   const close = async (): Promise<void> => {
     for (const one of closers.toReversed()) await one();
     closers.length = 0;
   };
   try {
-    const store = await Store.open(config.store ?? { type: "memory" }, storeOptions(config, log));
+    const store = await Store.open(config.store ?? { type: "memory" }, storeOptions(config, log, place));
     closers.push(() => store.close());
     const metrics = new Metrics();
     let forwarder: Forwarder | undefined;
@@ -65,14 +67,19 @@ async function startParts(config: ServerConfig, log: Logger): Promise<Parts> {
       if (event.type === "gone") forwarder?.gone(event.registration.endpoint);
       audit(store, event, log);
     };
-    const server = await DpeServer.start(config, onEvent, { store });
+    const server = await DpeServer.start(config, onEvent, {
+      store,
+      ...(place === undefined ? {} : { worker: await steeringAt(place) }),
+    });
     closers.push(() => server.close());
     metrics.follow(server);
+    if (server.steeringCounters !== undefined) metrics.followSteering(server.steeringCounters);
     const shown: { banner?: Banner } = {};
     const startedAt = new Date();
     const operation: Operation = {
       server,
       metrics,
+      ...(place === undefined || place.index > 0 ? {} : { neighbours: neighboursOf(place) }),
       overview: async () => ({
         version: VERSION,
         server: store.server,
@@ -81,10 +88,16 @@ async function startParts(config: ServerConfig, log: Logger): Promise<Parts> {
         devices: await store.registrations.count(),
         storeKind: store.backend.kind,
         ...shown.banner,
+        ...(place === undefined ? {} : { workers: `${place.count} processes` }),
       }),
       onFault: (error) => log.error({ error: describe(error) }, "fault"),
     };
-    if (config.mqtt !== undefined) {
+    if (place !== undefined) {
+      const own = await listenControl(apiSocketOf(place, place.index), operation);
+      closers.push(() => own.close());
+    }
+    const isFirst = place === undefined || place.index === 0;
+    if (config.mqtt !== undefined && isFirst) {
       const { username, password, ca, ...mqtt } = config.mqtt;
       const running = Forwarder.start({
         ...mqtt,
@@ -105,14 +118,19 @@ async function startParts(config: ServerConfig, log: Logger): Promise<Parts> {
       });
       forwarder = running;
       closers.push(() => running.close());
+      if (place !== undefined) {
+        // A device that another process heard, or saw expire.
+        const stop = await followFleet(store, ({ type, endpoint }) => type === "gone" && running.gone(endpoint));
+        closers.push(() => Promise.resolve(stop()));
+      }
     }
-    const control = await startControl(config, operation, log);
+    const control = isFirst ? await startControl(config, operation, log) : undefined;
     if (control !== undefined) closers.push(() => control.close());
     const http = config.http === undefined ? undefined : await listenHttp(config.http, operation);
     if (http !== undefined) closers.push(() => http.close());
     const banner = bannerOf(config, server, { http: http?.address, control: control?.address });
     shown.banner = banner;
-    return { banner, server, close };
+    return { banner, server, httpPort: http === undefined ? undefined : Number(new URL(http.address).port), close };
   } catch (error) {
     await close();
     throw error;
@@ -136,11 +154,12 @@ async function startControl(
   }
 }
 
-function storeOptions(config: ServerConfig, log: Logger): StoreOptions {
+function storeOptions(config: ServerConfig, log: Logger, place: WorkerPlace | undefined): StoreOptions {
   const { values, age } = config.history;
   let lastError = "";
   return {
     limits: { maxAgeMs: age, ...(values === undefined ? {} : { maxValues: values }) },
+    ...(place === undefined ? {} : { server: serverIdOf(place, place.index) }),
     hasOutbox: config.mqtt !== undefined,
     dangerVolatile: config.dangerVolatileStore,
     onError: (error) => {
@@ -173,9 +192,34 @@ function addressesOf(server: DpeServer): Record<string, string> {
 interface Parts {
   readonly banner: Banner;
   readonly server: DpeServer;
+  readonly httpPort: number | undefined;
   close(): Promise<void>;
 }
 
-const { version: VERSION } = JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8")) as {
-  readonly version: string;
-};
+/** For the process that started this one. */
+function readyOf({ banner, server, httpPort }: Parts): WorkerReady {
+  const { coap, coaps, coapTcp, coapsTcp } = server.addresses;
+  const ports = Object.fromEntries(
+    Object.entries({ coap, coaps, coapTcp, coapsTcp }).flatMap(([name, address]) =>
+      address === undefined ? [] : [[name, address.port]],
+    ),
+  );
+  return {
+    banner,
+    ports: { ...ports, ...(httpPort === undefined ? {} : { http: httpPort }) },
+    addresses: addressesOf(server),
+  };
+}
+
+function neighboursOf(place: WorkerPlace): ReadonlyMap<string, string> {
+  const others = Array.from({ length: place.count }, (_, index) => index).filter((index) => index !== place.index);
+  return new Map(others.map((index) => [serverIdOf(place, index), apiSocketOf(place, index)]));
+}
+
+/** Fulfilled when the process that started this one has ended. */
+function untilAlone(): Promise<void> {
+  return new Promise((resolve) => process.once("disconnect", () => resolve()));
+}
+
+const packageFile = new URL("../../../package.json", import.meta.url);
+export const VERSION: string = (JSON.parse(readFileSync(packageFile, "utf8")) as { readonly version: string }).version;

@@ -3,9 +3,9 @@ import pretty from "pino-pretty";
 import type { ServerEvent } from "#server/index.js";
 import { describe } from "./exit.js";
 
-/** A log for people on a terminal, JSON lines elsewhere, as under systemd. */
-export function serverLog(level: string): Logger {
-  const options = { level, base: null };
+/** `worker`: which of several processes it is. A log for people on a terminal, JSON lines elsewhere, as under systemd. */
+export function serverLog(level: string, worker?: number): Logger {
+  const options = { level, base: worker === undefined ? null : { worker } };
   if (!process.stdout.isTTY) return pino(options);
   return pino(
     options,

@@ -4,6 +4,7 @@ import type { Registration } from "#dpe/index.js";
 import { followFleet, recordsOf } from "#server/index.js";
 import { StoreError } from "#store/index.js";
 import { EventStream } from "./event-stream.js";
+import { passOn, socketOfOwner } from "./neighbours.js";
 import type { Operation } from "./operation.js";
 import * as schema from "./schemas.js";
 import { auditView, deviceView, propertyView, requestView, stateOf } from "./views.js";
@@ -13,6 +14,8 @@ export function addApi(app: FastifyInstance, operation: Operation): void {
   const { server } = operation;
   const { store } = server;
   const streams = new Set<EventStream>();
+  /** Streams of neighbours that are handed on. */
+  let passedOn = 0;
   app.addHook("preClose", (done) => {
     for (const stream of streams) stream.end();
     done();
@@ -100,8 +103,14 @@ export function addApi(app: FastifyInstance, operation: Operation): void {
   app.get<Endpoint & { Querystring: { readonly name?: string } }>(
     "/api/devices/:endpoint/observe",
     { schema: schema.observe },
-    async ({ params, query }, reply) => {
-      if (streams.size >= MAX_STREAMS) return tooManyStreams(reply);
+    async (request, reply) => {
+      const { params, query } = request;
+      if (streams.size + passedOn >= MAX_STREAMS) return tooManyStreams(reply);
+      const owner = await socketOfOwner(operation, params.endpoint);
+      if (owner !== undefined) {
+        passedOn++;
+        return passOn(owner, request, reply, () => passedOn--);
+      }
       const observation = await server.observe(params.endpoint, query.name);
       const first = recordsOf(observation.first).map((record) => propertyView(record));
       const stream = new EventStream(reply, () => {
@@ -140,7 +149,7 @@ export function addApi(app: FastifyInstance, operation: Operation): void {
     "/api/events",
     { schema: schema.events },
     async ({ query }, reply) => {
-      if (streams.size >= MAX_STREAMS) return tooManyStreams(reply);
+      if (streams.size + passedOn >= MAX_STREAMS) return tooManyStreams(reply);
       let stop: () => void = () => undefined;
       const stream = new EventStream(reply, () => {
         streams.delete(stream);

@@ -7,6 +7,7 @@ import { isLoopback, type HttpConfig } from "#server/index.js";
 import { type Access, guardAccess } from "./access.js";
 import { addApi } from "./api.js";
 import { HttpError } from "./errors.js";
+import { askNeighbours } from "./neighbours.js";
 import type { Operation } from "./operation.js";
 import { addPage } from "./page.js";
 import { addSubscribersApi } from "./subscribers-api.js";
@@ -98,9 +99,14 @@ async function build(operation: Operation, access: Access): Promise<FastifyInsta
   addApi(app, operation);
   addSubscribersApi(app, operation);
   app.get("/api/openapi.json", { schema: { hide: true } }, () => app.swagger());
+  const { registry } = operation.metrics;
   app.get("/metrics", { schema: { hide: true } }, async (_request, reply) =>
-    reply.type(operation.metrics.registry.contentType).send(await operation.metrics.registry.metrics()),
+    reply
+      .type(registry.contentType)
+      .send(await operation.metrics.textWith(await askNeighbours(operation, OWN_METRICS))),
   );
+  // For the neighbours.
+  if (access.type === "socket") app.get(OWN_METRICS, { schema: { hide: true } }, () => registry.getMetricsAsJSON());
   return app;
 }
 
@@ -123,4 +129,5 @@ function remove(path: string): void {
   }
 }
 
+const OWN_METRICS = "/metrics/own";
 const MAX_BODY_BYTES = 64 * 1024;

@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import { AggregatorRegistry, collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
 import type { DpeServer, ServerEvent } from "#server/index.js";
 
 /** Counters of a server in Prometheus' form. Labels are of our own tables, so that no peer can make more of them. */
@@ -34,8 +34,14 @@ export class Metrics {
   /** Gauges that are read when they are asked for. */
   follow(server: DpeServer): void {
     const { store } = server;
-    const gauge = (name: string, help: string, read: () => Promise<number> | number): Gauge =>
+    const gauge = (
+      name: string,
+      help: string,
+      read: () => Promise<number> | number,
+      aggregator: "sum" | "first" = "sum",
+    ): Gauge =>
       new Gauge({
+        aggregator,
         name: `dpe_${name}`,
         help,
         registers: [this.registry],
@@ -43,8 +49,8 @@ export class Metrics {
           this.set(await read());
         },
       });
-    gauge("devices", "Devices in the store, ended registrations included", () => store.registrations.count());
-    gauge("outbox_reports", "Reports that wait to be forwarded", () => store.outbox.count());
+    gauge("devices", "Devices in the store, ended registrations included", () => store.registrations.count(), "first");
+    gauge("outbox_reports", "Reports that wait to be forwarded", () => store.outbox.count(), "first");
     gauge("connections", "Peers that are spoken with: DTLS associations and plain addresses", () => server.connections);
     const coap = new Gauge({
       name: "dpe_coap",
@@ -56,6 +62,26 @@ export class Metrics {
           if (typeof value === "number") coap.set({ counter: name }, value);
       },
     });
+  }
+
+  /** What processes on one port hand to each other, where there are several. */
+  followSteering(counters: object): void {
+    const gauge = new Gauge({
+      name: "dpe_steering",
+      help: "Datagrams between the processes on one port, since the start",
+      labelNames: ["counter"],
+      registers: [this.registry],
+      collect() {
+        for (const [name, value] of Object.entries(counters)) gauge.set({ counter: name }, Number(value));
+      },
+    });
+  }
+
+  /** These and those of other processes of the server, as text. `others`: what their registries give as JSON. */
+  async textWith(others: readonly unknown[]): Promise<string> {
+    if (others.length === 0) return this.registry.metrics();
+    const all = [await this.registry.getMetricsAsJSON(), ...others];
+    return AggregatorRegistry.aggregate(all as object[]).metrics();
   }
 
   count(event: ServerEvent): void {

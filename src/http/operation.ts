@@ -5,6 +5,8 @@ import type { Metrics } from "./metrics.js";
 export interface Operation {
   readonly server: DpeServer;
   readonly metrics: Metrics;
+  /** Sockets of the API of the other processes on the same ports, by the id of their server. Default: none. */
+  readonly neighbours?: ReadonlyMap<string, string>;
   /** What this server is, for people: what listens where, with which policy, on which store. */
   overview(): Promise<object>;
   /** Something failed that should not. */

@@ -67,7 +67,7 @@ export async function listenStream(
   onStream: (stream: CoapStream) => void,
   options: StreamListenOptions = {},
 ): Promise<StreamListener> {
-  const { host = "0.0.0.0", port = 0, tls, maxConnections = DEFAULT_MAX_CONNECTIONS } = options;
+  const { host = "0.0.0.0", port = 0, tls, maxConnections = DEFAULT_MAX_CONNECTIONS, sharesPort = false } = options;
   const server = tls === undefined ? createTcpServer() : secureServer(tls, onStream);
   if (tls === undefined) server.on("connection", (socket: Socket) => onStream(new CoapStream(socket, undefined)));
   server.maxConnections = maxConnections;
@@ -78,7 +78,7 @@ export async function listenStream(
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(netError(error, `listening on TCP ${host}:${port}`)));
-    server.listen({ host, port, exclusive: true }, () => resolve());
+    server.listen({ host, port, exclusive: true, ...(sharesPort ? { reusePort: true } : {}) }, () => resolve());
   });
   return new StreamListener(server, sockets);
 }
@@ -140,6 +140,8 @@ export interface StreamListenOptions {
   readonly tls?: StreamServerTls;
   /** Default 10,000; further ones are closed at once. */
   readonly maxConnections?: number;
+  /** As of a UDP socket: several processes may listen on the port. Default false. */
+  readonly sharesPort?: boolean;
 }
 
 export interface StreamServerTls {

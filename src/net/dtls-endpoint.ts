@@ -108,7 +108,7 @@ export class DtlsEndpoint {
     clearInterval(this.#sweeper);
     this.#keeper.close(this.#sessions);
     await Promise.all([...this.#sessions, ...this.#handshakes.values()].map((session) => session.close()));
-    await this.#socket.close();
+    await Promise.all([this.#socket.close(), this.#options.steering?.close()]);
   }
 
   #receive(datagram: Uint8Array, from: SocketAddress): void {

@@ -21,7 +21,7 @@ export interface EndpointOptions {
    * tells the peers nothing. Default: none, `close` ends every session.
    */
   readonly associations?: AssociationStore;
-  /** Server: the other processes on the port. Default: none, every datagram that comes is this endpoint's. */
+  /** Server: the other processes on the port; closed with the endpoint. Default: none, every datagram is this endpoint's. */
   readonly steering?: WorkerSteering;
   /**
    * Sessions and handshakes in all. Default 100,000, some 300 MB. At the limit the stale session that was silent longest

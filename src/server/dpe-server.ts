@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { EndpointCounters } from "#coap/index.js";
 import { BINDING_OPTION, BINDING_OPTION_FORMATS, DpeError, type Registration } from "#dpe/index.js";
-import { CoapEndpoint, type Observation, type SocketAddress } from "#net/index.js";
+import { CoapEndpoint, type Observation, type SocketAddress, type SteeringCounters } from "#net/index.js";
 import {
   type AuditEvent,
   AuditTrail,
@@ -28,7 +28,7 @@ import { PeerFacts } from "./peer-facts.js";
 import type { ServerConfig } from "./server-config.js";
 import { ServerCredentials } from "./server-credentials.js";
 import type { ServerEvent } from "./server-event.js";
-import { type ListenerAddresses, ServerListeners } from "./server-listeners.js";
+import { type ListenerAddresses, ServerListeners, type ServerWorker } from "./server-listeners.js";
 import type { SubscriberConfig } from "./subscriber-config.js";
 import { SubscriberDirectory } from "./subscriber-directory.js";
 
@@ -101,7 +101,7 @@ export class DpeServer {
       onFault: (error) => onEvent({ type: "fault", error }),
     });
     const common = { coap: this.#coap, credentials, onEvent, onAudit };
-    this.#listeners = new ServerListeners({ ...common, config });
+    this.#listeners = new ServerListeners({ ...common, config, worker: parts.worker });
     this.#review = new AssociationReview({ ...common, facts });
     this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit);
     this.directory = new SubscriberDirectory({
@@ -204,6 +204,11 @@ export class DpeServer {
   /** Peers that are spoken with. */
   get connections(): number {
     return [...this.#coap.connections].length;
+  }
+
+  /** What was handed between the processes on the same ports; undefined for one that is alone. */
+  get steeringCounters(): SteeringCounters | undefined {
+    return this.#listeners.steeringCounters;
   }
 
   get coapCounters(): EndpointCounters {
@@ -319,6 +324,8 @@ export interface ServerParts {
   readonly external?: ExternalIdentities;
   /** Its state; the caller closes it, after the server. Default: one in memory. */
   readonly store?: Store;
+  /** Where several processes listen on the same ports. Default: this one alone. */
+  readonly worker?: ServerWorker;
 }
 
 const CLOSE_TIMEOUT_MS = 2000;

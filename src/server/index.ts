@@ -1,6 +1,7 @@
 export { recordsOf } from "./dpe2-requests.js";
 export type { SubscriberConfig } from "./subscriber-config.js";
 export { DpeServer, type ServerParts } from "./dpe-server.js";
+export type { ServerWorker } from "./server-listeners.js";
 export type { ServerEvent } from "./server-event.js";
 export { SERVER_SCHEMA, type ServerConfig } from "./server-config.js";
 export type { FleetAnswer } from "./fleet-requests.js";

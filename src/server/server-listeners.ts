@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import {
   type CoapEndpoint,
   type DtlsEndpoint,
@@ -7,8 +8,12 @@ import {
   formatAddress,
   listen,
   type ServerOptions,
+  SharedKeys,
+  type SteeringCounters,
+  type StreamServerTls,
   type SocketAddress,
   UdpSocket,
+  type WorkerSteering,
 } from "#net/index.js";
 import { type AuditEvent, handshakeFailure } from "#security/index.js";
 import type { BoundPorts } from "./discovery.js";
@@ -24,6 +29,8 @@ export class ServerListeners {
   #dtls: DtlsEndpoint | undefined;
   #plain: UdpSocket | undefined;
   #streams: StreamListeners | undefined;
+  /** How often credentials were replaced. */
+  #generation = 0;
 
   constructor(parts: ListenerParts) {
     this.#parts = parts;
@@ -31,7 +38,8 @@ export class ServerListeners {
 
   /** @throws NetError NET_PORT_IN_USE and those of binding. What was bound before stays so until {@link close}. */
   async open(): Promise<void> {
-    const { config, coap: endpoint, credentials, onEvent, onAudit } = this.#parts;
+    const { config, coap: endpoint, credentials, onEvent, onAudit, worker } = this.#parts;
+    const sharesPort = worker !== undefined;
     const { host, coap, coaps } = config.interfaces.dpe1.listen;
     if (coaps !== undefined) {
       this.#dtls = await listen((session) => this.#opened(session), {
@@ -41,6 +49,7 @@ export class ServerListeners {
         verify: (certificates) => credentials.verify(certificates),
         pskOf: (identity) => credentials.pskOf(identity),
         ...this.#associations(),
+        ...(worker === undefined ? {} : { sharesPort, steering: worker.steering }),
         onHandshakeFailed: (remote, error) => {
           const where = { time: Date.now(), interface: "dpe1", side: "server", peer: formatAddress(remote) } as const;
           const failure = handshakeFailure(error, where);
@@ -50,10 +59,10 @@ export class ServerListeners {
       });
     }
     if (coap !== undefined) {
-      this.#plain = await UdpSocket.bind({ host, port: coap });
+      this.#plain = await UdpSocket.bind({ host, port: coap, sharesPort });
       endpoint.addSocket(this.#plain);
     }
-    this.#streams = await listenStreams(config.interfaces.dpe1.listen, endpoint, {
+    const tls: StreamServerTls = {
       ...(credentials.certificate === undefined ? {} : { certificate: credentials.certificate }),
       clientCertificate: this.#clientCertificate(),
       verify: (certificates) => credentials.verify(certificates),
@@ -64,7 +73,8 @@ export class ServerListeners {
           peer: formatAddress(remote),
           cause: error instanceof Error && "code" in error ? String(error.code) : String(error),
         }),
-    });
+    };
+    this.#streams = await listenStreams(config.interfaces.dpe1.listen, endpoint, tls, sharesPort);
   }
 
   /** Where the server listens. */
@@ -77,12 +87,17 @@ export class ServerListeners {
     };
   }
 
+  get steeringCounters(): SteeringCounters | undefined {
+    return this.#parts.worker?.steering.counters;
+  }
+
   get ports(): BoundPorts {
     return { coap: this.#plain?.address.port, coaps: this.#dtls?.address.port };
   }
 
   /** Has new handshakes use the credentials of now. */
   replaceCredentials(): void {
+    this.#generation++;
     this.#dtls?.replaceServer(this.#dtlsOptions());
   }
 
@@ -92,14 +107,21 @@ export class ServerListeners {
   }
 
   #dtlsOptions(): ServerOptions {
-    const { config, credentials } = this.#parts;
+    const { config, credentials, worker } = this.#parts;
     const { certificate, hasPsk } = credentials;
     return {
       pskEnabled: hasPsk,
       ...(config.dtls.connectionId === "on" ? {} : { connectionId: false as const }),
       ...(certificate === undefined ? {} : { certificate }),
       clientCertificate: this.#clientCertificate(),
+      ...(worker === undefined ? {} : { sharedKeys: this.#sharedKeys(worker) }),
     };
+  }
+
+  /** The same in each process of the port, of as many replacements of credentials: a ticket from before one is void. */
+  #sharedKeys({ secret }: ServerWorker): SharedKeys {
+    const ofNow = createHmac("sha256", secret).update(`generation ${this.#generation}`).digest();
+    return new SharedKeys(ofNow, performance.timeOrigin);
   }
 
   /** What keeps the associations over a restart, where the configuration names a file for it. */
@@ -141,6 +163,14 @@ export interface ListenerParts {
   readonly coap: CoapEndpoint;
   readonly onEvent: (event: ServerEvent) => void;
   readonly onAudit: (event: AuditEvent) => void;
+  readonly worker?: ServerWorker | undefined;
+}
+
+/** What makes this process one of several that listen on the same ports. */
+export interface ServerWorker {
+  readonly steering: WorkerSteering;
+  /** 32 random bytes that all of them have: cookies and session tickets of one are taken by each. */
+  readonly secret: Uint8Array;
 }
 
 export interface ListenerAddresses {

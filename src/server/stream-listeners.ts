@@ -10,11 +10,13 @@ export async function listenStreams(
   { host, coapTcp, coapsTcp }: ServerConfig["interfaces"]["dpe1"]["listen"],
   endpoint: CoapEndpoint,
   tls: StreamServerTls,
+  sharesPort: boolean,
 ): Promise<StreamListeners> {
   const onStream: Parameters<typeof listenStream>[0] = (stream) => void endpoint.addStream(stream);
-  const plain = coapTcp === undefined ? undefined : await listenStream(onStream, { host, port: coapTcp });
+  const plain = coapTcp === undefined ? undefined : await listenStream(onStream, { host, port: coapTcp, sharesPort });
   try {
-    const secure = coapsTcp === undefined ? undefined : await listenStream(onStream, { host, port: coapsTcp, tls });
+    const secure =
+      coapsTcp === undefined ? undefined : await listenStream(onStream, { host, port: coapsTcp, tls, sharesPort });
     return {
       coapTcp: plain?.address,
       coapsTcp: secure?.address,

@@ -20,8 +20,8 @@ import { StoredSubscribers } from "./subscribers.js";
  * audit (A), outbox (O).
  */
 export class Store {
-  /** Tells this server from others that share the store; a new one with each start. */
-  readonly server: string = randomBytes(6).toString("hex");
+  /** Tells this server from others that share the store; a new one with each start, unless it is given. */
+  readonly server: string;
   readonly registrations: Registrations;
   readonly properties: Properties;
   readonly subscribers: StoredSubscribers;
@@ -37,6 +37,7 @@ export class Store {
     const maxValues =
       options.limits?.maxValues ?? (backend.kind === "memory" ? MAX_VALUES_IN_MEMORY : limits.maxValues);
     this.backend = backend;
+    this.server = options.server ?? randomBytes(6).toString("hex");
     this.properties = new Properties(backend, { ...limits, maxValues });
     this.registrations = new Registrations(backend, this.properties, {
       limits: { ...DEFAULT_REGISTRATION_LIMITS, ...options.limits },
@@ -102,6 +103,8 @@ export interface StoreOptions extends LmdbOptions, RedisOptions {
   readonly limits?: Partial<StoreLimits & RegistrationLimits>;
   /** Whether readings are also kept until they were forwarded. Default false. */
   readonly hasOutbox?: boolean;
+  /** See {@link Store.server}. Default: random. */
+  readonly server?: string;
 }
 
 export interface StoreLimits {

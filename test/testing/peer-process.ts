@@ -57,6 +57,19 @@ export class PeerProcess {
     return this.#output;
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** Fulfilled with the exit code, undefined where a signal ended it. */
+  get exited(): Promise<number | undefined> {
+    return this.#exited;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
   write(text: string): void {
     this.#child.stdin?.write(text);
   }
@@ -121,7 +134,8 @@ export type PeerName =
   | "libfuzzer"
   | "redis"
   | "mosquitto"
-  | "chromium";
+  | "chromium"
+  | "node24";
 
 /** A test that is skipped where its peer is not installed, unless DPE_REQUIRE_PEERS asks for every peer. */
 export function testWith(
