@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
-import { coapUri, type CoapUri, duration, listOf, oneOf, path, section, text } from "#config/index.js";
+import { coapUri, type CoapUri, duration, fingerprint, listOf, oneOf, path, section, text } from "#config/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
-import type { ServerAuthentication } from "#security/index.js";
+import { SERVER_AUTHENTICATIONS, type ServerAuthentication } from "#security/index.js";
 import { z } from "zod";
 import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
 import { sharePrefix } from "./firmware-config.js";
@@ -40,16 +40,16 @@ export interface AgentConfig {
 export interface AgentInterface {
   readonly connection: ConnectionLevel;
   /** One mode, or several in order of preference. */
-  readonly serverAuthentication: ServerAuthenticationName | readonly ServerAuthenticationName[];
+  readonly serverAuthentication: ServerAuthentication | readonly ServerAuthentication[];
   /** Trust anchors for the server's certificate, PEM. */
   readonly ca?: string | undefined;
+  /** For `rawPublicKey`: fingerprints of the keys that the server may have, as `dpe key` prints them. */
+  readonly serverKeys?: readonly string[] | undefined;
   /** For `address`: names, addresses and prefixes such as 192.0.2.0/24. */
   readonly addresses?: readonly string[] | undefined;
 }
 
-export type ServerAuthenticationName = Exclude<ServerAuthentication, "rawPublicKey">;
-
-const serverAuthentication = oneOf("certificate", "psk", "address", "none");
+const serverAuthentication = oneOf(...SERVER_AUTHENTICATIONS);
 const serverAuthentications = z.union([listOf(serverAuthentication, { minItems: 1 }), serverAuthentication]);
 
 function lists({ serverAuthentication: modes }: Pick<AgentInterface, "serverAuthentication">, mode: string): boolean {
@@ -77,6 +77,7 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
     dpe1: section({
       connection: oneOf("none", "dtls"),
       serverAuthentication: serverAuthentications,
+      serverKeys: listOf(fingerprint(), { minItems: 1 }).optional(),
       addresses: listOf(serverAddress(), { minItems: 1 }).optional(),
       ca: path({ isReadableFile: true }).optional(),
       credentials: CREDENTIALS_SCHEMA.default({}),
@@ -89,6 +90,10 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
       .refine(
         (dpe1) => lists(dpe1, "certificate") === (dpe1.ca !== undefined),
         "serverAuthentication certificate and ca go together",
+      )
+      .refine(
+        (dpe1) => lists(dpe1, "rawPublicKey") === (dpe1.serverKeys !== undefined),
+        "serverAuthentication rawPublicKey and serverKeys go together",
       )
       .refine(
         (dpe1) => lists(dpe1, "address") === (dpe1.addresses !== undefined),
@@ -108,9 +113,14 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
         .default("association"),
       connection: oneOf("none", "dtls").default("none"),
       serverAuthentication: serverAuthentications.default("none"),
+      serverKeys: listOf(fingerprint(), { minItems: 1 }).optional(),
       addresses: listOf(serverAddress(), { minItems: 1 }).optional(),
       ca: path({ isReadableFile: true }).optional(),
     })
+      .refine(
+        (dpe2) => lists(dpe2, "rawPublicKey") === (dpe2.serverKeys !== undefined),
+        "serverAuthentication rawPublicKey and serverKeys go together",
+      )
       .refine(
         (dpe2) => lists(dpe2, "address") === (dpe2.addresses !== undefined),
         "serverAuthentication address and addresses go together",
@@ -118,9 +128,12 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
       .default({ bind: "association", connection: "none", serverAuthentication: "none" }),
   }).refine(({ dpe1, dpe2 }) => {
     if (typeof dpe2.bind === "string") return true;
-    const { psk, certificate } = dpe1.credentials;
-    return psk !== undefined || certificate !== undefined || dpe2.bind.every(({ scheme }) => scheme === "coap");
-  }, "to listen on coaps, dpe2 needs dpe1.credentials with a psk, or a certificate and its key"),
+    const { psk, certificate, rawPublicKey } = dpe1.credentials;
+    return (
+      [psk, certificate, rawPublicKey].some((given) => given !== undefined) ||
+      dpe2.bind.every(({ scheme }) => scheme === "coap")
+    );
+  }, "to listen on coaps, dpe2 needs dpe1.credentials with a psk, a rawPublicKey, or a certificate and its key"),
   store: path().optional(),
   queue: section({
     maxReadings: z.int().min(100).max(1_000_000).default(DEFAULT_OUTBOX_LIMITS.maxReadings),

@@ -11,6 +11,8 @@ export interface AgentCredentials {
   /** PEM, leaf first. */
   readonly certificate?: string | undefined;
   readonly key?: Secret | undefined;
+  /** The private key that stands for the agent without a certificate (RFC 7250), PEM; over DTLS only. */
+  readonly rawPublicKey?: Secret | undefined;
 }
 
 export interface AgentGba {
@@ -32,6 +34,7 @@ export const CREDENTIALS_SCHEMA: z.ZodType<AgentCredentials, unknown> = section(
   psk: section({ identity: text(), key: secret() }).optional(),
   certificate: path({ isReadableFile: true }).optional(),
   key: secretFile().optional(),
+  rawPublicKey: secretFile().optional(),
 })
   .refine((given) => (given.certificate === undefined) === (given.key === undefined), "certificate and key go together")
   .refine(

@@ -7,7 +7,7 @@ import { type AuditEvent, handshakeFailure } from "#security/index.js";
 import { loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import type { AgentConfig } from "./agent-config.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
-import { clientPolicy, credentialsOf } from "./server-authentication.js";
+import { clientPolicy, credentialsOf, keyVerifier, rawPublicKeyOf } from "./server-authentication.js";
 
 /** DPE-2 at addresses of the agent's own, for servers that are to reach it there and not over its association. */
 export class Dpe2Listener {
@@ -80,19 +80,29 @@ export class Dpe2Listener {
     const name =
       isIP(server) === 0 ? ({ type: "dns", name: server } as const) : ({ type: "ip", address: server } as const);
     const text = new TextDecoder();
-    const asks = modes.includes("certificate");
+    const types = [
+      ...(modes.includes("certificate") ? (["X.509"] as const) : []),
+      ...(modes.includes("rawPublicKey") ? (["RawPublicKey"] as const) : []),
+    ];
     this.#dtls = await listen((session) => this.#coap.addSession(session), {
       host,
       port,
       server: {
         pskEnabled: psk !== undefined,
         ...(certificate === undefined ? {} : { certificate }),
-        clientCertificate: asks ? (modes.length === 1 ? "require" : "request") : "none",
+        ...rawPublicKeyOf(dpe1.credentials),
+        ...(types.length === 0
+          ? { clientCertificate: "none" as const }
+          : {
+              clientCertificate: types.length === modes.length ? ("require" as const) : ("request" as const),
+              peerCertificateTypes: types,
+            }),
       },
       pskOf: (identity) => (psk !== undefined && text.decode(identity) === psk.identity ? psk.key.reveal() : undefined),
       // The server is itself on both interfaces: it shows the certificate that it has as a server.
       verify: (certificates) =>
         verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+      verifyRawPublicKey: keyVerifier(dpe2),
       onHandshakeFailed: (remote, error) => {
         const where = { time: Date.now(), interface: "dpe2", side: "client", peer: formatAddress(remote) } as const;
         this.#onAudit(handshakeFailure(error, where));

@@ -1,7 +1,13 @@
 import { readFileSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { CONNECTION_LEVEL, type ConnectionLevel } from "#dpe/index.js";
-import { CIPHER_SUITES, type CipherSuiteName, type CoapConnection, type connect } from "#net/index.js";
+import {
+  CIPHER_SUITES,
+  type CipherSuiteName,
+  type ClientOptions,
+  type CoapConnection,
+  type connect,
+} from "#net/index.js";
 import {
   canonicalAddress,
   type ClientPolicy,
@@ -9,7 +15,13 @@ import {
   type ServerAuthentication,
   type ServerOffer,
 } from "#security/index.js";
-import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import {
+  keyFingerprint,
+  loadCredentials,
+  loadPrivateKey,
+  loadTrustAnchors,
+  verifyPeerCertificates,
+} from "#x509/index.js";
 import type { AgentConfig, AgentInterface } from "./agent-config.js";
 import type { AgentCredentials } from "./credentials-config.js";
 
@@ -29,8 +41,8 @@ export function isBelow(level: ConnectionLevel, least: ConnectionLevel): boolean
 }
 
 /**
- * How to shake hands with the server: only what the policy accepts is offered. A server that must show a certificate is not
- * offered a PSK, nor the reverse.
+ * How to shake hands with the server: only what the policy accepts is offered. A server that must show a certificate or
+ * a raw public key is not offered a PSK, nor the reverse.
  *
  * @throws X509Error for files that do not serve; SecurityError SECURITY_CONNECTION_BELOW_POLICY where the policy asks for a
  * PSK and there is none.
@@ -42,9 +54,10 @@ export function dtlsOptions(config: AgentConfig): Parameters<typeof connect>[1] 
   const { host } = config.server;
   const { psk } = credentials;
   const asksForCertificate = modes.includes("certificate");
+  const asksForKey = modes.includes("rawPublicKey");
   const isLax = modes.some((mode) => !NEEDS_DTLS.has(mode));
-  const usesPsk = modes.includes("psk") || (isLax && psk !== undefined && !asksForCertificate);
-  const usesCertificates = asksForCertificate || (isLax && !usesPsk);
+  const usesPsk = modes.includes("psk") || (isLax && psk !== undefined && !asksForCertificate && !asksForKey);
+  const takesCertificates = asksForCertificate || (isLax && !usesPsk && !asksForKey);
   if (usesPsk && psk === undefined) {
     throw new SecurityError("SECURITY_CONNECTION_BELOW_POLICY", "serverAuthentication psk needs credentials.psk");
   }
@@ -53,17 +66,56 @@ export function dtlsOptions(config: AgentConfig): Parameters<typeof connect>[1] 
   const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
   const own = credentialsOf(credentials);
   return {
-    cipherSuites: SUITES.filter((suite) => (suite.includes("PSK") ? usesPsk : usesCertificates)),
+    cipherSuites: SUITES.filter((suite) => (suite.includes("PSK") ? usesPsk : takesCertificates || asksForKey)),
     ...(isAddress ? {} : { serverName: host }),
     ...(usesPsk && psk !== undefined
       ? { psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } }
       : {}),
     ...(own === undefined ? {} : { certificate: own }),
-    verify: (certificates) =>
-      asksForCertificate
-        ? verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name })
-        : { ok: true },
+    ...rawPublicKeyOf(credentials),
+    ...(asksForKey
+      ? {
+          verifyRawPublicKey: keyVerifier(dpe1),
+          peerCertificateTypes: certificateTypes(modes, takesCertificates),
+        }
+      : {}),
+    ...(takesCertificates || !asksForKey
+      ? {
+          verify: (certificates: readonly Uint8Array[]) =>
+            asksForCertificate
+              ? verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name })
+              : ({ ok: true } as const),
+        }
+      : {}),
   };
+}
+
+/** In the order of the policy. */
+function certificateTypes(
+  modes: readonly ServerAuthentication[],
+  takesCertificates: boolean,
+): ("X.509" | "RawPublicKey")[] {
+  const listed = modes.flatMap((mode) =>
+    mode === "rawPublicKey" ? (["RawPublicKey"] as const) : mode === "certificate" ? (["X.509"] as const) : [],
+  );
+  return takesCertificates && !listed.includes("X.509") ? [...listed, "X.509"] : listed;
+}
+
+/** Whether a raw public key is one of those that the policy names. */
+export function keyVerifier({
+  serverKeys = [],
+}: AgentInterface): NonNullable<Parameters<typeof connect>[1]["verifyRawPublicKey"]> {
+  return (rawPublicKey) => {
+    const shown = keyFingerprint(rawPublicKey);
+    return serverKeys.includes(shown)
+      ? { ok: true }
+      : { ok: false, alert: "certificate_unknown", reason: `the server's public key ${shown} is none of serverKeys` };
+  };
+}
+
+/** The agent's own key without a certificate, where it has one. @throws X509Error. */
+export function rawPublicKeyOf({ rawPublicKey }: AgentCredentials): Pick<ClientOptions, "rawPublicKey"> {
+  return rawPublicKey === undefined ? {} : { rawPublicKey: { privateKey: loadPrivateKey(rawPublicKey.text()) } };
 }
 
 /** The agent's own certificate, where it has one. @throws X509Error. */
@@ -79,12 +131,18 @@ export function offerOf(connection: CoapConnection, host: string, policy: AgentI
   const { serverAuthentication: modes } = clientPolicy(policy);
   const isListed = isListedServer(policy.addresses ?? [], host, remoteAddress.address);
   const isVerified = modes.includes("certificate") && peerInfo?.certificates !== undefined;
+  const key = modes.includes("rawPublicKey") ? peerInfo?.rawPublicKey : undefined;
   return {
     connection: connection.isSecure ? "dtls" : "none",
     ...(peerInfo?.pskIdentity === undefined ? {} : { psk: "valid" }),
     ...(isVerified ? { certificate: "valid" } : {}),
+    ...(key === undefined ? {} : { rawPublicKey: keyVerdict(policy, key) }),
     ...(modes.includes("address") ? { address: isListed ? "valid" : "invalid" } : {}),
   };
+}
+
+function keyVerdict({ serverKeys = [] }: AgentInterface, rawPublicKey: Uint8Array): "valid" | "invalid" {
+  return serverKeys.includes(keyFingerprint(rawPublicKey)) ? "valid" : "invalid";
 }
 
 /** Whether the name that was dialled, or the address that it led to, is in a list of names, addresses and prefixes. */

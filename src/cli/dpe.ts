@@ -10,6 +10,7 @@ import { devicesCommand } from "./devices-command.js";
 import { exitWith, UsageError } from "./exit.js";
 import { explainCommand } from "./explain-command.js";
 import { ha1Command } from "./ha1-command.js";
+import { keyCommand } from "./key-command.js";
 import { proxyCommand } from "./proxy-command.js";
 import { observeCommand } from "./observe-command.js";
 import { queryCommand } from "./query-command.js";
@@ -35,6 +36,7 @@ const COMMANDS: readonly Command[] = [
   storeCommand,
   explainCommand,
   ha1Command,
+  keyCommand,
   ...coapCommands,
 ];
 

@@ -87,7 +87,7 @@ function policyFromFile(file: string, name: InterfaceName): Found {
   const config: ServerConfig = loadConfig(file, SERVER_SCHEMA);
   const { connection, clientAuthentication } = config.interfaces[name];
   const subscriberOf = (wanted: string): Subscriber | undefined => {
-    const found = config.subscribers.find((subscriber) => subscriber.name === wanted);
+    const found = config.subscribers.find(({ name: one, banned }) => one === wanted && banned !== true);
     return found === undefined
       ? undefined
       : { name: wanted, ...(found.interfaces === undefined ? {} : { interfaces: found.interfaces }) };

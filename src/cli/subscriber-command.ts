@@ -10,7 +10,7 @@ export const subscriberCommand: Command = {
   synopsis: `add|list|remove|ban|unban [NAME] ${CONTROL_SYNOPSIS}`,
   summary: "list, add, remove or ban subscribers of a running server",
   help:
-    "add NAME [--password-file FILE] [--psk-identity NAME --psk-file FILE] [--certificate NAME]… [--endpoint PATTERN]…\n" +
+    "add NAME [--password-file FILE] [--psk-identity NAME --psk-file FILE] [--certificate NAME]… [--key FINGERPRINT]…\n  [--endpoint PATTERN]…\n" +
     "  FILE has the password, or the key in hexadecimal; - is standard input. Secrets are not taken as words: others see those.",
   run: async (words) => {
     const { client, names, isJson, values } = controlWords(subscriberCommand, words, { min: 1, max: 2 }, OPTIONS);
@@ -70,10 +70,11 @@ function bodyOf(name: string, values: Readonly<Record<string, string | boolean |
     ...(typeof passwordFile === "string" ? { password: secretIn(passwordFile) } : {}),
     ...(typeof pskFile === "string" ? { psk: { identity: pskIdentity, key: secretIn(pskFile) } } : {}),
     ...(values["certificate"] === undefined ? {} : { certificates: values["certificate"] }),
+    ...(values["key"] === undefined ? {} : { keys: values["key"] }),
     ...(values["endpoint"] === undefined ? {} : { endpoints: values["endpoint"] }),
   };
-  if (!("password" in body) && !("psk" in body) && !("certificates" in body))
-    throw new UsageError("dpe subscriber add: needs --password-file, --psk-file or --certificate");
+  if (!("password" in body) && !("psk" in body) && !("certificates" in body) && !("keys" in body))
+    throw new UsageError("dpe subscriber add: needs --password-file, --psk-file, --certificate or --key");
   return body;
 }
 
@@ -86,6 +87,7 @@ const OPTIONS = {
   "psk-identity": { type: "string" },
   "psk-file": { type: "string" },
   certificate: { type: "string", multiple: true },
+  key: { type: "string", multiple: true },
   endpoint: { type: "string", multiple: true },
 } as const;
 const HEADINGS = ["SUBSCRIBER", "CREDENTIALS", "ENDPOINTS", "FROM", "STATE"];

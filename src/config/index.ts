@@ -3,6 +3,7 @@ export { DEFAULT_LOAD_OPTIONS, loadConfig, parseConfig, type LoadOptions } from 
 export { renderConfig } from "./render.js";
 export { Secret } from "./secret.js";
 export { secret, secretFile, type SecretOptions } from "./secret-block.js";
+export { fingerprint } from "./fingerprint-block.js";
 export { duration, formatDuration, type DurationOptions } from "./duration.js";
 export { path, type PathOptions } from "./path-block.js";
 export { host, hostPort, port, type HostPort, type HostPortOptions } from "./host-port.js";

@@ -177,6 +177,7 @@ export const addSubscriber: object = {
         properties: { identity: name, key: { type: "string", pattern: "^(?:[0-9a-fA-F]{2}){8,64}$" } },
       },
       certificates: { type: "array", minItems: 1, maxItems: 32, items: name },
+      keys: { type: "array", minItems: 1, maxItems: 32, items: { type: "string", pattern: "^[0-9a-f]{64}$" } },
       endpoints: { type: "array", minItems: 1, maxItems: 64, items: name },
       interfaces: { type: "array", minItems: 1, items: { type: "string", enum: ["dpe1", "dpe2"] } },
     },

@@ -75,11 +75,13 @@ export function subscriberView(row: SubscriberRow): object {
     ...(row.digest === undefined ? [] : ["digest"]),
     ...(row.psk === undefined ? [] : ["psk"]),
     ...((row.certificates ?? []).length === 0 ? [] : ["certificate"]),
+    ...((row.keys ?? []).length === 0 ? [] : ["key"]),
   ];
   return {
     name: row.name,
     credentials,
     ...(row.certificates === undefined ? {} : { certificates: row.certificates }),
+    ...(row.keys === undefined ? {} : { keys: row.keys }),
     ...(row.endpoints === undefined ? {} : { endpoints: row.endpoints }),
     ...(row.interfaces === undefined ? {} : { interfaces: row.interfaces }),
     isBanned: row.isBanned === true,

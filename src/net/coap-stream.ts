@@ -60,7 +60,7 @@ export class CoapStream {
 }
 
 /** What is known of a secure peer, over DTLS or TLS. */
-export type PeerIdentity = Pick<PeerInfo, "pskIdentity" | "certificates" | "serverName">;
+export type PeerIdentity = Pick<PeerInfo, "pskIdentity" | "certificates" | "rawPublicKey" | "serverName">;
 
 /** Listens for CoAP over TCP, or over TLS where there is `tls`. @throws NetError NET_PORT_IN_USE and those of binding. */
 export async function listenStream(

@@ -16,7 +16,7 @@ import type { ServerCredentials } from "./server-credentials.js";
 /**
  * How DPE-2 reaches each endpoint: over the association that carried its DPE-1, or at an address that the client listens on.
  * There the server dials, over DTLS where the URI or the client asks for it: with the subscriber's own PSK, else with
- * certificates.
+ * raw public keys or certificates.
  */
 export class Dpe2Connections {
   readonly #coap: CoapEndpoint;
@@ -105,14 +105,19 @@ export class Dpe2Connections {
   }
 
   async #openSecure({ address, port }: Dpe2Uri, subscriber: string | undefined): Promise<CoapConnection> {
-    const psk = subscriber === undefined ? undefined : this.#credentials.subscribers.named(subscriber)?.psk;
-    const { certificate } = this.#credentials;
+    const { psk, keyFingerprints = [] } =
+      (subscriber === undefined ? undefined : this.#credentials.subscribers.named(subscriber)) ?? {};
+    const { certificate, rawPublicKey } = this.#credentials;
     const session = await connect(
       { host: address, port },
       {
         cipherSuites: SUITES.filter((suite) => suite.includes("PSK") === (psk !== undefined)),
         ...(psk === undefined ? {} : { psk }),
         ...(certificate === undefined ? {} : { certificate }),
+        ...(rawPublicKey === undefined ? {} : { rawPublicKey }),
+        ...(keyFingerprints.length === 0
+          ? {}
+          : { verifyRawPublicKey: (spki: Uint8Array) => this.#credentials.verifyRawPublicKey(spki) }),
         // Whose certificate it is, is the policy's part; here it must lead to an anchor.
         verify: (certificates) => this.#credentials.verify(certificates, "serverAuth"),
       },

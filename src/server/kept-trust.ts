@@ -49,6 +49,8 @@ function markOf({ peer }: DtlsSession, credentials: ServerCredentials): string {
     const key = credentials.pskOf(peer.pskIdentity);
     return key === undefined ? "withdrawn" : hash("psk", key);
   }
+  if (peer?.rawPublicKey !== undefined)
+    return credentials.verifyRawPublicKey(peer.rawPublicKey).ok ? hash("raw", peer.rawPublicKey) : "withdrawn";
   const hasCertificate = peer?.certificates !== undefined || peer?.certificateHash !== undefined;
   return hasCertificate ? hash("anchors", ...credentials.clientAnchors) : "";
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { type CoapConnection, DtlsSession, formatAddress } from "#net/index.js";
 import { type AssociationFacts, canonicalAddress, type LowerLayerIdentity } from "#security/index.js";
+import { certificateKeyFingerprint, keyFingerprint } from "#x509/index.js";
 import { keptTrust } from "./kept-trust.js";
 import type { ServerCredentials } from "./server-credentials.js";
 
@@ -51,9 +52,14 @@ export class PeerFacts {
     const pskIdentity = peer.peerInfo?.pskIdentity;
     const leaf = peer.peerInfo?.certificates?.[0];
     const names = leaf === undefined ? this.#namesKept(peer) : this.#credentials.namesOf(leaf);
+    const rawPublicKey = peer.peerInfo?.rawPublicKey;
+    const fingerprint =
+      rawPublicKey === undefined ? leaf && certificateKeyFingerprint(leaf) : keyFingerprint(rawPublicKey);
+    const ofKey = fingerprint === undefined ? undefined : subscribers.ofKeyFingerprint(fingerprint);
     const identity: LowerLayerIdentity = {
       ...(pskIdentity === undefined ? {} : { pskIdentity: TEXT_DECODER.decode(pskIdentity) }),
       ...(names === undefined ? {} : { certificateNames: names }),
+      ...(fingerprint === undefined ? {} : { keyFingerprint: fingerprint }),
     };
     return {
       ...facts,
@@ -61,7 +67,8 @@ export class PeerFacts {
       binding: randomBytes(BINDING_BYTES),
       identity,
       ...(pskIdentity === undefined ? {} : { psk: subscribers.ofPskIdentity(pskIdentity) ?? "unknown" }),
-      ...(names === undefined ? {} : { certificate: subscribers.ofCertificateNames(names) ?? "unknown" }),
+      ...(names === undefined ? {} : { certificate: subscribers.ofCertificateNames(names) ?? ofKey ?? "unknown" }),
+      ...(rawPublicKey === undefined ? {} : { rawPublicKey: ofKey ?? "unknown" }),
     };
   }
 

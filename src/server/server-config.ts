@@ -13,7 +13,7 @@ import {
 } from "#config/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
 import { RADIUS_SCHEMA, subscriberIdentityBlock } from "#radius/index.js";
-import { type ClientAuthentication, gbaRealm } from "#security/index.js";
+import { CLIENT_AUTHENTICATIONS, type ClientAuthentication, gbaRealm } from "#security/index.js";
 import { z } from "zod";
 import type { ExternalConfig } from "./external-sources.js";
 import { type GbaConfig, gbaSection } from "./gba-config.js";
@@ -29,6 +29,8 @@ export interface ServerConfig extends OperationConfig {
     /** PEM, leaf first. */
     readonly certificate?: string | undefined;
     readonly key?: Secret | undefined;
+    /** The private key that stands for the server without a certificate (RFC 7250), PEM; over DTLS only. */
+    readonly rawPublicKey?: Secret | undefined;
     /** Trust anchors for client certificates, PEM. */
     readonly ca?: string | undefined;
     /** Lists of the authorities of client certificates, PEM or DER; `required`: a certificate without a current one is refused. */
@@ -79,6 +81,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     psk: listOf(pskSection()).default([]),
     certificate: path({ isReadableFile: true }).optional(),
     key: secretFile().optional(),
+    rawPublicKey: secretFile().optional(),
     ca: path({ isReadableFile: true }).optional(),
     revocation: section({
       lists: listOf(path({ isReadableFile: true }), { minItems: 1 }),
@@ -107,7 +110,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
         "needs a port: coap, coaps, coapTcp or coapsTcp",
       ),
       connection,
-      clientAuthentication: listOf(oneOf("certificate", "psk", "external", "digest", "none"), { minItems: 1 }),
+      clientAuthentication: listOf(oneOf(...CLIENT_AUTHENTICATIONS), { minItems: 1 }),
       digest: digestSection(),
       external: section({
         radius: RADIUS_SCHEMA.optional(),
@@ -130,7 +133,9 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     ),
     dpe2: section({
       connection: connection.default("none"),
-      clientAuthentication: listOf(oneOf("certificate", "psk", "digest", "none"), { minItems: 1 }).default(["none"]),
+      clientAuthentication: listOf(oneOf("certificate", "rawPublicKey", "psk", "digest", "none"), {
+        minItems: 1,
+      }).default(["none"]),
       digest: digestSection(),
       addresses: listOf(host()).default([]),
     }).default({ connection: "none", clientAuthentication: ["none"], digest: DEFAULT_DIGEST, addresses: [] }),
@@ -157,10 +162,28 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     "clientAuthentication certificate needs credentials.ca",
   )
   .refine(
-    ({ interfaces, credentials, subscribers }) =>
-      (interfaces.dpe1.listen.coaps === undefined && interfaces.dpe1.listen.coapsTcp === undefined) ||
+    ({ interfaces, credentials }) =>
       credentials.certificate !== undefined ||
-      credentials.psk.length > 0 ||
-      subscribers.some((subscriber) => subscriber.psk !== undefined),
-    "coaps and coapsTcp need credentials: a certificate with its key, or a psk",
+      credentials.rawPublicKey !== undefined ||
+      ![...interfaces.dpe1.clientAuthentication, ...interfaces.dpe2.clientAuthentication].includes("rawPublicKey"),
+    "clientAuthentication rawPublicKey needs credentials.rawPublicKey, or a certificate: a pre-shared key has no part in it",
+  )
+  .refine(
+    ({ interfaces, credentials, subscribers }) =>
+      interfaces.dpe1.listen.coaps === undefined ||
+      credentials.rawPublicKey !== undefined ||
+      hasCredentials(credentials, subscribers),
+    "coaps needs credentials: a certificate with its key, a rawPublicKey, or a psk",
+  )
+  .refine(
+    ({ interfaces, credentials, subscribers }) =>
+      interfaces.dpe1.listen.coapsTcp === undefined || hasCredentials(credentials, subscribers),
+    "coapsTcp needs credentials: a certificate with its key, or a psk",
   );
+
+function hasCredentials(
+  { certificate, psk }: ServerConfig["credentials"],
+  subscribers: readonly SubscriberConfig[],
+): boolean {
+  return certificate !== undefined || psk.length > 0 || subscribers.some((subscriber) => subscriber.psk !== undefined);
+}

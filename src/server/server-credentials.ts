@@ -1,11 +1,13 @@
-import { createHash } from "node:crypto";
+import { createHash, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { DigestAlgorithm } from "#digest/index.js";
 import { type Subscriber, Subscribers } from "#security/index.js";
 import {
   type Credentials,
+  keyFingerprint,
   loadCredentials,
+  loadPrivateKey,
   loadRevocationLists,
   loadTrustAnchors,
   type RevocationPolicy,
@@ -30,12 +32,19 @@ export class ServerCredentials {
     const { dpe1, dpe2 } = config.interfaces;
     this.#realm = config.realm;
     this.#algorithms = [...dpe1.digest.algorithms, ...dpe2.digest.algorithms];
-    this.subscribers = new Subscribers(config.subscribers.map((subscriber) => this.#subscriber(subscriber)));
+    this.subscribers = new Subscribers(
+      config.subscribers.filter(({ banned }) => banned !== true).map((subscriber) => this.#subscriber(subscriber)),
+    );
   }
 
   /** The server's own certificate, where it has one. */
   get certificate(): Credentials | undefined {
     return this.#material.certificate;
+  }
+
+  /** The private key that stands for the server by itself, where it has one. */
+  get rawPublicKey(): { readonly privateKey: KeyObject } | undefined {
+    return this.#material.rawPublicKey;
   }
 
   get looksUpRevocation(): boolean {
@@ -111,6 +120,16 @@ export class ServerCredentials {
     return verdict;
   }
 
+  /** Whether a client's raw public key is one of a subscriber: there is nothing else that could vouch for it. */
+  verifyRawPublicKey(
+    rawPublicKey: Uint8Array,
+  ): { readonly ok: true } | { readonly ok: false; readonly alert: "certificate_unknown"; readonly reason: string } {
+    const mark = keyFingerprint(rawPublicKey);
+    return this.subscribers.ofKeyFingerprint(mark) === undefined
+      ? { ok: false, alert: "certificate_unknown", reason: `no subscriber has the public key ${mark}` }
+      : { ok: true };
+  }
+
   /** The names that a verified certificate proves: its subjectAltNames, then its common name. */
   namesOf(leaf: Uint8Array): readonly string[] {
     return this.#verifiedNames.get(hashOf(leaf)) ?? [];
@@ -124,17 +143,19 @@ export class ServerCredentials {
 /** What secures connections: files and keys, as they were read last. */
 interface Material {
   readonly certificate: Credentials | undefined;
+  readonly rawPublicKey: { readonly privateKey: KeyObject } | undefined;
   readonly clientAnchors: readonly Uint8Array[];
   readonly revocation: RevocationPolicy | undefined;
   readonly connectionKeys: ReadonlyMap<string, Uint8Array>;
 }
 
-function readMaterial({ certificate, key, ca, revocation, psk }: ServerConfig["credentials"]): Material {
+function readMaterial({ certificate, key, rawPublicKey, ca, revocation, psk }: ServerConfig["credentials"]): Material {
   return {
     certificate:
       certificate === undefined || key === undefined
         ? undefined
         : loadCredentials(readFileSync(certificate, "utf8"), key.text()),
+    rawPublicKey: rawPublicKey && { privateKey: loadPrivateKey(rawPublicKey.text()) },
     clientAnchors: ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8")),
     revocation:
       revocation === undefined

@@ -15,7 +15,7 @@ import {
   UdpSocket,
   type WorkerSteering,
 } from "#net/index.js";
-import { type AuditEvent, handshakeFailure } from "#security/index.js";
+import { type AuditEvent, type ClientAuthentication, handshakeFailure } from "#security/index.js";
 import type { BoundPorts } from "./discovery.js";
 import { attachTrust, keptTrust } from "./kept-trust.js";
 import type { ServerConfig } from "./server-config.js";
@@ -47,6 +47,7 @@ export class ServerListeners {
         port: coaps,
         server: this.#dtlsOptions(),
         verify: (certificates) => credentials.verify(certificates),
+        verifyRawPublicKey: (rawPublicKey) => credentials.verifyRawPublicKey(rawPublicKey),
         pskOf: (identity) => credentials.pskOf(identity),
         ...this.#associations(),
         ...(worker === undefined ? {} : { sharesPort, steering: worker.steering }),
@@ -64,7 +65,7 @@ export class ServerListeners {
     }
     const tls: StreamServerTls = {
       ...(credentials.certificate === undefined ? {} : { certificate: credentials.certificate }),
-      clientCertificate: this.#clientCertificate(),
+      clientCertificate: this.#streamClientCertificate(),
       verify: (certificates) => credentials.verify(certificates),
       ...(credentials.hasPsk ? { pskOf: (identity) => credentials.pskOf(identity) } : {}),
       onHandshakeFailed: (remote, error) =>
@@ -108,12 +109,13 @@ export class ServerListeners {
 
   #dtlsOptions(): ServerOptions {
     const { config, credentials, worker } = this.#parts;
-    const { certificate, hasPsk } = credentials;
+    const { certificate, rawPublicKey, hasPsk } = credentials;
     return {
       pskEnabled: hasPsk,
       ...(config.dtls.connectionId === "on" ? {} : { connectionId: false as const }),
       ...(certificate === undefined ? {} : { certificate }),
-      clientCertificate: this.#clientCertificate(),
+      ...(rawPublicKey === undefined ? {} : { rawPublicKey }),
+      ...this.#clientCertificates(),
       ...(worker === undefined ? {} : { sharedKeys: this.#sharedKeys(worker) }),
     };
   }
@@ -148,12 +150,20 @@ export class ServerListeners {
     coap.addSession(session);
   }
 
-  /** Demanded where nothing else would do, asked for where it is one way of several. */
-  #clientCertificate(): "none" | "request" | "require" {
+  /** Over TLS there are no raw public keys. */
+  #streamClientCertificate(): "none" | "request" | "require" {
+    const { clientCertificate = "none", peerCertificateTypes = [] } = this.#clientCertificates();
+    return peerCertificateTypes.includes("X.509") ? clientCertificate : "none";
+  }
+
+  /** Demanded where nothing else would do, asked for where it is one way of several; of the kinds that policy lists. */
+  #clientCertificates(): Pick<ServerOptions, "clientCertificate" | "peerCertificateTypes"> {
     const { dpe1, dpe2 } = this.#parts.config.interfaces;
     const modes = [...dpe1.clientAuthentication, ...dpe2.clientAuthentication];
-    if (!modes.includes("certificate")) return "none";
-    return dpe1.clientAuthentication.every((mode) => mode === "certificate") ? "require" : "request";
+    const types = [...new Set(modes.flatMap((mode) => CERTIFICATE_TYPE_OF[mode] ?? []))];
+    if (types.length === 0) return { clientCertificate: "none" };
+    const isOnlyWay = dpe1.clientAuthentication.every((mode) => CERTIFICATE_TYPE_OF[mode] !== undefined);
+    return { clientCertificate: isOnlyWay ? "require" : "request", peerCertificateTypes: types };
   }
 }
 
@@ -179,3 +189,8 @@ export interface ListenerAddresses {
   readonly coapTcp: SocketAddress | undefined;
   readonly coapsTcp: SocketAddress | undefined;
 }
+
+const CERTIFICATE_TYPE_OF: Readonly<Partial<Record<ClientAuthentication, "X.509" | "RawPublicKey">>> = {
+  certificate: "X.509",
+  rawPublicKey: "RawPublicKey",
+};

@@ -1,4 +1,4 @@
-import { listOf, oneOf, type Secret, secret, section, text } from "#config/index.js";
+import { fingerprint, listOf, oneOf, type Secret, secret, section, text } from "#config/index.js";
 import {
   createStoredCredential,
   DIGEST_HASH_BYTES,
@@ -10,7 +10,7 @@ import {
 } from "#digest/index.js";
 import type { InterfaceName } from "#dpe/index.js";
 import type { Subscriber, SubscriberIdentity } from "#security/index.js";
-import type { z } from "zod";
+import { z } from "zod";
 
 /** One subscriber, as a configuration has it. */
 export interface SubscriberConfig {
@@ -21,12 +21,16 @@ export interface SubscriberConfig {
   readonly psk?: PskConfig | undefined;
   /** Names in client certificates: subjectAltNames, or the common name. */
   readonly certificates?: readonly string[] | undefined;
+  /** Fingerprints of public keys that stand for it: raw, or of certificates. */
+  readonly keys?: readonly string[] | undefined;
   /** What it is to functions outside of DPE, such as `imsi:001010123456789`. */
   readonly identities?: readonly SubscriberIdentity[] | undefined;
   readonly endpoints?: readonly string[] | undefined;
   /** Beginnings of property names. */
   readonly properties?: readonly string[] | undefined;
   readonly interfaces?: readonly InterfaceName[] | undefined;
+  /** Known, and let in nowhere; as `dpe subscriber ban` does until it is lifted. */
+  readonly banned?: boolean | undefined;
 }
 
 export interface PskConfig {
@@ -54,10 +58,12 @@ export function subscriberSection(
       .optional(),
     psk: pskSection().optional(),
     certificates: listOf(text(), { minItems: 1 }).optional(),
+    keys: listOf(fingerprint(), { minItems: 1 }).optional(),
     identities: listOf(identity, { minItems: 1 }).optional(),
     endpoints: listOf(text(), { minItems: 1 }).optional(),
     properties: listOf(text(), { minItems: 1 }).optional(),
     interfaces: listOf(oneOf("dpe1", "dpe2")).optional(),
+    banned: z.boolean().optional(),
   }).refine(
     ({ password, ha1: values }) => password === undefined || values === undefined,
     "password and ha1 exclude each other",
@@ -70,13 +76,14 @@ export function toSubscriber(
   realm: string,
   algorithms: readonly DigestAlgorithm[],
 ): Subscriber {
-  const { name, psk, certificates, identities, endpoints, properties, interfaces } = config;
+  const { name, psk, certificates, keys, identities, endpoints, properties, interfaces } = config;
   const digest = credentialOf(config, realm, algorithms);
   return {
     name,
     ...(digest === undefined ? {} : { digest }),
     ...(psk === undefined ? {} : { psk: { identity: TEXT_ENCODER.encode(psk.identity), key: psk.key.reveal() } }),
     ...(certificates === undefined ? {} : { certificateNames: certificates }),
+    ...(keys === undefined ? {} : { keyFingerprints: keys }),
     ...(identities === undefined ? {} : { identities }),
     ...(endpoints === undefined ? {} : { endpoints }),
     ...(properties === undefined ? {} : { properties }),

@@ -42,10 +42,11 @@ export class SubscriberDirectory {
     const configured = this.#configured.map((config): SubscriberRow => ({
       name: config.name,
       isConfigured: true,
-      isBanned: banned.has(config.name),
+      isBanned: config.banned === true || banned.has(config.name),
       ...(config.password === undefined && config.ha1 === undefined ? {} : { digest: { realm: "", ha1: {} } }),
       ...(config.psk === undefined ? {} : { psk: { identity: config.psk.identity, key: new Uint8Array(0) } }),
       ...(config.certificates === undefined ? {} : { certificates: config.certificates }),
+      ...(config.keys === undefined ? {} : { keys: config.keys }),
       ...(config.endpoints === undefined ? {} : { endpoints: config.endpoints }),
       ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
     }));
@@ -86,9 +87,11 @@ export class SubscriberDirectory {
     await this.#changed({ type: "subscriber-removed", name });
   }
 
-  /** @throws DpeError DPE_UNKNOWN_SUBSCRIBER. */
+  /** @throws DpeError DPE_UNKNOWN_SUBSCRIBER; DPE_SUBSCRIBER_CONFIGURED to let in one that the configuration bans. */
   async ban(name: string, isBanned: boolean): Promise<void> {
     const { subscribers } = this.#surroundings.store;
+    if (!isBanned && this.#configured.some((config) => config.name === name && config.banned === true))
+      throw new DpeError("DPE_SUBSCRIBER_CONFIGURED", `${name} is banned in the configuration: let it in there`);
     const isChanged = await subscribers.change(name, (row) => ({ ...row, isBanned }));
     if (!isChanged) {
       if (!this.#isConfigured(name)) throw unknown(name);
@@ -113,7 +116,8 @@ export class SubscriberDirectory {
     const rows = await store.subscribers.list();
     const banned = new Set(rows.filter(({ isBanned }) => isBanned).map(({ name }) => name));
     const added = rows.filter((row) => row.isConfigured !== true && !this.#isConfigured(row.name));
-    await replace([...this.#configured, ...added.map((row) => configOf(row))].filter(({ name }) => !banned.has(name)));
+    const all = [...this.#configured, ...added.map((row) => configOf(row))];
+    await replace(all.filter((one) => one.banned !== true && !banned.has(one.name)));
   }
 }
 
@@ -129,7 +133,7 @@ export interface DirectorySurroundings {
 
 export interface NewSubscriber extends Pick<
   SubscriberRow,
-  "name" | "psk" | "certificates" | "endpoints" | "interfaces"
+  "name" | "psk" | "certificates" | "keys" | "endpoints" | "interfaces"
 > {
   readonly password?: string;
 }
@@ -140,13 +144,14 @@ function digestOf(username: string, realm: string, password: string): NonNullabl
 }
 
 function configOf(row: SubscriberRow): SubscriberConfig {
-  const { name, digest, psk, certificates, endpoints, interfaces } = row;
+  const { name, digest, psk, certificates, keys, endpoints, interfaces } = row;
   const hashes = Object.entries(digest?.ha1 ?? {}).map(([hash, value]) => [hash, new Secret(value)] as const);
   return {
     name,
     ...(digest === undefined ? {} : { ha1: Object.fromEntries(hashes) as Partial<Record<DigestHash, Secret>> }),
     ...(psk === undefined ? {} : { psk: { identity: psk.identity, key: new Secret(psk.key) } }),
     ...(certificates === undefined ? {} : { certificates }),
+    ...(keys === undefined ? {} : { keys }),
     ...(endpoints === undefined ? {} : { endpoints }),
     ...(interfaces === undefined ? {} : { interfaces }),
   };

@@ -60,6 +60,8 @@ export interface SubscriberRow {
   readonly digest?: { readonly realm: string; readonly ha1: Readonly<Record<string, Uint8Array>> };
   readonly psk?: { readonly identity: string; readonly key: Uint8Array };
   readonly certificates?: readonly string[];
+  /** Fingerprints of public keys. */
+  readonly keys?: readonly string[];
   readonly endpoints?: readonly string[];
   readonly interfaces?: readonly InterfaceName[];
   readonly isBanned?: boolean;

@@ -10,6 +10,8 @@ export const X509_ERROR_CODES = [
   "X509_NO_PRIVATE_KEY",
   /** The private key is encrypted. */
   "X509_ENCRYPTED_PRIVATE_KEY",
+  /** The public key block does not decode. */
+  "X509_MALFORMED_PUBLIC_KEY",
   /** The private key block does not decode. */
   "X509_MALFORMED_PRIVATE_KEY",
   /** The private key is neither ECDSA on P-256, P-384 or P-521, nor RSA of 2048 bits or more. */

@@ -2,6 +2,7 @@ export { CERTIFICATE_FAULT_ALERTS, type CertificateFault, type CertificateFaultA
 export { X509_ERROR_CODES, X509Error, type X509ErrorCode } from "./errors.js";
 export type { SubjectAltName } from "./general-name.js";
 export type { CertificatePurpose, RevocationPolicy } from "./path-validation.js";
+export { certificateKeyFingerprint, keyFingerprint, pemKeyFingerprint } from "./key-fingerprint.js";
 export type { PeerName } from "./peer-name.js";
 export {
   decodePemCertificates,

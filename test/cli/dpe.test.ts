@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createHash, createPublicKey } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -129,4 +130,21 @@ interfaces:
   const { code, stderr } = await dpe("agent", "--config", fileOf(t, config));
   t.is(code, 3);
   t.regex(stderr, /^dpe: .*dpe1\.serverAuthentication: address.*\(SECURITY_SERVER_NOT_ACCEPTED\)\n$/);
+});
+
+test("a raw public key is made once, and its fingerprint is what OpenSSL computes of it", async (t) => {
+  const folder = dirname(fileOf(t, ""));
+  const file = join(folder, "own.key");
+  const made = await dpe("key", "--new", file);
+  t.is(made.code, 0, made.stderr);
+  t.is(statSync(file).mode & 0o777, 0o600);
+  const spki = createPublicKey(readFileSync(file)).export({ type: "spki", format: "der" });
+  t.is(made.stdout, `${createHash("sha256").update(spki).digest("hex")}\n`);
+  t.is((await dpe("key", file)).stdout, made.stdout);
+  const again = await dpe("key", "--new", file);
+  t.is(again.code, 1);
+  t.regex(again.stderr, /EEXIST/);
+  const nothing = await dpe("key", fileOf(t, "no key"));
+  t.is(nothing.code, 2);
+  t.regex(nothing.stderr, /PRIVATE KEY/);
 });
