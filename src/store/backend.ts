@@ -40,7 +40,6 @@ export const SPACES = [
   "history",
   "deadline",
   "subscriber",
-  "nonce",
   "queue",
   "audit",
   "association",

@@ -5,7 +5,6 @@ import { AuditLog } from "./audit-log.js";
 import type { Backend } from "./backend.js";
 import type { LmdbOptions } from "./lmdb-backend.js";
 import { MemoryBackend } from "./memory-backend.js";
-import { NonceCounts } from "./nonce-counts.js";
 import { Outbox } from "./outbox.js";
 import { Properties } from "./properties.js";
 import type { RedisOptions } from "./redis-backend.js";
@@ -16,7 +15,7 @@ import { StoredSubscribers } from "./subscribers.js";
 
 /**
  * The durable state of a server. Everything in it is written through one {@link Backend}, whose invariants (B1–B4) those of
- * the parts build on: registrations (R), properties (P), subscribers (S), requests (Q), nonces (N), associations (D),
+ * the parts build on: registrations (R), properties (P), subscribers (S), requests (Q), associations (D),
  * audit (A), outbox (O).
  */
 export class Store {
@@ -26,7 +25,6 @@ export class Store {
   readonly properties: Properties;
   readonly subscribers: StoredSubscribers;
   readonly requests: QueuedRequests;
-  readonly nonces: NonceCounts;
   readonly associations: Associations;
   readonly audit: AuditLog;
   readonly outbox: Outbox;
@@ -47,7 +45,6 @@ export class Store {
     });
     this.subscribers = new StoredSubscribers(backend);
     this.requests = new QueuedRequests(backend, limits.maxQueuedRequests);
-    this.nonces = new NonceCounts(backend);
     this.associations = new Associations(backend, limits.maxAssociations);
     this.audit = new AuditLog(backend, this.server, {
       maxEvents: limits.maxAuditEvents,

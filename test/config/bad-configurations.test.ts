@@ -94,7 +94,7 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
   ],
   [
     "\ninterfaces: { dpe1: { listen: { coaps: 1 }, connection: dtls, clientAuthentication: [digest] } }\n",
-    "f.yaml:2:1: coaps and coapsTcp need credentials: a certificate with its key, or a psk",
+    "f.yaml:2:1: coaps needs credentials: a certificate with its key, a rawPublicKey, or a psk",
   ],
   [
     "\ninterfaces: { dpe1: { listen: { coap: 1 }, connection: none, clientAuthentication: [certificate] } }\n",

@@ -15,6 +15,7 @@ import {
   type ScopedChallenge,
 } from "#security/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
+import { Store } from "#store/index.js";
 import { parseConfig } from "#config/index.js";
 import {
   ALICE_KEY,
@@ -75,6 +76,24 @@ test("an unknown user and a wrong password are answered by the same bytes but fo
   t.deepEqual(answers[0], answers[1]);
   await events.audited({ outcome: "failure", detail: "unknown-user", subscriber: "nobody" });
   t.notRegex(JSON.stringify(server.audit.list()), /wrong"|secret/);
+});
+
+test("an answer that was good before a restart is stale after it, and at another server of the same store", async (t) => {
+  const store = await Store.open({ type: "memory" });
+  t.teardown(() => store.close());
+  const first = await startServer(t, { dpe1: PLAIN_DIGEST, parts: { store } });
+  const other = await startServer(t, { dpe1: PLAIN_DIGEST, parts: { store } });
+  const ask = await plainClient(t);
+  const to = first.server.addresses.coap!;
+  const message = answered(await challengeFor(ask, to), "alice", "secret");
+  t.is(outcomeOf(await ask(to, message)), "2.01");
+  t.is(outcomeOf(await ask(to, message)), "replayed");
+  t.is(outcomeOf(await ask(other.server.addresses.coap!, message)), "stale-nonce");
+  await first.server.close();
+  const again = await startServer(t, { dpe1: PLAIN_DIGEST, parts: { store }, listen: `coap: ${to.port}` });
+  t.is(outcomeOf(await ask(to, message)), "stale-nonce");
+  t.is(outcomeOf(await ask(to, answered(await challengeFor(ask, to), "alice", "secret"))), "2.01");
+  t.is(again.events.all.filter(({ type }) => type === "registered").length, 1);
 });
 
 test("failures are bounded, delay nobody elsewhere, and no neighbour that was authentic lately", (t) => {

@@ -356,22 +356,6 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     );
   });
 
-  on("N1 N2 N3 a nonce count is fresh once, whichever server it reaches", async (t, open) => {
-    const first = await open();
-    const nonce = Uint8Array.of(1, 2, 3);
-    t.is(await first.nonces.accept(nonce, 1, NOW), "fresh");
-    t.is(await first.nonces.accept(nonce, 70, NOW), "fresh");
-    const outcomes = await Promise.all(Array.from({ length: 5 }, () => first.nonces.accept(nonce, 71, NOW)));
-    t.is(outcomes.filter((one) => one === "fresh").length, 1);
-    // A process of its own has the folder: what it sees is what is on disk.
-    const second = kind === "redis" ? await open() : first;
-    t.is(await second.nonces.accept(nonce, 70, NOW), "replayed");
-    t.is(await second.nonces.accept(nonce, 7, NOW), "replayed");
-    t.is(await second.nonces.accept(nonce, 69, NOW), "fresh");
-    await second.nonces.sweep(NOW + 1);
-    t.is(await second.backend.count("nonce"), 0);
-  });
-
   on("D1 D2 associations are kept until they expire, within a bound", async (t, open) => {
     const { associations, backend } = await open({ limits: { maxAssociations: 2 } });
     const id = (n: number) => Uint8Array.of(n);
