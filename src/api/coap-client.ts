@@ -9,6 +9,8 @@ import {
   UdpSocket,
 } from "#net/index.js";
 import { CoapResponse } from "./coap-response.js";
+import { CoapStreamedResponse } from "./streamed-response.js";
+import { isStreamed, streamOf } from "./streamed.js";
 import { type Credentials, openSession, tlsOptions } from "./credentials.js";
 import { type RequestInit, requestMessage } from "./request-init.js";
 
@@ -34,10 +36,41 @@ export class CoapClient {
   /** Sends a request, in blocks where it or its response is long. @throws as the class says, and COAP_BAD_URI. */
   async request(uri: string, init: RequestInit = {}): Promise<CoapResponse> {
     const target = decomposeUri(uri);
+    const { payload } = init;
+    if (isStreamed(payload)) {
+      const streamed = await this.stream(uri, { ...init, payload });
+      const { code, options } = streamed;
+      return new CoapResponse({ code, options, payload: await streamed.bytes(init.maxBodyBytes) });
+    }
     const message = requestMessage(target.options, init);
     return new CoapResponse(
       await within(init, async (signal) => (await this.#connectionTo(target)).request(message, { ...init, ...signal })),
     );
+  }
+
+  /**
+   * As {@link request}, but no body is ever whole in memory: a payload that is an async iterable or a ReadableStream of bytes
+   * is read as its blocks are sent, the response's body as the caller reads it. `timeoutMs` holds until the response begins,
+   * `signal` to the end of its body. @throws as the class says, and COAP_BLOCK_MISMATCH where the server wants a body that
+   * is read already once more, or the resource changes while it is read.
+   */
+  async stream(uri: string, init: RequestInit = {}): Promise<CoapStreamedResponse> {
+    const target = decomposeUri(uri);
+    const { payload, signal: outer } = init;
+    const body = isStreamed(payload) ? payload : undefined;
+    const message = requestMessage(target.options, init);
+    const rest = body ?? (message.payload.length > 0 ? streamOf(message.payload) : undefined);
+    const ended = new AbortController();
+    const signal = outer === undefined ? ended.signal : AbortSignal.any([outer, ended.signal]);
+    try {
+      return new CoapStreamedResponse(
+        await within(init, async () => (await this.#connectionTo(target)).stream(message, rest, { ...init, signal })),
+      );
+    } catch (error) {
+      // What a time-out leaves under way is ended too.
+      ended.abort(error);
+      throw error;
+    }
   }
 
   /** Observes a resource (RFC 7641) until the iteration is left, or `signal` aborts. */

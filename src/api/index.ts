@@ -5,6 +5,8 @@ export { checkPreconditions, type HandlerResult, negotiate, type Reply, Response
 export { observe, request } from "./request.js";
 export type { RequestInit } from "./request-init.js";
 export { type Parameters, type RouteHandler, router, Router } from "./router.js";
+export { CoapStreamedResponse } from "./streamed-response.js";
+export { streamed, type StreamedRoute } from "./streamed.js";
 export {
   CoapRequest,
   CoapServer,
@@ -14,7 +16,14 @@ export {
   type ServeOptions,
   type TlsServeOptions,
 } from "./serve.js";
-export { CoapConnection, CoapEndpoint, type CoapEndpointOptions, NetError, Observation } from "#net/index.js";
+export {
+  CoapConnection,
+  CoapEndpoint,
+  type CoapEndpointOptions,
+  NetError,
+  Observation,
+  type StreamedBody,
+} from "#net/index.js";
 export {
   CODE,
   CoapError,

@@ -10,18 +10,20 @@ import {
   type RequestMessage,
   type ResponseMessage,
 } from "#coap/index.js";
-import type { ObservableResponse } from "#net/index.js";
+import type { ObservableResponse, StreamedBody } from "#net/index.js";
+import { isStreamed } from "./streamed.js";
 
 /**
  * What a handler answers: a text (text/plain), bytes, nothing, or a reply in full. The code is by default 2.05 for GET and
  * FETCH, 2.02 for DELETE, and 2.04 for the others; nothing at all is 4.04 to GET and FETCH.
  */
-export type HandlerResult = Reply | string | Uint8Array | undefined;
+export type HandlerResult = Reply | string | Uint8Array | StreamedBody | undefined;
 
 export interface Reply {
   /** As its byte, such as `CODE.Created`. */
   readonly code?: number;
-  readonly payload?: Uint8Array | string;
+  /** A streamed body (an async iterable of bytes, such as a ReadableStream) is read as its blocks are asked for. */
+  readonly payload?: Uint8Array | string | StreamedBody;
   /** Default text/plain for a text, else none. */
   readonly contentFormat?: number;
   /** 1 to 8 bytes. A request that holds this one is answered by 2.03 Valid. */
@@ -51,7 +53,7 @@ export class ResponseError extends Error {
 
 /** The message of a handler's result. @throws CoapError COAP_INVALID_MESSAGE for an option that cannot be encoded. */
 export function responseOf(request: RequestMessage, result: HandlerResult): ObservableResponse {
-  const reply = typeof result === "string" || result instanceof Uint8Array ? { payload: result } : result;
+  const reply = isPayload(result) ? { payload: result } : result;
   if (reply === undefined && isReading(request.code)) return { ...NOTHING, code: CODE.NotFound };
   const {
     code = defaultCode(request.code),
@@ -73,9 +75,14 @@ export function responseOf(request: RequestMessage, result: HandlerResult): Obse
   if (!isValid && payload !== undefined) add(OPTION.ContentFormat, format);
   for (const segment of location?.split("/").filter((part) => part !== "") ?? []) add(OPTION.LocationPath, segment);
   for (const [number, value] of reply?.options ?? []) add(number, value);
+  const head = { code: isValid ? CODE.Valid : code, options: Options.of(options) };
+  if (isStreamed(payload)) {
+    // What is not sent is not read either.
+    if (isValid) void payload[Symbol.asyncIterator]().return?.();
+    return isValid ? { ...head, payload: NOTHING.payload } : { ...head, payload: NOTHING.payload, body: payload };
+  }
   return {
-    code: isValid ? CODE.Valid : code,
-    options: Options.of(options),
+    ...head,
     payload: isValid || payload === undefined ? NOTHING.payload : bytesOf(payload),
     ...(observe === undefined ? {} : { observe: (notify) => observe((state) => notify(responseOf(request, state))) }),
   };
@@ -122,6 +129,10 @@ export function negotiate(
   if (contentFormat === undefined || represent === undefined) throw new ResponseError(CODE.NotAcceptable);
   const payload = represent();
   return { contentFormat, ...(payload === undefined ? {} : { payload }) };
+}
+
+function isPayload(result: HandlerResult): result is string | Uint8Array | StreamedBody {
+  return typeof result === "string" || result instanceof Uint8Array || isStreamed(result);
 }
 
 function holds(request: RequestMessage, etag: Uint8Array): boolean {

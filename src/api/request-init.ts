@@ -2,20 +2,22 @@ import {
   CODE,
   encodeUint,
   type Method,
+  NO_PAYLOAD,
   NO_RESPONSE_AT_ALL,
   type Option,
   OPTION,
   Options,
   type RequestMessage,
 } from "#coap/index.js";
-import type { RequestOptions } from "#net/index.js";
+import type { RequestOptions, StreamedBody } from "#net/index.js";
+import { isStreamed } from "./streamed.js";
 
 /** What a request says besides its URI; everything may be left out. */
 export interface RequestInit extends Omit<RequestOptions, "signal"> {
   /** Default GET. */
   readonly method?: Method;
-  /** A text is sent as UTF-8. */
-  readonly payload?: Uint8Array | string;
+  /** A text is sent as UTF-8; an async iterable or a ReadableStream of bytes as it is read. */
+  readonly payload?: Uint8Array | string | StreamedBody;
   /** The number of the payload's Content-Format, such as `CONTENT_FORMAT["application/cbor"]`. */
   readonly contentFormat?: number;
   /** The Content-Format wanted in return. */
@@ -56,7 +58,7 @@ export function requestMessage(target: Options, init: RequestInit): RequestMessa
   return {
     code: CODE[method],
     options: Options.of([...target, ...added]),
-    payload: bytesOf(payload),
+    payload: isStreamed(payload) ? NO_PAYLOAD : bytesOf(payload),
     isConfirmable: init.confirmable ?? true,
   };
 }

@@ -1,6 +1,7 @@
 import { CODE, CONTENT_FORMAT, encodeLinks, filterLinks, type Link, type Method, methodName } from "#coap/index.js";
 import { type HandlerResult, ResponseError } from "./reply.js";
 import type { CoapRequest, Handler } from "./serve.js";
+import type { StreamedRoute } from "./streamed.js";
 
 /**
  * Resources by path and method. A segment `:name` takes any one segment, and `*` at the end all that are left. What is not
@@ -13,36 +14,36 @@ export function router(): Router {
 export class Router {
   readonly #resources: Resource[] = [];
 
-  get(path: string, handler: RouteHandler, attributes?: Link["attributes"]): this {
+  get(path: string, handler: RouteHandler | StreamedRoute, attributes?: Link["attributes"]): this {
     return this.on("GET", path, handler, attributes);
   }
 
-  post(path: string, handler: RouteHandler, attributes?: Link["attributes"]): this {
+  post(path: string, handler: RouteHandler | StreamedRoute, attributes?: Link["attributes"]): this {
     return this.on("POST", path, handler, attributes);
   }
 
-  put(path: string, handler: RouteHandler, attributes?: Link["attributes"]): this {
+  put(path: string, handler: RouteHandler | StreamedRoute, attributes?: Link["attributes"]): this {
     return this.on("PUT", path, handler, attributes);
   }
 
-  delete(path: string, handler: RouteHandler, attributes?: Link["attributes"]): this {
+  delete(path: string, handler: RouteHandler | StreamedRoute, attributes?: Link["attributes"]): this {
     return this.on("DELETE", path, handler, attributes);
   }
 
-  fetch(path: string, handler: RouteHandler, attributes?: Link["attributes"]): this {
+  fetch(path: string, handler: RouteHandler | StreamedRoute, attributes?: Link["attributes"]): this {
     return this.on("FETCH", path, handler, attributes);
   }
 
-  patch(path: string, handler: RouteHandler, attributes?: Link["attributes"]): this {
+  patch(path: string, handler: RouteHandler | StreamedRoute, attributes?: Link["attributes"]): this {
     return this.on("PATCH", path, handler, attributes);
   }
 
-  ipatch(path: string, handler: RouteHandler, attributes?: Link["attributes"]): this {
+  ipatch(path: string, handler: RouteHandler | StreamedRoute, attributes?: Link["attributes"]): this {
     return this.on("iPATCH", path, handler, attributes);
   }
 
   /** `attributes` are those of the path's link, such as `{ rt: "temperature", obs: true }`. */
-  on(method: Method, path: string, handler: RouteHandler, attributes: Link["attributes"] = {}): this {
+  on(method: Method, path: string, handler: RouteHandler | StreamedRoute, attributes: Link["attributes"] = {}): this {
     let resource = this.#resources.find((one) => one.path === path);
     if (resource === undefined) {
       const segments = path.split("/").filter((segment) => segment !== "");
@@ -65,8 +66,19 @@ export class Router {
     const method = methodName(request.code);
     const handler = method === undefined ? undefined : found.resource.handlers.get(method);
     if (handler === undefined) throw new ResponseError(CODE.MethodNotAllowed);
-    return handler(request, found.parameters);
+    return typeof handler === "function"
+      ? handler(request, found.parameters)
+      : handler.streamed(request, found.parameters);
   };
+
+  /** For {@link serve}: the handler of a request whose body it reads as it comes; undefined for all others. */
+  streamedFor(request: CoapRequest): Handler | undefined {
+    const found = this.#find(request.path);
+    const method = methodName(request.code);
+    const handler = found === undefined || method === undefined ? undefined : found.resource.handlers.get(method);
+    if (found === undefined || handler === undefined || typeof handler === "function") return undefined;
+    return (incoming) => handler.streamed(incoming, found.parameters);
+  }
 
   #find(path: readonly string[]): { readonly resource: Resource; readonly parameters: Parameters } | undefined {
     for (const resource of this.#resources) {
@@ -98,7 +110,7 @@ export type Parameters = Readonly<Record<string, string>>;
 interface Resource {
   readonly path: string;
   readonly segments: readonly string[];
-  readonly handlers: Map<Method, RouteHandler>;
+  readonly handlers: Map<Method, RouteHandler | StreamedRoute>;
   attributes: Link["attributes"];
 }
 

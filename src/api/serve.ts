@@ -2,6 +2,7 @@ import {
   type BlockwiseServerOptions,
   type EndpointLimits,
   type Options,
+  NO_PAYLOAD,
   type RequestMessage,
   type TransmissionParameters,
 } from "#coap/index.js";
@@ -15,6 +16,8 @@ import {
   type ObservableResponse,
   type PskAnswer,
   type SocketAddress,
+  type StreamedBody,
+  type StreamedRequest,
   type StreamListener,
   type StreamServerTls,
   UdpSocket,
@@ -22,6 +25,7 @@ import {
 import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import { errorResponse, type HandlerResult, ResponseError, responseOf } from "./reply.js";
 import type { Router } from "./router.js";
+import { streamOf, type StreamedRoute } from "./streamed.js";
 
 /**
  * Serves CoAP on UDP, DTLS, TCP and TLS, whichever are asked for. A handler that throws a {@link ResponseError} is answered for so; whatever else it
@@ -29,11 +33,26 @@ import type { Router } from "./router.js";
  *
  * @throws NetError NET_PORT_IN_USE and those of binding; X509Error for PEM that cannot be used.
  */
-export async function serve(handler: Handler | Router, options: ServeOptions = {}): Promise<CoapServer> {
-  const handle = typeof handler === "function" ? handler : handler.handle;
+export async function serve(
+  handler: Handler | StreamedRoute | Router,
+  options: ServeOptions = {},
+): Promise<CoapServer> {
+  const { handle, streamedFor } = routed(handler);
   const { maxAmplification, limits, parameters, blockwise, understands, onFault } = options;
   const endpoint = new CoapEndpoint({
-    onRequest: (message, connection) => answer(handle, message, connection),
+    onRequest: (message, connection) => answer(handle, message, new CoapRequest(message, connection)),
+    ...(streamedFor === undefined
+      ? {}
+      : {
+          onStream: (head: RequestMessage, connection: CoapConnection) => {
+            const handleStream = streamedFor(new CoapRequest(head, connection));
+            if (handleStream === undefined) return undefined;
+            return ({ code, options: given, body }: StreamedRequest) => {
+              const message = { code, options: given, payload: NO_PAYLOAD };
+              return answer(handleStream, message, new CoapRequest(message, connection, body));
+            };
+          },
+        }),
     ...(maxAmplification === undefined ? {} : { maxAmplification }),
     ...(limits === undefined ? {} : { limits }),
     ...(parameters === undefined ? {} : { parameters }),
@@ -63,15 +82,23 @@ export type Handler = (request: CoapRequest) => HandlerResult | Promise<HandlerR
 export class CoapRequest implements RequestMessage {
   readonly code: number;
   readonly options: Options;
+  /** The whole body; empty where the handler is {@link streamed}. */
   readonly payload: Uint8Array;
+  readonly #body: StreamedBody | undefined;
   /** The peer; a handler may send requests to it as well. */
   readonly connection: CoapConnection;
 
-  constructor(message: RequestMessage, connection: CoapConnection) {
+  constructor(message: RequestMessage, connection: CoapConnection, body?: StreamedBody) {
+    this.#body = body;
     this.code = message.code;
     this.options = message.options;
     this.payload = message.payload;
     this.connection = connection;
+  }
+
+  /** The body as it comes, to be read once. */
+  get body(): StreamedBody {
+    return this.#body ?? streamOf(this.payload);
   }
 
   get path(): readonly string[] {
@@ -236,13 +263,22 @@ export interface DtlsServeOptions {
   readonly onHandshakeFailed?: (remote: SocketAddress, error: DtlsError | undefined) => void;
 }
 
-async function answer(
-  handle: Handler,
-  message: RequestMessage,
-  connection: CoapConnection,
-): Promise<ObservableResponse> {
+function routed(handler: Handler | StreamedRoute | Router): {
+  readonly handle: Handler;
+  /** The handler of a request that is to be streamed. */
+  readonly streamedFor?: (request: CoapRequest) => Handler | undefined;
+} {
+  if (typeof handler === "function") return { handle: handler };
+  if ("streamed" in handler) {
+    const handle: Handler = (request) => handler.streamed(request, {});
+    return { handle, streamedFor: () => handle };
+  }
+  return { handle: handler.handle, streamedFor: (request) => handler.streamedFor(request) };
+}
+
+async function answer(handle: Handler, message: RequestMessage, request: CoapRequest): Promise<ObservableResponse> {
   try {
-    return responseOf(message, await handle(new CoapRequest(message, connection)));
+    return responseOf(message, await handle(request));
   } catch (error) {
     if (error instanceof ResponseError) return errorResponse(error);
     throw error;

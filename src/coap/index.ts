@@ -9,6 +9,8 @@ export {
   type BlockwiseTransferOptions,
   DEFAULT_BLOCKWISE_TRANSFER_OPTIONS,
 } from "./blockwise/blockwise-transfer.js";
+export { type DropCause, type Droppable, PiecewiseServer } from "./blockwise/piecewise-server.js";
+export { StreamedTransfer, type StreamStep } from "./blockwise/streamed-transfer.js";
 export { decodeLinks, encodeLinks, type Link } from "./link-format.js";
 export { filterLinks } from "./link-filter.js";
 export { DEFAULT_HOP_LIMIT, forwardedHopLimit } from "./hop-limit.js";

@@ -1,4 +1,12 @@
-import { type Exchange, OPTION, type Peer, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import {
+  type Exchange,
+  OPTION,
+  type Options,
+  type Peer,
+  type RequestMessage,
+  type ResponseMessage,
+} from "#coap/index.js";
+import type { StreamedBody } from "./body-reader.js";
 import type { CoapEndpoint } from "./coap-endpoint.js";
 import type { CoapStream, PeerIdentity } from "./coap-stream.js";
 import { DtlsSession } from "./dtls-session.js";
@@ -67,6 +75,21 @@ export class CoapConnection {
     return this.#endpoint.request(this, request, options);
   }
 
+  /**
+   * Sends a request whose bodies are never whole in memory: `body` is read as its blocks are sent, and the response's body as
+   * the caller reads it. The request's own payload is not looked at.
+   *
+   * @throws as {@link request} does; COAP_BLOCK_MISMATCH also where the peer wants what was sent once more, which a stream
+   * cannot give. Later blocks fail the reading of the response's body so.
+   */
+  stream(
+    request: RequestMessage,
+    body: StreamedBody | undefined,
+    options: RequestOptions = {},
+  ): Promise<StreamedResponse> {
+    return this.#endpoint.stream(this, request, body, options);
+  }
+
   /** Observes a resource (RFC 7641). Fails as {@link request} does; an error response makes an observation that has ended. */
   observe(request: RequestMessage, options: RequestOptions = {}): Promise<Observation> {
     const observing = { ...request, options: request.options.with(OPTION.Observe, 0) };
@@ -84,6 +107,14 @@ export class CoapConnection {
     this.#endpoint.closeConnection(this);
     await this.transport?.close();
   }
+}
+
+/** A response whose body is read as it comes; each block is asked for when the one before was taken. */
+export interface StreamedResponse {
+  readonly code: number;
+  readonly options: Options;
+  /** To be read once. What is not read is not asked for. */
+  readonly body: StreamedBody;
 }
 
 export interface RequestOptions {

@@ -3,15 +3,19 @@ import type {
   EndpointLimits,
   IncomingRequest,
   OptionFormat,
+  Options,
   RequestMessage,
   ResponseMessage,
   TransmissionParameters,
 } from "#coap/index.js";
+import type { StreamedBody } from "./body-reader.js";
 import type { CoapConnection } from "./coap-connection.js";
 
 /** A response that the client may observe: `observe` is given what sends notifications, and returns what stops them. */
 export interface ObservableResponse extends ResponseMessage {
   readonly observe?: (notify: (response: ResponseMessage) => void) => () => void;
+  /** The body, in place of the payload: it is read as its blocks are asked for. */
+  readonly body?: StreamedBody;
   /** Default false. true: notifications are messages as they are, not bodies to be cut into blocks. */
   readonly isMessage?: boolean;
   /** The last word on each message of a notification, such as a proof over it. */
@@ -26,6 +30,16 @@ export type SendMessage = (
 
 export type Answer = ObservableResponse | Promise<ObservableResponse>;
 
+/** A request whose body is read as it comes. */
+export interface StreamedRequest {
+  readonly code: number;
+  readonly options: Options;
+  readonly body: StreamedBody;
+}
+
+/** Answers a request whose body it reads as it comes. Each block is acknowledged when the handler asks for what follows. */
+export type StreamedHandler = (request: StreamedRequest) => Answer;
+
 export interface ForwardingOptions {
   /** Default false. true: no request on plain UDP is looked at before its address has shown by Echo that it receives. */
   readonly needsProvenAddress?: boolean;
@@ -34,6 +48,15 @@ export interface ForwardingOptions {
 export interface CoapEndpointOptions {
   /** Answers a whole request. `context` is what `onMessage` gave. Default: 4.04 to everything. */
   readonly onRequest?: (request: RequestMessage, connection: CoapConnection, context: unknown) => Answer;
+  /**
+   * Is asked for each message of a request first: a handler, and the body goes to it block by block, of any length; undefined,
+   * and the request reaches `onRequest` when it is whole. The answer must be the same for all messages of one request.
+   */
+  readonly onStream?: (
+    message: RequestMessage,
+    connection: CoapConnection,
+    context: unknown,
+  ) => StreamedHandler | undefined;
   /** Sees each message of a request before its blocks are put together: answer it, or hand it on by `serve`. */
   readonly onMessage?: (
     message: RequestMessage,

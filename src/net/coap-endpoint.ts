@@ -1,6 +1,7 @@
 import {
   BlockwiseServer,
   CODE,
+  DEFAULT_BLOCKWISE_SERVER_OPTIONS,
   DEFAULT_ENDPOINT_LIMITS,
   Endpoint,
   type EndpointCounters,
@@ -13,9 +14,11 @@ import {
   type ResponseMessage,
   StreamDecoder,
 } from "#coap/index.js";
-import { CoapConnection, type Observation, type RequestOptions } from "./coap-connection.js";
+import type { StreamedBody } from "./body-reader.js";
+import { CoapConnection, type Observation, type RequestOptions, type StreamedResponse } from "./coap-connection.js";
 import { OutgoingRequests } from "./outgoing-requests.js";
 import { CoapStream } from "./coap-stream.js";
+import { StreamedBodies } from "./streamed-bodies.js";
 import { PlainPeers, type PlainTransport } from "./plain-peers.js";
 import { pooledRandom } from "./random-pool.js";
 import { streamCutBytes } from "./transfer-options.js";
@@ -35,6 +38,8 @@ export class CoapEndpoint {
   readonly #options: CoapEndpointOptions;
   readonly #endpoint: Endpoint;
   readonly #blockwise: BlockwiseServer<CoapConnection>;
+  readonly #streamed: StreamedBodies;
+  readonly #blockBytes: number;
   readonly #amplification: AmplificationGuard;
   readonly #connections = new Map<Peer, CoapConnection>();
   readonly #outgoing: OutgoingRequests;
@@ -56,6 +61,8 @@ export class CoapEndpoint {
     });
     this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
     this.#blockwise = new BlockwiseServer(options.blockwise);
+    this.#streamed = new StreamedBodies(options);
+    this.#blockBytes = options.blockwise?.blockBytes ?? DEFAULT_BLOCKWISE_SERVER_OPTIONS.blockBytes;
     this.#outgoing = new OutgoingRequests(this.#endpoint, options.onSend, () => this.#pump());
   }
 
@@ -69,7 +76,7 @@ export class CoapEndpoint {
       connections: this.#connections.size,
       recentMessages: this.#endpoint.recentMessages,
       observations: this.#endpoint.observations,
-      bodyBytes: this.#blockwise.bufferedBytes,
+      bodyBytes: this.#blockwise.bufferedBytes + this.#streamed.bufferedBytes,
     };
   }
 
@@ -144,6 +151,16 @@ export class CoapEndpoint {
   }
 
   /** For {@link CoapConnection}. */
+  stream(
+    connection: CoapConnection,
+    request: RequestMessage,
+    body: StreamedBody | undefined,
+    options: RequestOptions,
+  ): Promise<StreamedResponse> {
+    return this.#outgoing.stream(connection, request, body, options);
+  }
+
+  /** For {@link CoapConnection}. */
   ping(connection: CoapConnection, options: RequestOptions): Promise<void> {
     return this.#outgoing.ping(connection, options);
   }
@@ -159,6 +176,7 @@ export class CoapEndpoint {
     if (connection.isClosed) return;
     this.#endpoint.closePeer(connection.peer, monotonicNow());
     this.#blockwise.closePeer(connection);
+    this.#streamed.closePeer(connection);
     this.#connections.delete(connection.peer);
     this.#pump();
     this.#options.onDisconnect?.(connection);
@@ -258,14 +276,31 @@ export class CoapEndpoint {
 
   #serve(message: RequestMessage, connection: CoapConnection, context: unknown): Answer {
     const now = monotonicNow();
+    if (this.#streamed.isActive) {
+      const cutBytes = (response?: ResponseMessage): number => this.#streamCut(connection, message, response);
+      const streamed = this.#streamed.serve(message, connection, context, cutBytes);
+      if (streamed !== undefined) return streamed;
+    }
     const input = this.#blockwise.receive(connection, message, now, "", this.#cutBytes(connection, message));
     if (input.type === "answer") return input.response;
     const { onRequest } = this.#options;
     const answer =
       onRequest === undefined ? emptyResponse(CODE.NotFound) : onRequest(input.request, connection, context);
     return answer instanceof Promise
-      ? answer.then((response) => this.#cut(connection, message, response))
-      : this.#cut(connection, message, answer);
+      ? answer.then((response) => this.#cutAny(connection, message, response))
+      : this.#cutAny(connection, message, answer);
+  }
+
+  #cutAny(connection: CoapConnection, message: RequestMessage, response: ObservableResponse): Answer {
+    const { body } = response;
+    if (body === undefined) return this.#cut(connection, message, response);
+    return this.#streamed.cut(response, body, message, connection, (first) =>
+      this.#streamCut(connection, message, first),
+    );
+  }
+
+  #streamCut(connection: CoapConnection, message: RequestMessage, response?: ResponseMessage): number {
+    return this.#cutBytes(connection, message, response) ?? this.#blockBytes;
   }
 
   /** The first block of a response, or all of it; it stays observable where it was. */
@@ -334,7 +369,8 @@ export class CoapEndpoint {
   }
 
   #setTimer(): void {
-    const at = this.#endpoint.nextTimeout() ?? Infinity;
+    const endpointAt = this.#endpoint.nextTimeout() ?? Infinity;
+    const at = this.#streamed.isActive ? Math.min(endpointAt, this.#streamed.nextTimeout() ?? Infinity) : endpointAt;
     if (at >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
@@ -346,6 +382,7 @@ export class CoapEndpoint {
     const now = monotonicNow();
     this.#endpoint.handleTimeout(now);
     this.#blockwise.sweep(now);
+    this.#streamed.sweep(now);
     this.#pump();
   };
 }

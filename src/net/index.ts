@@ -1,5 +1,6 @@
 export type { AssociationStore, KeptAssociation } from "./association-store.js";
-export { CoapConnection, Observation, type RequestOptions } from "./coap-connection.js";
+export type { StreamedBody } from "./body-reader.js";
+export { CoapConnection, Observation, type RequestOptions, type StreamedResponse } from "./coap-connection.js";
 export { CoapEndpoint } from "./coap-endpoint.js";
 export {
   CoapStream,
@@ -18,6 +19,8 @@ export type {
   EndpointUsage,
   ObservableResponse,
   SendMessage,
+  StreamedHandler,
+  StreamedRequest,
 } from "./coap-endpoint-options.js";
 export { connect, listen } from "./dtls-connect.js";
 export { DtlsEndpoint } from "./dtls-endpoint.js";

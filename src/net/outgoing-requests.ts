@@ -6,16 +6,20 @@ import {
   type Endpoint,
   encodeUint,
   type Exchange,
+  NO_PAYLOAD,
   OPTION,
   type RequestMessage,
   type ResponseMessage,
+  StreamedTransfer,
 } from "#coap/index.js";
+import { BodyReader, type StreamedBody } from "./body-reader.js";
 import {
   type CoapConnection,
   NotificationQueue,
   Observation,
   type PendingExchange,
   type RequestOptions,
+  type StreamedResponse,
 } from "./coap-connection.js";
 import type { CoapEndpointOptions, SendMessage } from "./coap-endpoint-options.js";
 import { transferOptions } from "./transfer-options.js";
@@ -43,11 +47,59 @@ export class OutgoingRequests {
   ): Promise<ResponseMessage> {
     if (options.isBlockwise === false) return this.#send(connection, request, options, undefined);
     // RFC 9175 §3.5: bodies of one operation that are under way at once must not be taken for one another.
-    const requestTag = encodeUint((this.#requestTag = (this.#requestTag + 1) % 2 ** 32));
+    const requestTag = this.#nextRequestTag();
     const transfer = new BlockwiseTransfer(request, { ...transferOptions(connection, request, options), requestTag });
     for (;;) {
       const response = transfer.handleResponse(await this.#send(connection, transfer.next(), options, undefined));
       if (response !== undefined) return response;
+    }
+  }
+
+  async stream(
+    connection: CoapConnection,
+    request: RequestMessage,
+    body: StreamedBody | undefined,
+    options: RequestOptions,
+  ): Promise<StreamedResponse> {
+    const head = { ...request, payload: NO_PAYLOAD };
+    const { mayBeBert = false, blockBytes = MAX_BLOCK_BYTES } = transferOptions(connection, head, options);
+    const takesNoBlocks = connection.peer.stream?.capabilities.hasBlocks === false;
+    const requestTag = this.#nextRequestTag();
+    const { responseBlockBytes } = options;
+    const transfer = new StreamedTransfer(request, { blockBytes, mayBeBert, responseBlockBytes, requestTag });
+    const reader = new BodyReader(body ?? NO_BODY);
+    try {
+      for (;;) {
+        const { piece, isLast } = await reader.take(transfer.wantedBytes);
+        if (!isLast && takesNoBlocks) throw new CoapError("COAP_BODY_TOO_LARGE", "the peer takes no blocks");
+        const response = await this.#send(connection, transfer.next(piece, isLast), options, undefined);
+        const step = transfer.handleResponse(response);
+        if (step.type === "again") reader.giveBack(piece);
+        if (step.type !== "block") continue;
+        return {
+          code: step.response.code,
+          options: step.response.options,
+          body: this.#rest(connection, transfer, step.response.payload, step.isLast, options),
+        };
+      }
+    } finally {
+      await reader.cancel();
+    }
+  }
+
+  async *#rest(
+    connection: CoapConnection,
+    transfer: StreamedTransfer,
+    first: Uint8Array,
+    isWhole: boolean,
+    options: RequestOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    if (first.length > 0) yield first;
+    for (let isLast = isWhole; !isLast;) {
+      const step = transfer.handleResponse(await this.#send(connection, transfer.next(), options, undefined));
+      if (step.type !== "block") return;
+      yield step.response.payload;
+      ({ isLast } = step);
     }
   }
 
@@ -122,6 +174,10 @@ export class OutgoingRequests {
     pending?.notifications?.end(error);
   }
 
+  #nextRequestTag(): Uint8Array {
+    return encodeUint((this.#requestTag = (this.#requestTag + 1) % 2 ** 32));
+  }
+
   /** One message of ours, by way of `onSend`; once more with the Echo that it is answered with (RFC 9175 §2.3). */
   async #send(
     connection: CoapConnection,
@@ -190,6 +246,13 @@ export class OutgoingRequests {
     });
   }
 }
+
+async function* empty(): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* [];
+}
+
+const NO_BODY: StreamedBody = { [Symbol.asyncIterator]: empty };
+const MAX_BLOCK_BYTES = 1024;
 
 interface ObservingSend {
   readonly source: NotificationQueue;

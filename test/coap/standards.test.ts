@@ -18,7 +18,7 @@ function titles(folder: string): Title[] {
     if (statSync(path).isDirectory()) return titles(path);
     if (!path.endsWith(".test.ts")) return [];
     const source = readFileSync(path, "utf8");
-    return [...source.matchAll(/\btest(?:With)?\(\s*(?:"[^"]+",\s*|\w+,\s*)?(["`])((?:(?!\1).)+)\1/gs)].map(
+    return [...source.matchAll(/\btest(?:With|\.serial)?\(\s*(?:"[^"]+",\s*|\w+,\s*)?(["`])((?:(?!\1).)+)\1/gs)].map(
       (match) => ({
         text: (match[2] ?? "").replaceAll(/\$\{[^}]*\?[^}]*\}/g, "…"),
         file: relative(root, path),

@@ -141,11 +141,13 @@ export const STANDARDS: readonly Standard[] = [
     "memory for bodies is bounded per peer and in all",
   ),
   row("7959", "whole", "over links that lose up to half", "bodies of 64 KiB"),
-  omitted(
+  row(
     "7959",
     "2.5",
-    "non-atomic processing by a server",
-    "a handler sees whole bodies; our client sends to such servers",
+    "non-atomic processing by a server, bodies as streams",
+    "RFC 7959 §2.5: blocks of a streamed body",
+    "MiB stream both ways",
+    "a stream ends where its reader stops",
   ),
   omitted(
     "9177",

@@ -103,7 +103,7 @@ export class BlockwiseServer<P extends object> {
   }
 
   #key(request: RequestMessage, principal: string): string {
-    return `${principal}\n${operationKey(request.code, request.options, this.#ignored)}`;
+    return `${principal}\n${operationKey(request, this.#ignored)}`;
   }
 
   #receiveBlock1(peer: P, key: string, request: RequestMessage, block: Block, now: number): BlockwiseInput {

@@ -5,6 +5,7 @@ import { CODE, isSuccessCode } from "../wire/code.js";
 import { OPTION } from "../wire/option-registry.js";
 import type { Options } from "../wire/options.js";
 import { BodyBuffer } from "./body-buffer.js";
+import { isSameEtag } from "./entity-tag.js";
 
 /**
  * The client half of one block-wise operation (RFC 7959): a whole request in, messages out one after the other, and the
@@ -220,11 +221,6 @@ function withoutBlocks(response: ResponseMessage, payload: Uint8Array): Response
     options: response.options.without(OPTION.Block1, OPTION.Block2, OPTION.Size2),
     payload,
   };
-}
-
-function isSameEtag(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
 function mismatch(what: string): CoapError {

@@ -17,5 +17,11 @@ export function entityTag(body: Uint8Array, contentFormat: number | undefined): 
   return tag;
 }
 
+/** Whether two tags name the same representation; none is like none. */
+export function isSameEtag(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.length === b.length && a.every((byte, index) => byte === b[index]);
+}
+
 const FNV_OFFSET_BASIS = 0x811c9dc5;
 const FNV_PRIME = 0x01000193;

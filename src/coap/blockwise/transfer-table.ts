@@ -1,25 +1,30 @@
 import type { ResponseMessage } from "../exchange/messages.js";
 import type { BodyBuffer } from "./body-buffer.js";
+import type { DropCause } from "./piecewise-server.js";
 
 /**
  * The bodies under way of all peers, by peer and operation, within the bounds of their number and bytes. All live equally
  * long since they were kept last, so that one set in that order is their timer.
  */
-export class TransferTable<P extends object> {
+export class TransferTable<P extends object, T extends Tracked<P> = Transfer<P>> {
   readonly #bounds: TransferBounds;
-  readonly #peers = new Map<P, Map<string, Kept<P>>>();
-  readonly #byAge = new Set<Kept<P>>();
+  readonly #peers = new Map<P, Map<string, Kept<T>>>();
+  readonly #byAge = new Set<Kept<T>>();
   #bytes = 0;
 
   constructor(bounds: TransferBounds) {
     this.#bounds = bounds;
   }
 
+  get size(): number {
+    return this.#byAge.size;
+  }
+
   get bytes(): number {
     return this.#bytes;
   }
 
-  find(peer: P, key: string): Transfer<P> | undefined {
+  find(peer: P, key: string): T | undefined {
     return this.#peers.get(peer)?.get(key)?.transfer;
   }
 
@@ -27,16 +32,17 @@ export class TransferTable<P extends object> {
    * Keeps a transfer in place of the one before of the same operation, which is gone in any case. A peer's oldest makes way
    * for its newer ones. Returns whether there is room.
    */
-  keep(transfer: Transfer<P>, now: number): boolean {
+  keep(transfer: T, now: number): boolean {
     const { peer, key, bytes } = transfer;
-    this.forget(peer, key);
+    if (this.find(peer, key) === transfer) this.release(peer, key);
+    else this.forget(peer, key);
     for (const oldest of this.#peers.get(peer)?.values() ?? []) {
       if ((this.#peers.get(peer)?.size ?? 0) < this.#bounds.maxTransfersPerPeer) break;
-      this.#remove(oldest);
+      this.#drop(oldest, "limit");
     }
     if (transfer.type === "request") this.#dropResponses(bytes);
     if (this.#bytes + bytes > this.#bounds.maxBufferedBytes) return false;
-    const kept: Kept<P> = { transfer, expiresAt: now + this.#bounds.lifetimeMs };
+    const kept: Kept<T> = { transfer, expiresAt: now + this.#bounds.lifetimeMs };
     let transfers = this.#peers.get(peer);
     if (transfers === undefined) {
       transfers = new Map();
@@ -48,13 +54,20 @@ export class TransferTable<P extends object> {
     return true;
   }
 
+  /** Gives a transfer up. */
   forget(peer: P, key: string): void {
+    const kept = this.#peers.get(peer)?.get(key);
+    if (kept !== undefined) this.#drop(kept, "replaced");
+  }
+
+  /** A transfer came to its end. */
+  release(peer: P, key: string): void {
     const kept = this.#peers.get(peer)?.get(key);
     if (kept !== undefined) this.#remove(kept);
   }
 
   closePeer(peer: P): void {
-    for (const kept of this.#peers.get(peer)?.values() ?? []) this.#remove(kept);
+    for (const kept of this.#peers.get(peer)?.values() ?? []) this.#drop(kept, "peer-closed");
   }
 
   nextTimeout(): number | undefined {
@@ -65,7 +78,7 @@ export class TransferTable<P extends object> {
   sweep(now: number): void {
     for (const kept of this.#byAge) {
       if (kept.expiresAt > now) return;
-      this.#remove(kept);
+      this.#drop(kept, "expired");
     }
   }
 
@@ -73,11 +86,16 @@ export class TransferTable<P extends object> {
   #dropResponses(neededBytes: number): void {
     for (const kept of this.#byAge) {
       if (this.#bytes + neededBytes <= this.#bounds.maxBufferedBytes) return;
-      if (kept.transfer.type === "response") this.#remove(kept);
+      if (kept.transfer.type === "response") this.#drop(kept, "limit");
     }
   }
 
-  #remove(kept: Kept<P>): void {
+  #drop(kept: Kept<T>, cause: DropCause): void {
+    this.#remove(kept);
+    kept.transfer.dropped?.(cause);
+  }
+
+  #remove(kept: Kept<T>): void {
     const { peer, key, bytes } = kept.transfer;
     const transfers = this.#peers.get(peer);
     transfers?.delete(key);
@@ -87,22 +105,27 @@ export class TransferTable<P extends object> {
   }
 }
 
+/** What a table keeps; `dropped` is told when that ends before the body does. */
+export interface Tracked<P> {
+  readonly type: string;
+  readonly peer: P;
+  readonly key: string;
+  readonly bytes: number;
+  dropped?(cause: DropCause): void;
+}
+
 /** A body under way: of a request that is being put together, or of a response that is being read. */
-export type Transfer<P> =
-  | {
-      readonly type: "request";
-      readonly peer: P;
-      readonly key: string;
-      readonly body: BodyBuffer;
-      readonly bytes: number;
-    }
-  | {
-      readonly type: "response";
-      readonly peer: P;
-      readonly key: string;
-      readonly response: ResponseMessage;
-      readonly bytes: number;
-    };
+export type Transfer<P> = RequestTransfer<P> | ResponseTransfer<P>;
+
+export interface RequestTransfer<P> extends Tracked<P> {
+  readonly type: "request";
+  readonly body: BodyBuffer;
+}
+
+export interface ResponseTransfer<P> extends Tracked<P> {
+  readonly type: "response";
+  readonly response: ResponseMessage;
+}
 
 export interface TransferBounds {
   readonly maxTransfersPerPeer: number;
@@ -110,8 +133,8 @@ export interface TransferBounds {
   readonly lifetimeMs: number;
 }
 
-interface Kept<P> {
-  readonly transfer: Transfer<P>;
+interface Kept<T> {
+  readonly transfer: T;
   /** Absolute ms. */
   readonly expiresAt: number;
 }
