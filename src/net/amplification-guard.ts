@@ -8,6 +8,7 @@ import {
   type RequestMessage,
   type ResponseMessage,
 } from "#coap/index.js";
+import { formatAddress, type SocketAddress } from "./udp-socket.js";
 
 /**
  * Keeps a server from being used to flood a third party over plain UDP (RFC 7252 §11.3, RFC 9175 §2.4): a large answer is
@@ -39,7 +40,7 @@ export class AmplificationGuard {
   }
 
   /** 4.01 with a value to echo. */
-  demand(remote: string, now: number): ResponseMessage {
+  demand(remote: SocketAddress, now: number): ResponseMessage {
     const value = new Uint8Array(ECHO_BYTES);
     new DataView(value.buffer).setFloat64(0, now);
     value.set(this.#mac(value.subarray(0, TIME_BYTES), remote), TIME_BYTES);
@@ -47,7 +48,7 @@ export class AmplificationGuard {
   }
 
   /** Whether the request echoes a value that this address was sent of late. */
-  isProof(request: RequestMessage, remote: string, now: number): boolean {
+  isProof(request: RequestMessage, remote: SocketAddress, now: number): boolean {
     const value = request.options.get(OPTION.Echo);
     if (value?.length !== ECHO_BYTES) return false;
     const time = value.subarray(0, TIME_BYTES);
@@ -60,8 +61,8 @@ export class AmplificationGuard {
     return Math.max(this.#factor * sizeOf(request), ALWAYS_ALLOWED_BYTES);
   }
 
-  #mac(time: Uint8Array, remote: string): Uint8Array {
-    return createHmac("sha256", this.#key).update(time).update(remote).digest().subarray(0, MAC_BYTES);
+  #mac(time: Uint8Array, remote: SocketAddress): Uint8Array {
+    return createHmac("sha256", this.#key).update(time).update(formatAddress(remote)).digest().subarray(0, MAC_BYTES);
   }
 }
 

@@ -25,6 +25,8 @@ export class CoapConnection {
   readonly transmit: (bytes: Uint8Array) => void;
   /** For the endpoint: whether the peer has shown that it receives at its address. DTLS does that by itself. */
   isVerified: boolean;
+  /** For {@link PlainPeers}: whether it was heard of since it was looked at last. */
+  wasUsed = false;
   /** For the endpoint: requests of the peer that are not answered yet. */
   unanswered = 0;
   /** For the endpoint: whether the peer asked to end the connection when they are. */

@@ -25,7 +25,7 @@ import { streamCutBytes } from "./transfer-options.js";
 import { AmplificationGuard } from "./amplification-guard.js";
 import type { Answer, CoapEndpointOptions, EndpointUsage, ObservableResponse } from "./coap-endpoint-options.js";
 import type { DtlsSession } from "./dtls-session.js";
-import { formatAddress, monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
+import { monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
 /**
  * CoAP on sockets: one endpoint, client and server at once, over any number of DTLS sessions, plain UDP sockets, and TCP
@@ -47,6 +47,8 @@ export class CoapEndpoint {
   readonly #sockets: UdpSocket[] = [];
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
+  /** When the datagram at hand came in. */
+  #turnAt: number | undefined;
   #isPumping = false;
 
   constructor(options: CoapEndpointOptions = {}) {
@@ -201,8 +203,15 @@ export class CoapEndpoint {
   }
 
   #receive(connection: CoapConnection, datagram: Uint8Array): void {
-    this.#endpoint.handleDatagram(connection.peer, datagram, monotonicNow());
+    this.#turnAt = monotonicNow();
+    this.#endpoint.handleDatagram(connection.peer, datagram, this.#turnAt);
     this.#pump();
+    this.#turnAt = undefined;
+  }
+
+  /** One reading of the clock does for all that a datagram causes at once. */
+  #now(): number {
+    return this.#turnAt ?? monotonicNow();
   }
 
   /** Carries out what the CoAP layer asks for, until there is nothing left; a call from within changes nothing. */
@@ -250,8 +259,7 @@ export class CoapEndpoint {
     const connection = this.#connections.get(incoming.peer);
     if (connection === undefined) return;
     if (!connection.isVerified) {
-      const remote = formatAddress(connection.remoteAddress);
-      connection.isVerified = this.#amplification.isProof(incoming, remote, monotonicNow());
+      connection.isVerified = this.#amplification.isProof(incoming, connection.remoteAddress, this.#now());
     }
     if (!connection.isVerified && this.#options.proxy?.needsProvenAddress === true)
       return this.#demandProof(incoming, connection);
@@ -275,7 +283,7 @@ export class CoapEndpoint {
   }
 
   #serve(message: RequestMessage, connection: CoapConnection, context: unknown): Answer {
-    const now = monotonicNow();
+    const now = this.#now();
     if (this.#streamed.isActive) {
       const cutBytes = (response?: ResponseMessage): number => this.#streamCut(connection, message, response);
       const streamed = this.#streamed.serve(message, connection, context, cutBytes);
@@ -306,7 +314,7 @@ export class CoapEndpoint {
   /** The first block of a response, or all of it; it stays observable where it was. */
   #cut(connection: CoapConnection, message: RequestMessage, response: ObservableResponse): ObservableResponse {
     const cutBytes = this.#cutBytes(connection, message, response);
-    const first = this.#blockwise.send(connection, message, response, monotonicNow(), "", cutBytes);
+    const first = this.#blockwise.send(connection, message, response, this.#now(), "", cutBytes);
     return response.observe === undefined ? first : { ...first, observe: response.observe };
   }
 
@@ -323,7 +331,7 @@ export class CoapEndpoint {
   }
 
   #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
-    const now = monotonicNow();
+    const now = this.#now();
     connection.unanswered = Math.max(0, connection.unanswered - 1);
     if (connection.transport instanceof CoapStream) connection.transport.setReading(true);
     const { observe } = response;
@@ -338,7 +346,7 @@ export class CoapEndpoint {
     } else if (this.#endpoint.respondObserved(incoming, response, now)) {
       const stop = observe((notification) => {
         const message = response.isMessage === true ? notification : this.#cut(connection, incoming, notification);
-        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, monotonicNow());
+        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#now());
         this.#pump();
       });
       this.#observers.set(incoming, stop);
@@ -350,8 +358,8 @@ export class CoapEndpoint {
   }
 
   #demandProof(incoming: IncomingRequest, connection: CoapConnection): void {
-    const now = monotonicNow();
-    this.#endpoint.respond(incoming, this.#amplification.demand(formatAddress(connection.remoteAddress), now), now);
+    const now = this.#now();
+    this.#endpoint.respond(incoming, this.#amplification.demand(connection.remoteAddress, now), now);
     this.#pump();
   }
 

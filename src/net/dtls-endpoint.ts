@@ -7,6 +7,7 @@ import {
   type ServerOptions,
   SharedKeys,
 } from "#dtls/index.js";
+import { AddressMap } from "./address-map.js";
 import { AddressCounts } from "./address-counts.js";
 import { decodeSessionState } from "./association-store.js";
 import { DtlsSession, type SessionSurroundings } from "./dtls-session.js";
@@ -14,7 +15,7 @@ import { ENDPOINT_DEFAULTS, type EndpointDropReason, type EndpointOptions } from
 import { NetError } from "./net-error.js";
 import { RecordJoiner } from "./record-joiner.js";
 import { type RestoredCounts, SessionKeeper } from "./session-keeper.js";
-import { addressKey, SessionTable } from "./session-table.js";
+import { SessionTable } from "./session-table.js";
 import { monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
 /**
@@ -34,7 +35,7 @@ export class DtlsEndpoint {
   #gate: ServerGate | undefined;
   readonly #sessions = new SessionTable();
   /** Handshakes, of new peers or of peers that have a session still. */
-  readonly #handshakes = new Map<string, DtlsSession>();
+  readonly #handshakes = new AddressMap<DtlsSession>();
   readonly #joiner: RecordJoiner<DtlsSession>;
   readonly #addresses = new AddressCounts();
   readonly #keeper: SessionKeeper;
@@ -121,9 +122,8 @@ export class DtlsEndpoint {
       return;
     }
     if (hasConnectionId && this.#options.steering?.forward(datagram, from) === true) return;
-    const key = addressKey(from);
-    const session = hasConnectionId ? undefined : this.#sessions.ofAddress(key);
-    const handshake = this.#handshakes.get(key);
+    const session = hasConnectionId ? undefined : this.#sessions.ofAddress(from);
+    const handshake = this.#handshakes.get(from);
     if (hasConnectionId && handshake === undefined) return this.#drop("unknown-connection-id", from);
     // What is not authentic for a session is dropped by it in silence, so both may look.
     session?.receive(datagram, now);
@@ -131,7 +131,7 @@ export class DtlsEndpoint {
     const isKnown = session !== undefined || handshake !== undefined;
     if (isKnown && !isClientHello(datagram)) return;
     if (session?.beganWith(datagram) === true || handshake?.beganWith(datagram) === true) return;
-    this.#receiveAtGate(datagram, from, key, now);
+    this.#receiveAtGate(datagram, from, now);
   }
 
   /** What came to another process of the port. It is not handed on again. */
@@ -143,20 +143,26 @@ export class DtlsEndpoint {
       return false;
     }
     found.receive(datagram, monotonicNow(), { from });
-    return addressKey(found.remoteAddress) === addressKey(from);
+    const { address, port } = found.remoteAddress;
+    return address === from.address && port === from.port;
   }
 
-  #receiveAtGate(datagram: Uint8Array, from: SocketAddress, key: string, now: number): void {
+  #receiveAtGate(datagram: Uint8Array, from: SocketAddress, now: number): void {
     if (this.#gate === undefined || this.#isClosed) return;
     const demandsCookie =
       this.#limits.cookiesAboveHandshakes === 0 || this.#handshakes.size > this.#limits.cookiesAboveHandshakes;
-    const answer = this.#gate.handleDatagram(datagram, TEXT_ENCODER.encode(key), now, demandsCookie);
+    const answer = this.#gate.handleDatagram(
+      datagram,
+      TEXT_ENCODER.encode(`${from.address} ${from.port}`),
+      now,
+      demandsCookie,
+    );
     switch (answer.type) {
       case "reply":
         this.#socket.send(answer.bytes, from);
         return;
       case "accept": {
-        const replaced = this.#handshakes.get(key);
+        const replaced = this.#handshakes.get(from);
         const full = replaced === undefined ? this.#fullness(from, now) : undefined;
         if (full !== undefined) return this.#drop(full, from);
         this.#newSession(answer.association, { address: from.address, port: from.port }).pump();
@@ -230,8 +236,8 @@ export class DtlsEndpoint {
   #newSession(association: Association, remote: SocketAddress): DtlsSession {
     const session = new DtlsSession(association, remote, this.#surroundings);
     // One that was under way from there is given up by the peer; an alert would reach the new one.
-    this.#handshakes.get(addressKey(remote))?.abandon();
-    this.#handshakes.set(addressKey(remote), session);
+    this.#handshakes.get(remote)?.abandon();
+    this.#handshakes.set(remote, session);
     this.#addresses.add("handshakes", session);
     return session;
   }
@@ -288,8 +294,8 @@ export class DtlsEndpoint {
     onSave: (session) => this.#keeper.save(session),
     keepSession: (sessionId, state, lifetimeSeconds) => void this.#keepSession(sessionId, state, lifetimeSeconds),
     onOpened: (session) => {
-      const key = addressKey(session.handshakeAddress);
-      if (this.#handshakes.get(key) === session) this.#handshakes.delete(key);
+      const { handshakeAddress } = session;
+      if (this.#handshakes.get(handshakeAddress) === session) this.#handshakes.delete(handshakeAddress);
       this.#addresses.remove("handshakes", session);
       this.#addresses.add("sessions", session);
       const earlier = this.#sessions.add(session);
@@ -299,11 +305,11 @@ export class DtlsEndpoint {
     },
     onMoved: (session, previous) => this.#options.onAddressChanged?.(session, previous),
     onClosed: (session, error) => {
-      const key = addressKey(session.handshakeAddress);
+      const { handshakeAddress } = session;
       this.#addresses.remove(this.#sessions.delete(session) ? "sessions" : "handshakes", session);
       this.#keeper.forget(session);
-      if (this.#handshakes.get(key) === session) {
-        this.#handshakes.delete(key);
+      if (this.#handshakes.get(handshakeAddress) === session) {
+        this.#handshakes.delete(handshakeAddress);
         this.#options.onHandshakeFailed?.(session.remoteAddress, error);
       }
     },

@@ -1,4 +1,5 @@
 import { CoapError } from "#coap/index.js";
+import { AddressMap } from "./address-map.js";
 import type { CoapConnection } from "./coap-connection.js";
 import type { SocketAddress, UdpSocket } from "./udp-socket.js";
 
@@ -6,8 +7,9 @@ import type { SocketAddress, UdpSocket } from "./udp-socket.js";
 export class PlainPeers implements PlainTransport {
   readonly #surroundings: PlainSurroundings;
   readonly #limit: number;
-  /** In order of use, so that the one idle longest is found first. */
-  readonly #connections = new Map<string, CoapConnection>();
+  readonly #connections = new AddressMap<CoapConnection>();
+  /** The same in the order in which they are looked at when one must make room. */
+  readonly #order = new Set<CoapConnection>();
 
   constructor(socket: UdpSocket, limit: number, surroundings: PlainSurroundings) {
     this.#limit = limit;
@@ -26,34 +28,43 @@ export class PlainPeers implements PlainTransport {
   }
 
   #connectionTo(remote: SocketAddress): CoapConnection | undefined {
-    const key = `${remote.address} ${remote.port}`;
-    let connection = this.#connections.get(key);
-    if (connection?.isClosed === true) connection = undefined;
-    this.#connections.delete(key);
-    if (connection === undefined) {
-      if (this.#connections.size >= this.#limit && !this.#forgetOne()) return undefined;
-      connection = this.#surroundings.open({ address: remote.address, port: remote.port });
+    const known = this.#connections.get(remote);
+    if (known?.isClosed === false) {
+      known.wasUsed = true;
+      return known;
     }
-    this.#connections.set(key, connection);
+    if (known !== undefined) this.#forget(known);
+    if (this.#order.size >= this.#limit && !this.#forgetOne()) return undefined;
+    const connection = this.#surroundings.open({ address: remote.address, port: remote.port });
+    this.#connections.set(remote, connection);
+    this.#order.add(connection);
     return connection;
   }
 
   /**
-   * Makes room for one. Only the few that were heard longest ago are looked at, so that a flood of false addresses costs no
-   * more than its datagrams; one of them that must stay is looked at again when its turn comes.
+   * Makes room for one that was not used since it was looked at last. Few of those that must stay are looked at, so that a
+   * flood of false addresses costs no more than its datagrams; each is looked at again when its turn comes.
    */
   #forgetOne(): boolean {
     let looked = 0;
-    for (const [key, connection] of this.#connections) {
-      this.#connections.delete(key);
-      if (connection.isClosed || this.#surroundings.isDispensable(connection)) {
+    for (const connection of this.#order) {
+      if (connection.isClosed || (!connection.wasUsed && this.#surroundings.isDispensable(connection))) {
+        this.#forget(connection);
         this.#surroundings.close(connection);
         return true;
       }
-      this.#connections.set(key, connection);
-      if (++looked === MAX_LOOKED_AT) return false;
+      this.#order.delete(connection);
+      this.#order.add(connection);
+      // One that was used since has paid for the look by its datagram.
+      if (connection.wasUsed) connection.wasUsed = false;
+      else if (++looked === MAX_LOOKED_AT) return false;
     }
     return false;
+  }
+
+  #forget(connection: CoapConnection): void {
+    this.#order.delete(connection);
+    this.#connections.delete(connection.remoteAddress);
   }
 }
 

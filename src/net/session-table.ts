@@ -1,3 +1,4 @@
+import { AddressMap } from "./address-map.js";
 import type { DtlsSession } from "./dtls-session.js";
 import type { SocketAddress } from "./udp-socket.js";
 
@@ -7,7 +8,7 @@ import type { SocketAddress } from "./udp-socket.js";
  */
 export class SessionTable {
   readonly #sessions = new Set<DtlsSession>();
-  readonly #byAddress = new Map<string, DtlsSession>();
+  readonly #byAddress = new AddressMap<DtlsSession>();
   readonly #byConnectionId = new Map<string, DtlsSession>();
   /** How many sessions have identifiers of a length: nearly always there is one length. */
   readonly #lengths = new Map<number, number>();
@@ -21,8 +22,8 @@ export class SessionTable {
     return this.#sessions.values();
   }
 
-  ofAddress(key: string): DtlsSession | undefined {
-    return this.#byAddress.get(key);
+  ofAddress(address: SocketAddress): DtlsSession | undefined {
+    return this.#byAddress.get(address);
   }
 
   /** By the record that the datagram begins with, whose content type is tls12_cid. */
@@ -40,11 +41,10 @@ export class SessionTable {
 
   /** Gives back the session that shook hands at the same address before, if any: it is found there no more. */
   add(session: DtlsSession): DtlsSession | undefined {
-    const key = addressKey(session.handshakeAddress);
-    const earlier = this.#byAddress.get(key);
+    const { connectionId, handshakeAddress } = session;
+    const earlier = this.#byAddress.get(handshakeAddress);
     this.#sessions.add(session);
-    this.#byAddress.set(key, session);
-    const { connectionId } = session;
+    this.#byAddress.set(handshakeAddress, session);
     if (connectionId.length > 0) {
       this.#byConnectionId.set(textOf(connectionId), session);
       this.#lengths.set(connectionId.length, (this.#lengths.get(connectionId.length) ?? 0) + 1);
@@ -54,9 +54,8 @@ export class SessionTable {
 
   delete(session: DtlsSession): boolean {
     if (!this.#sessions.delete(session)) return false;
-    const key = addressKey(session.handshakeAddress);
-    if (this.#byAddress.get(key) === session) this.#byAddress.delete(key);
-    const { connectionId } = session;
+    const { connectionId, handshakeAddress } = session;
+    if (this.#byAddress.get(handshakeAddress) === session) this.#byAddress.delete(handshakeAddress);
     if (connectionId.length > 0) {
       this.#byConnectionId.delete(textOf(connectionId));
       const left = (this.#lengths.get(connectionId.length) ?? 1) - 1;
@@ -70,10 +69,6 @@ export class SessionTable {
   keep(session: DtlsSession): void {
     if (this.#sessions.delete(session)) this.#sessions.add(session);
   }
-}
-
-export function addressKey({ address, port }: SocketAddress): string {
-  return `${address} ${port}`;
 }
 
 function textOf(connectionId: Uint8Array): string {

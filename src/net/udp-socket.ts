@@ -26,13 +26,14 @@ export class UdpSocket {
   /** @throws NetError NET_PORT_IN_USE, NET_ADDRESS_NOT_AVAILABLE, NET_PERMISSION_DENIED, NET_SOCKET_FAILED. */
   static async bind(options: UdpSocketOptions = {}): Promise<UdpSocket> {
     const { host = "0.0.0.0", port = 0, receiveBufferBytes, sharesPort = false } = options;
+    const family = isIP(host) === 6 ? 6 : 4;
+    let isBound = false;
     const socket = createSocket({
-      type: isIP(host) === 6 ? "udp6" : "udp4",
-      // Destinations are literals here; node's default would take each of them through the resolver.
+      type: family === 6 ? "udp6" : "udp4",
+      // Destinations are literals; node's default would take each of them through the resolver, and even looking costs.
       lookup: (name, lookupOptions, callback) => {
-        const family = isIP(name);
-        if (family === 0) lookup(name, lookupOptions, callback);
-        else callback(null, name, family);
+        if (isBound) callback(null, name, family);
+        else lookup(name, lookupOptions, callback);
       },
       ...(receiveBufferBytes === undefined ? {} : { recvBufferSize: receiveBufferBytes }),
       ...(sharesPort ? { reusePort: true } : {}),
@@ -45,6 +46,7 @@ export class UdpSocket {
       socket.once("error", fail);
       socket.bind({ address: host, port, exclusive: true }, () => {
         socket.off("error", fail);
+        isBound = true;
         resolve();
       });
     });

@@ -2,8 +2,7 @@ import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Server, Socket } from "node:net";
 import { join } from "node:path";
 import { encodeSteeredFrame, SteeredFrameReader } from "./steered-frame.js";
-import { addressKey } from "./session-table.js";
-import { monotonicNow, type SocketAddress } from "./udp-socket.js";
+import { formatAddress, monotonicNow, type SocketAddress } from "./udp-socket.js";
 
 /**
  * Several processes on one UDP port (SO_REUSEPORT): the kernel gives each datagram to one of them by the addresses and ports
@@ -68,7 +67,7 @@ export class WorkerSteering {
   forward(datagram: Uint8Array, from: SocketAddress): boolean {
     const owner = datagram[CONNECTION_ID_AT];
     if (owner === undefined || owner === this.index || owner >= this.#options.count) return false;
-    const key = addressKey(from);
+    const key = formatAddress(from);
     const isConfirmed = this.#confirmed.get(key) === owner;
     const line = this.#lineTo(owner);
     const { maxQueuedBytes } = this.#options;
@@ -121,7 +120,7 @@ export class WorkerSteering {
   }
 
   #confirm(owner: number, from: SocketAddress): void {
-    this.#confirmed.set(addressKey(from), owner);
+    this.#confirmed.set(formatAddress(from), owner);
     if (this.#confirmed.size <= this.#options.maxConfirmed) return;
     for (const oldest of this.#confirmed.keys()) {
       this.#confirmed.delete(oldest);

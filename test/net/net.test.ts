@@ -336,6 +336,26 @@ test("plain CoAP serves many addresses, within a bound, and both are clients and
   }
 });
 
+test("of plain peers the one that was not heard again makes room for a new one", async (t) => {
+  const server = new CoapEndpoint({ maxPlainPeers: 2, limits: { maxRecentMessages: 1 } });
+  const serverSocket = await UdpSocket.bind(LOOPBACK);
+  server.addSocket(serverSocket);
+  t.teardown(() => server.close());
+  const [a, b, c] = await Promise.all(
+    ["a", "b", "c"].map(async () => {
+      const client = new CoapEndpoint();
+      t.teardown(() => client.close());
+      const socket = await UdpSocket.bind(LOOPBACK);
+      const transport = client.addSocket(socket);
+      const ask = async () => (await transport.connectTo(serverSocket.address).request(get("x"))).code;
+      return { port: socket.address.port, ask };
+    }),
+  );
+  for (const who of [a, b, a, c]) t.is(await who?.ask(), CODE.NotFound);
+  const ports = Array.from(server.connections, ({ remoteAddress }) => remoteAddress.port);
+  t.deepEqual(new Set(ports), new Set([a?.port, c?.port]));
+});
+
 test("a port in use, an unknown name and a foreign address fail by code", async (t) => {
   const taken = await UdpSocket.bind(LOOPBACK);
   t.is(await failureOf(UdpSocket.bind({ host: "127.0.0.1", port: taken.address.port })), "NET_PORT_IN_USE");

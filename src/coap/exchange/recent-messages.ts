@@ -82,6 +82,8 @@ export class RecentMessages {
     else older.newer = newer;
     if (newer === undefined) this.#newest = older;
     else newer.older = older;
+    // One that has grown old in V8's heap would keep the newer from being collected while they are young.
+    message.newer = message.newerOfPeer = undefined;
     this.#size--;
     const { recent } = peer;
     if (recent === undefined) return;
