@@ -6,6 +6,8 @@ export class NatRelay {
   readonly #server: SocketAddress;
   readonly #bindings = new Map<string, Promise<UdpSocket>>();
 
+  readonly #retired: UdpSocket[] = [];
+
   private constructor(inside: UdpSocket, server: SocketAddress) {
     this.#inside = inside;
     this.#server = server;
@@ -27,14 +29,18 @@ export class NatRelay {
 
   /** Forgets every binding: the next datagram of each inside address comes from a new port. */
   async rebind(): Promise<void> {
-    const old = [...this.#bindings.values()];
+    for (const binding of this.#bindings.values()) {
+      const socket = await binding;
+      socket.onDatagram = undefined;
+      // Open still: else the system might give one of its ports out again, even to the same inside address.
+      this.#retired.push(socket);
+    }
     this.#bindings.clear();
-    await Promise.all(old.map(async (socket) => (await socket).close()));
   }
 
   async close(): Promise<void> {
     await this.rebind();
-    await this.#inside.close();
+    await Promise.all([this.#inside, ...this.#retired].map((socket) => socket.close()));
   }
 
   async #forward(datagram: Uint8Array, from: SocketAddress): Promise<void> {
