@@ -1,6 +1,7 @@
 import type { AssociationCounters, AssociationOutput, ClosingAlert, DropReason } from "./association-output.js";
 import { alertOfError, DtlsError } from "./errors.js";
 import { IP_UDP_HEADER_BYTES, type ResolvedClientOptions, type ResolvedServerOptions } from "./options.js";
+import type { PathValidation } from "./path-validation.js";
 import { RecordLayer } from "./record-layer.js";
 import type { SavePolicy } from "./save-policy.js";
 import { type AlertDescription, type AlertLevel, encodeAlert } from "./wire/alert.js";
@@ -16,6 +17,8 @@ export abstract class AssociationCore {
   protected readonly records: RecordLayer;
   /** Once connected, with the option `isSaved`. */
   protected saving: SavePolicy | undefined;
+  /** While the peer is asked at a new address. */
+  protected path: PathValidation | undefined;
   protected isClosed = false;
   protected recordsIn = 0;
   protected bytesIn = 0;
@@ -77,10 +80,10 @@ export abstract class AssociationCore {
     return this.#outputs.length > 0;
   }
 
-  protected sendAlert(level: AlertLevel, description: AlertDescription): void {
+  protected sendAlert(level: AlertLevel, description: AlertDescription, to?: "peer" | "source"): void {
     try {
       const epoch = this.records.writeEpoch;
-      this.emitDatagram(this.records.seal(epoch, CONTENT_TYPES.alert, encodeAlert(level, description)));
+      this.emitDatagram(this.records.seal(epoch, CONTENT_TYPES.alert, encodeAlert(level, description)), to);
     } catch (error) {
       // No sequence number is left for it.
       if (!(error instanceof DtlsError)) throw error;
@@ -105,6 +108,7 @@ export abstract class AssociationCore {
   protected end(error: DtlsError | undefined, alert: ClosingAlert | undefined): void {
     this.isClosed = true;
     this.records.release();
+    this.path = undefined;
     this.emit({
       type: "closed",
       ...(error === undefined ? {} : { error }),
@@ -117,10 +121,14 @@ export abstract class AssociationCore {
     else this.#outputs.push(output);
   }
 
-  protected emitDatagram(bytes: Uint8Array): void {
+  /** `to`: by default the candidate, while there is one that may be sent as much, or else the peer's address. */
+  protected emitDatagram(bytes: Uint8Array, to?: "peer" | "candidate" | "source"): void {
     if (this.saving?.mustSaveToSend(this.records.nextSequenceNumber - 1) === true) this.emit({ type: "save" });
     this.#bytesOut += bytes.length;
-    this.emit({ type: "datagram", bytes });
+    const target = to ?? (this.path?.takes(bytes.length) === true ? "candidate" : undefined);
+    this.emit(
+      target === undefined || target === "peer" ? { type: "datagram", bytes } : { type: "datagram", bytes, to: target },
+    );
   }
 
   protected drop(reason: DropReason | undefined): void {

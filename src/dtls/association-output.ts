@@ -5,8 +5,11 @@ import type { AlertDescription, AlertLevel } from "./wire/alert.js";
 
 /** What an association asks of its surroundings; poll until there is none. */
 export type AssociationOutput =
-  /** To be sent to the peer. The receiver owns the bytes. */
-  | { readonly type: "datagram"; readonly bytes: Uint8Array }
+  /**
+   * To be sent to the peer's address; with `to`, to the candidate, or to where the datagram that was handled last came
+   * from. The receiver owns the bytes.
+   */
+  | { readonly type: "datagram"; readonly bytes: Uint8Array; readonly to?: "candidate" | "source" }
   /** The handshake is complete; comes before any `data`. */
   | { readonly type: "connected"; readonly peer: PeerInfo }
   /** One record of application data. The receiver owns the bytes. */
@@ -34,6 +37,14 @@ export type AssociationOutput =
    * no further `datagram` or `data`, and abort.
    */
   | { readonly type: "save" }
+  /** The peer's address is from now on that which the datagram handled last came from (RFC 9146 §6). */
+  | { readonly type: "peer-moved" }
+  /** The same address may become the peer's: it is the candidate, of which there is one at a time (RFC 9853). */
+  | { readonly type: "path-candidate" }
+  /** The peer's address is from now on the candidate. */
+  | { readonly type: "path-validated" }
+  /** The candidate is none any more; the peer's address stays. */
+  | { readonly type: "path-refused" }
   /** The last output. `error` is absent when either side closed in order. */
   | { readonly type: "closed"; readonly error?: DtlsError; readonly alert?: ClosingAlert };
 
@@ -64,11 +75,16 @@ export interface PeerInfo {
   readonly serverName?: string;
   /** RFC 9146: whether the peer finds us by our connection identifier, from wherever it sends. */
   readonly hasConnectionId: boolean;
+  /** RFC 9853: whether both sides check new addresses. */
+  readonly returnRoutabilityCheck: boolean;
   /** Whether an earlier session was resumed; what is known of the peer is what that one's handshake proved. */
   readonly isResumed: boolean;
   /** What both sides agreed to speak (RFC 7301). */
   readonly applicationProtocol?: string;
 }
+
+/** Where a datagram came from: the peer's address, the candidate for it, or any other. */
+export type DatagramSource = "peer" | "candidate" | "elsewhere";
 
 export type AssociationState = "handshaking" | "connected" | "closing" | "closed";
 
@@ -120,6 +136,8 @@ export type DropReason =
   | "malformed-alert"
   | "ignored-alert"
   | "malformed-fragment"
+  | "unexpected-path-message"
+  | "path-hold-limit"
   | "duplicate-message"
   | "reassembly-limit"
   | "unexpected-message"

@@ -1,5 +1,5 @@
-import { AssociationHandshake } from "./association-handshake.js";
-import type { AssociationState, ClosingAlert } from "./association-output.js";
+import { AssociationPath } from "./association-path.js";
+import type { AssociationState, ClosingAlert, DatagramSource } from "./association-output.js";
 import { exportedKeyingMaterial } from "./crypto/key-schedule.js";
 import { suiteByName } from "./crypto/suites.js";
 import { DtlsError } from "./errors.js";
@@ -35,7 +35,7 @@ import {
  * What the network sends never throws: what is not authentic is dropped and counted; what breaks the protocol ends this
  * association with an alert and a last output `closed`.
  */
-export class Association extends AssociationHandshake {
+export class Association extends AssociationPath {
   /** Once there was one. */
   #macFailures: MacFailures | undefined;
   /** Of the datagram at hand. */
@@ -117,11 +117,13 @@ export class Association extends AssociationHandshake {
 
   /**
    * Never throws. The bytes are read only during the call. Returns whether a record of it verified that is newer than all
-   * before it: with a connection identifier, the peer is then to be answered where this came from (RFC 9146 §6).
+   * before it. `source`: other than the peer's address where the session was found by its connection identifier; what that
+   * means for the address the outputs tell.
    */
-  handleDatagram(datagram: Uint8Array, now: number): boolean {
+  handleDatagram(datagram: Uint8Array, now: number, source: DatagramSource = "peer"): boolean {
     this.bytesIn += datagram.length;
     this.#hasNewest = false;
+    this.source = source;
     let offset = 0;
     while (offset < datagram.length) {
       if (this.isClosed) {
@@ -163,6 +165,7 @@ export class Association extends AssociationHandshake {
         `${String(data.length)} bytes, at most ${String(this.maxDataBytes)}`,
       );
     }
+    if (this.path !== undefined && !this.sendsNow(this.path, data)) return;
     try {
       this.emitDatagram(this.records.seal(1, CONTENT_TYPES.applicationData, data));
     } catch (error) {
@@ -256,7 +259,10 @@ export class Association extends AssociationHandshake {
     if (this.saving?.mustSaveToReceive(header.sequenceNumber, this.records.newestReceived, now) === true) {
       this.emit({ type: "save" });
     }
-    if (this.records.openedNewest) this.#hasNewest = true;
+    if (this.records.openedNewest) {
+      this.#hasNewest = true;
+      if (this.source !== "peer" || this.path !== undefined) this.heardFrom(RECORD_HEADER_BYTES + fragment.length, now);
+    }
     switch (this.records.openedType) {
       case CONTENT_TYPES.applicationData:
         this.handleData(plaintext);
@@ -270,6 +276,9 @@ export class Association extends AssociationHandshake {
         return;
       case CONTENT_TYPES.changeCipherSpec:
         this.drop("unexpected-change-cipher-spec");
+        return;
+      case CONTENT_TYPES.returnRoutabilityCheck:
+        this.handlePathMessage(plaintext, now);
     }
   }
 
@@ -324,6 +333,7 @@ export class Association extends AssociationHandshake {
         else this.#handleAlert(fragment);
         return;
       case CONTENT_TYPES.applicationData:
+      case CONTENT_TYPES.returnRoutabilityCheck:
       case TLS12_CID:
         this.drop("plaintext-not-allowed");
     }
@@ -352,7 +362,7 @@ export class Association extends AssociationHandshake {
     const received: ClosingAlert = { sent: false, received: true, level, description };
     if (isClose && this.handshake === undefined) {
       // RFC 5246 §7.2.1: answered by a close_notify.
-      this.sendAlert("warning", "close_notify");
+      this.sendAlert("warning", "close_notify", this.source === "peer" ? "peer" : "source");
       this.end(undefined, received);
       return;
     }

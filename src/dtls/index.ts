@@ -6,6 +6,7 @@ export type {
   CertificateAlert,
   CertificateVerdict,
   ClosingAlert,
+  DatagramSource,
   DropReason,
   PeerInfo,
 } from "./association-output.js";

@@ -65,6 +65,21 @@ export interface CommonOptions {
    */
   readonly paddingBlockBytes?: number;
   /**
+   * How a peer that sends from a new address proves that it receives there (RFC 9853), where both sides can, and we issue
+   * connection identifiers. "basic": the new address is asked. "enhanced": the old address is asked first, so that nobody
+   * takes a peer's place who only hands its datagrams on faster. "none": the newest authentic record is believed. Default
+   * "basic". In a client "basic" and "enhanced" also answer the server's question.
+   */
+  readonly returnRoutabilityCheck?: "none" | "basic" | "enhanced";
+  /**
+   * How long an address is asked, in ms, once a second. Default 5000. Range 1–60,000. Low: slow peers stay at their old
+   * address; high: large answers wait longer for a peer that is not there. Differs from RFC 9853 §5.5, whose 1 s is less
+   * than a round trip over NB-IoT.
+   */
+  readonly pathValidationTimeoutMs?: number;
+  /** Bytes of data that wait until a new address is validated; more are dropped. Default 16,384. */
+  readonly maxHeldPathBytes?: number;
+  /**
    * Records of one association that fail to verify in a second; the others of that second are then dropped unopened.
    * Default 1000, some 5 ms of work. Low: whoever can forge a peer's address or identifier can silence it.
    */
@@ -159,6 +174,9 @@ export const DTLS_DEFAULTS: Required<Defaults> & Required<ServerDefaults> = {
   maxReassemblyBytes: 8192,
   maxEarlyRecordBytes: 4096,
   paddingBlockBytes: 1,
+  returnRoutabilityCheck: "basic",
+  pathValidationTimeoutMs: 5000,
+  maxHeldPathBytes: 16_384,
   maxMacFailuresPerSecond: 1000,
   requireExtendedMasterSecret: false,
   random: (size) => randomBytes(size),
@@ -226,6 +244,10 @@ function checkCommon(options: Required<Defaults> & Pick<CommonOptions, "certific
   if (!(options.paddingBlockBytes >= 1 && options.paddingBlockBytes <= 256)) {
     throw new DtlsError("DTLS_BAD_OPTION", "paddingBlockBytes: 1 to 256");
   }
+  if (!(options.pathValidationTimeoutMs >= 1 && options.pathValidationTimeoutMs <= 60_000)) {
+    throw new DtlsError("DTLS_BAD_OPTION", "pathValidationTimeoutMs: 1 to 60000");
+  }
+  if (!(options.maxHeldPathBytes >= 0)) throw new DtlsError("DTLS_BAD_OPTION", "maxHeldPathBytes: 0 or more");
   const limit = options.recordSizeLimitBytes;
   if (limit !== undefined && !(limit >= LEAST_RECORD_SIZE_LIMIT && limit <= MAX_PLAINTEXT_BYTES)) {
     throw new DtlsError("DTLS_BAD_OPTION", "recordSizeLimitBytes: 64 to 16384");

@@ -39,7 +39,8 @@ export function encodeSavedAssociation(saved: SavedAssociation): Uint8Array {
   const flags =
     (role === "client" ? FLAGS.isClient : 0) |
     (peer.extendedMasterSecret ? FLAGS.extendedMasterSecret : 0) |
-    (peer.isResumed ? FLAGS.isResumed : 0);
+    (peer.isResumed ? FLAGS.isResumed : 0) |
+    (peer.returnRoutabilityCheck ? FLAGS.returnRoutabilityCheck : 0);
   const hash = peer.certificateHash ?? hashOfLeaf(peer.certificates);
   return concat(
     uint8(VERSION),
@@ -100,6 +101,7 @@ function read(reader: ByteReader): SavedAssociation {
       extendedMasterSecret: (flags & FLAGS.extendedMasterSecret) !== 0,
       isResumed: (flags & FLAGS.isResumed) !== 0,
       hasConnectionId: ownConnectionId.length > 0,
+      returnRoutabilityCheck: (flags & FLAGS.returnRoutabilityCheck) !== 0,
       ...(signatureScheme === undefined ? {} : { signatureScheme }),
       ...(pskIdentity === undefined ? {} : { pskIdentity }),
       ...(rawPublicKey === undefined ? {} : { rawPublicKey }),
@@ -136,5 +138,5 @@ function readUint48(reader: ByteReader): number {
 }
 
 const VERSION = 1;
-const FLAGS = { isClient: 1, extendedMasterSecret: 2, isResumed: 4 } as const;
-const ALL_FLAGS = 7;
+const FLAGS = { isClient: 1, extendedMasterSecret: 2, isResumed: 4, returnRoutabilityCheck: 8 } as const;
+const ALL_FLAGS = 15;

@@ -10,11 +10,12 @@ import {
 import { AddressMap } from "./address-map.js";
 import { AddressCounts } from "./address-counts.js";
 import { decodeSessionState } from "./association-store.js";
-import { DtlsSession, type SessionSurroundings } from "./dtls-session.js";
+import { DtlsSession } from "./dtls-session.js";
 import { ENDPOINT_DEFAULTS, type EndpointDropReason, type EndpointOptions } from "./endpoint-options.js";
 import { NetError } from "./net-error.js";
 import { RecordJoiner } from "./record-joiner.js";
 import { type RestoredCounts, SessionKeeper } from "./session-keeper.js";
+import type { SessionSurroundings } from "./session-surroundings.js";
 import { SessionTable } from "./session-table.js";
 import { monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
@@ -118,7 +119,7 @@ export class DtlsEndpoint {
     const hasConnectionId = datagram[0] === TLS12_CID;
     const found = hasConnectionId ? this.#sessions.ofConnectionIdIn(datagram) : undefined;
     if (found !== undefined) {
-      found.receive(datagram, now, { from });
+      found.receive(datagram, now, from);
       return;
     }
     if (hasConnectionId && this.#options.steering?.forward(datagram, from) === true) return;
@@ -142,7 +143,7 @@ export class DtlsEndpoint {
       this.#drop("unknown-connection-id", from);
       return false;
     }
-    found.receive(datagram, monotonicNow(), { from });
+    found.receive(datagram, monotonicNow(), from);
     const { address, port } = found.remoteAddress;
     return address === from.address && port === from.port;
   }
@@ -286,6 +287,7 @@ export class DtlsEndpoint {
       this.#joiner.flush(session);
       this.#socket.send(datagram, session.remoteAddress);
     },
+    sendTo: (address, datagram) => this.#socket.send(datagram, address),
     pskOf: (identity) => this.#options.pskOf?.(identity),
     // Without a verifier no certificate is trusted: fail closed.
     verify: (certificates) => this.#options.verify?.(certificates) ?? NO_VERIFIER,
@@ -304,6 +306,7 @@ export class DtlsEndpoint {
       this.#onSession?.(session);
     },
     onMoved: (session, previous) => this.#options.onAddressChanged?.(session, previous),
+    onRefused: (session, candidate) => this.#options.onAddressRefused?.(session, candidate),
     onClosed: (session, error) => {
       const { handshakeAddress } = session;
       this.#addresses.remove(this.#sessions.delete(session) ? "sessions" : "handshakes", session);

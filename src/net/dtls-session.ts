@@ -3,11 +3,14 @@ import type {
   AssociationCounters,
   AssociationOutput,
   CertificateVerdict,
+  DatagramSource,
   DtlsError,
   PeerInfo,
 } from "#dtls/index.js";
 import { encodeSessionState, MAX_ATTACHMENT_BYTES } from "./association-store.js";
+import { defer, type Deferred } from "./deferred.js";
 import { NetError } from "./net-error.js";
+import type { PskAnswer, SessionSurroundings } from "./session-surroundings.js";
 import { monotonicNow, type SocketAddress } from "./udp-socket.js";
 
 /**
@@ -31,6 +34,10 @@ export class DtlsSession {
   readonly #association: Association;
   readonly #surroundings: SessionSurroundings;
   #remoteAddress: SocketAddress;
+  /** While the peer is asked there whether it is its address now. */
+  #candidateAddress: SocketAddress | undefined;
+  /** Of the datagram at hand, if other than the peer's. */
+  #sourceAddress: SocketAddress | undefined;
   #lastHeardAt: number;
   #attachment: Uint8Array = NO_BYTES;
   /** The state could not be kept: nothing leaves, or has an effect, any more. */
@@ -159,15 +166,21 @@ export class DtlsSession {
   }
 
   /**
-   * For the endpoint: hands a datagram of the peer to the association. One that was found by its connection identifier
-   * moves the peer's address, if it is authentic and newer than all before.
+   * For the endpoint: hands a datagram of the peer to the association. `from`: where one came from that was found by its
+   * connection identifier, which may be elsewhere than the peer was.
    */
-  receive(datagram: Uint8Array, now: number, foundByConnectionId?: { readonly from: SocketAddress }): void {
-    if (this.#association.handleDatagram(datagram, now)) {
-      this.#lastHeardAt = now;
-      if (foundByConnectionId !== undefined) this.#move(foundByConnectionId.from);
-    }
+  receive(datagram: Uint8Array, now: number, from: SocketAddress = this.#remoteAddress): void {
+    const source = this.#sourceOf(from);
+    this.#sourceAddress = source === "peer" ? undefined : { address: from.address, port: from.port };
+    if (this.#association.handleDatagram(datagram, now, source)) this.#lastHeardAt = now;
     this.pump();
+  }
+
+  #sourceOf(from: SocketAddress): DatagramSource {
+    if (isSameAddress(from, this.#remoteAddress)) return "peer";
+    return this.#candidateAddress !== undefined && isSameAddress(from, this.#candidateAddress)
+      ? "candidate"
+      : "elsewhere";
   }
 
   /** For the endpoint: what is kept of the session now. @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED */
@@ -194,6 +207,10 @@ export class DtlsSession {
     this.pump();
   }
 
+  #addressOf(target: "candidate" | "source"): SocketAddress {
+    return (target === "source" ? this.#sourceAddress : this.#candidateAddress) ?? this.#remoteAddress;
+  }
+
   #encode(association: Uint8Array): Uint8Array {
     return encodeSessionState({ remoteAddress: this.#remoteAddress, attachment: this.#attachment, association });
   }
@@ -216,10 +233,11 @@ export class DtlsSession {
     this.#setTimer();
   }
 
-  #move({ address, port }: SocketAddress): void {
+  #move(to: SocketAddress | undefined): void {
+    if (to === undefined) return;
     const previous = this.#remoteAddress;
-    if (previous.port === port && previous.address === address) return;
-    this.#remoteAddress = { address, port };
+    this.#remoteAddress = to;
+    this.#candidateAddress = undefined;
     if (this.state === "connected") this.#save();
     this.#surroundings.onMoved(this, previous);
   }
@@ -231,8 +249,24 @@ export class DtlsSession {
         this.#save();
         return;
       case "datagram":
-        this.#surroundings.send(this, output.bytes, mayWait);
+        if (output.to === undefined) this.#surroundings.send(this, output.bytes, mayWait);
+        else this.#surroundings.sendTo(this.#addressOf(output.to), output.bytes);
         return;
+      case "peer-moved":
+        this.#move(this.#sourceAddress);
+        return;
+      case "path-candidate":
+        this.#candidateAddress = this.#sourceAddress;
+        return;
+      case "path-validated":
+        this.#move(this.#candidateAddress);
+        return;
+      case "path-refused": {
+        const refused = this.#candidateAddress;
+        this.#candidateAddress = undefined;
+        if (refused !== undefined) this.#surroundings.onRefused(this, refused);
+        return;
+      }
       case "data":
         this.onmessage?.(output.bytes);
         return;
@@ -342,44 +376,8 @@ export class DtlsSession {
   }
 }
 
-/** What a session needs of its endpoint. */
-export interface SessionSurroundings {
-  /** `mayWait`: until the end of this turn of the event loop, to share its datagram. */
-  send(session: DtlsSession, datagram: Uint8Array, mayWait: boolean): void;
-  pskOf(identity: Uint8Array): PskAnswer | Promise<PskAnswer>;
-  verify(certificates: readonly Uint8Array[]): CertificateVerdict | Promise<CertificateVerdict>;
-  verifyRawPublicKey(rawPublicKey: Uint8Array): CertificateVerdict | Promise<CertificateVerdict>;
-  sessionOf(sessionId: Uint8Array): SessionAnswer | Promise<SessionAnswer>;
-  /** Server: keeps a session that can be resumed by its identifier. */
-  /** Keeps the session's state; false when that failed. Without a store: true. */
-  onSave(session: DtlsSession): boolean;
-  keepSession(sessionId: Uint8Array, state: Uint8Array, lifetimeSeconds: number): void;
-  onOpened(session: DtlsSession): void;
-  /** The peer has another address now. */
-  onMoved(session: DtlsSession, previous: SocketAddress): void;
-  onClosed(session: DtlsSession, error: DtlsError | undefined): void;
-  /** A callback of the application threw. */
-  onFault(what: string, error: unknown): void;
-}
-
-/** The key of an identity; undefined when there is none. */
-export type SessionAnswer = Uint8Array | undefined;
-export type PskAnswer = Uint8Array | undefined;
-
-interface Deferred<T> {
-  readonly promise: Promise<T>;
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: Error) => void;
-}
-
-function defer<T>(): Deferred<T> {
-  let resolve: (value: T) => void = ignore;
-  let reject: (error: Error) => void = ignore;
-  const promise = new Promise<T>((fulfil, refuse) => {
-    resolve = fulfil;
-    reject = refuse;
-  });
-  return { promise, resolve, reject };
+function isSameAddress(a: SocketAddress, b: SocketAddress): boolean {
+  return a.port === b.port && a.address === b.address;
 }
 
 function closedEarly(error: DtlsError | undefined): Error {

@@ -1,7 +1,8 @@
 import type { CertificateVerdict, DropReason, DtlsError, ServerOptions } from "#dtls/index.js";
 import type { AssociationStore } from "./association-store.js";
-import type { DtlsSession, PskAnswer, SessionAnswer } from "./dtls-session.js";
+import type { DtlsSession } from "./dtls-session.js";
 import type { RestoredCounts } from "./session-keeper.js";
+import type { PskAnswer, SessionAnswer } from "./session-surroundings.js";
 import type { SocketAddress } from "./udp-socket.js";
 import type { WorkerSteering } from "./worker-steering.js";
 
@@ -47,6 +48,11 @@ export interface EndpointOptions {
   readonly onDrop?: (reason: EndpointDropReason, from: SocketAddress) => void;
   /** A session's peer sends from another address now; the session goes on there. */
   readonly onAddressChanged?: (session: DtlsSession, previous: SocketAddress) => void;
+  /**
+   * Records of a session's peer came from another address, where it did not prove that it receives (RFC 9853): it has moved
+   * on, or somebody hands its datagrams on. The session stays where it was.
+   */
+  readonly onAddressRefused?: (session: DtlsSession, candidate: SocketAddress) => void;
   /**
    * Default true: data that are sent to a peer in one turn of the event loop share a datagram (RFC 6347 §4.1.1), up to the
    * path MTU. False for peers that take no datagrams as long as that.

@@ -30,7 +30,8 @@ export {
   type EndpointOptions,
   type SessionStore,
 } from "./endpoint-options.js";
-export { DtlsSession, type PskAnswer, type SessionAnswer } from "./dtls-session.js";
+export { DtlsSession } from "./dtls-session.js";
+export type { PskAnswer, SessionAnswer } from "./session-surroundings.js";
 export { FileAssociationStore, type StoreRefusal } from "./file-association-store.js";
 export { NetError, type NetErrorCode } from "./net-error.js";
 export {

@@ -29,6 +29,9 @@ export class TestEnd implements LinkPeer {
   readonly gateDrops: DropReason[] = [];
   /** All datagrams sent, in order. */
   readonly sent: Uint8Array[] = [];
+  /** Those of them that are not for the peer's address. */
+  readonly sentElsewhere: Map<Uint8Array, "candidate" | "source"> = new Map();
+  readonly paths: string[] = [];
   connected = 0;
   closed: Extract<AssociationOutput, { type: "closed" }> | undefined;
   readonly #gate: ServerGate | undefined;
@@ -81,6 +84,13 @@ export class TestEnd implements LinkPeer {
     switch (output.type) {
       case "datagram":
         this.#queue.push(output.bytes);
+        if (output.to !== undefined) this.sentElsewhere.set(output.bytes, output.to);
+        return;
+      case "peer-moved":
+      case "path-candidate":
+      case "path-validated":
+      case "path-refused":
+        this.paths.push(output.type);
         return;
       case "connected":
         this.connected++;

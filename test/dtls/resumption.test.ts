@@ -84,6 +84,10 @@ class TestServer {
           case "connected":
           case "data":
           case "save":
+          case "peer-moved":
+          case "path-candidate":
+          case "path-validated":
+          case "path-refused":
           case "closed":
         }
       }

@@ -69,6 +69,8 @@ test("1,000 devices change their ports behind a NAT: no handshake, no report los
     t.is((await device.request(report(DEVICES + index))).code, CODE.Changed);
   });
   t.is(relay.bindingCount, DEVICES);
+  // The last of them still answer whether they receive there (RFC 9853).
+  while (moved < DEVICES) await new Promise((resolve) => setImmediate(resolve));
   t.is(moved, DEVICES);
   t.is(reports.size, 2 * DEVICES);
   t.deepEqual(new Set(reports.values()), new Set([1]));
@@ -126,4 +128,50 @@ test("without identifiers a changed address loses the session; with them a forge
     await Promise.all([relay.close(), socket.close()]);
   }
   t.deepEqual(heard, ["with"]);
+});
+
+test("a record that is handed on from another address brings no flood there, and its peer keeps the session", async (t) => {
+  const refused: number[] = [];
+  const endpoint = await listen((session) => (session.onmessage = () => session.send(new Uint8Array(1000))), {
+    ...LOOPBACK,
+    server: { pskEnabled: true, pathValidationTimeoutMs: 100 },
+    pskOf: () => KEY,
+    onAddressRefused: (_session, candidate) => refused.push(candidate.port),
+  });
+  const [victim, relay] = await Promise.all([UdpSocket.bind(LOOPBACK), UdpSocket.bind(LOOPBACK)]);
+  let deviceAddress = LOOPBACK as unknown as { address: string; port: number };
+  let isHijacked = false;
+  let victimSent = 0;
+  let victimReceived = 0;
+  victim.onDatagram = (datagram) => (victimReceived += datagram.length);
+  relay.onDatagram = (datagram, from) => {
+    const copy = Uint8Array.from(datagram);
+    if (from.port === endpoint.address.port) return relay.send(copy, deviceAddress);
+    deviceAddress = { address: from.address, port: from.port };
+    if (!isHijacked) return relay.send(copy, endpoint.address);
+    victimSent += copy.length;
+    victim.send(copy, endpoint.address);
+  };
+  const session = await connect(
+    { host: "127.0.0.1", port: relay.address.port },
+    { psk: { identity: bytes("fleet"), key: KEY } },
+  );
+  let answers = 0;
+  session.onmessage = () => answers++;
+  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  await session.opened;
+  isHijacked = true;
+  session.send(bytes("ask"));
+  while (refused.length === 0 || answers === 0) await turn();
+  t.deepEqual(refused, [victim.address.port]);
+  t.true(victimReceived > 0 && victimReceived <= 3 * victimSent, `${String(victimReceived)} for ${String(victimSent)}`);
+  const [served] = endpoint.sessions;
+  t.is(served?.remoteAddress.port, relay.address.port);
+  isHijacked = false;
+  session.send(bytes("again"));
+  while (answers < 2) await turn();
+  t.is(served?.remoteAddress.port, relay.address.port);
+  await session.close();
+  await endpoint.close();
+  await Promise.all([relay.close(), victim.close()]);
 });

@@ -193,6 +193,7 @@ export class ClientHandshake implements HandshakeMachine {
     const server: ServerFlight = {
       suite,
       hasConnectionId,
+      returnRoutabilityCheck: terms.returnRoutabilityCheck,
       clientRandom: this.#hello.random,
       serverRandom: copyOf(hello.random),
       extendedMasterSecret: terms.extendedMasterSecret,

@@ -48,7 +48,10 @@ export function composeClientHello(
   }
   extensions.set(EXTENSION_TYPES.renegotiation_info, EMPTY_RENEGOTIATION_INFO);
   extensions.set(EXTENSION_TYPES.extended_master_secret, new Uint8Array(0));
-  if (connectionId !== undefined) extensions.set(EXTENSION_TYPES.connection_id, encodeConnectionId(connectionId));
+  if (connectionId !== undefined) {
+    extensions.set(EXTENSION_TYPES.connection_id, encodeConnectionId(connectionId));
+    if (options.returnRoutabilityCheck !== "none") extensions.set(EXTENSION_TYPES.rrc, new Uint8Array(0));
+  }
   if (suites.some(usesEcdhe)) {
     extensions.set(EXTENSION_TYPES.supported_groups, encodeIdList(options.groups.map((group) => GROUPS[group].id)));
     extensions.set(EXTENSION_TYPES.ec_point_formats, encodePointFormats());
@@ -120,6 +123,8 @@ export interface ServerTerms {
   readonly extendedMasterSecret: boolean;
   /** What the peer's connection identifier is, where both sides use them. */
   readonly peersConnectionId: Uint8Array | undefined;
+  /** RFC 9853. */
+  readonly returnRoutabilityCheck: boolean;
   /** Of the client's Certificate message, and of the server's. */
   readonly clientCertificateType: CertificateType;
   readonly serverCertificateType: CertificateType;
@@ -150,9 +155,12 @@ export function readServerTerms(
     throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "ec_point_formats");
   }
   const connectionId = extensions.get(EXTENSION_TYPES.connection_id);
+  const rrc = extensions.get(EXTENSION_TYPES.rrc);
+  if (rrc !== undefined && rrc.length > 0) throw new DtlsError("DTLS_DECODE_ERROR", "rrc");
   return {
     extendedMasterSecret: secret !== undefined,
     peersConnectionId: connectionId === undefined ? undefined : decodeConnectionId(connectionId),
+    returnRoutabilityCheck: rrc !== undefined && connectionId !== undefined,
     clientCertificateType: chosenType(
       extensions.get(EXTENSION_TYPES.client_certificate_type),
       ownCertificateTypes(options),

@@ -75,6 +75,7 @@ export function peerInfo(server: ServerFlight, pskIdentity: Uint8Array | undefin
     suite: server.suite.name,
     extendedMasterSecret: server.extendedMasterSecret,
     hasConnectionId: server.hasConnectionId,
+    returnRoutabilityCheck: server.returnRoutabilityCheck,
     isResumed: false,
     ...(pskIdentity === undefined ? {} : { pskIdentity }),
     ...(credential === undefined ? {} : credentialFacts(credential)),

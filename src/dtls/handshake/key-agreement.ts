@@ -11,6 +11,8 @@ export interface Negotiated {
   readonly extendedMasterSecret: boolean;
   /** Whether the peer's records carry a connection identifier of ours. */
   readonly hasConnectionId: boolean;
+  /** RFC 9853. */
+  readonly returnRoutabilityCheck: boolean;
   readonly applicationProtocol: string | undefined;
 }
 

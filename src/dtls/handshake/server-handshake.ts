@@ -249,6 +249,7 @@ export class ServerHandshake implements HandshakeMachine {
       serverRandom: this.#options.random(RANDOM_BYTES),
       extendedMasterSecret,
       hasConnectionId: connectionIds !== undefined && connectionIds.own.length > 0,
+      returnRoutabilityCheck: terms.returnRoutabilityCheck,
       applicationProtocol,
       clientCertificateType: terms.clientCertificateType ?? "X.509",
       ...(choice.group === undefined ? {} : { share: generateKeyShare(choice.group) }),

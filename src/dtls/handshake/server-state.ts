@@ -98,11 +98,13 @@ export function sessionFacts({ master, hellos, peer, pskTag: tag }: StateOf<"Awa
 }
 
 export function peerInfo(hellos: Hellos): PeerInfo {
-  const { suite, extendedMasterSecret, hasConnectionId, serverName, applicationProtocol } = hellos;
+  const { suite, extendedMasterSecret, hasConnectionId, returnRoutabilityCheck, serverName, applicationProtocol } =
+    hellos;
   return {
     suite: suite.name,
     extendedMasterSecret,
     hasConnectionId,
+    returnRoutabilityCheck,
     isResumed: false,
     ...(serverName === undefined ? {} : { serverName }),
     ...(applicationProtocol === undefined ? {} : { applicationProtocol }),

@@ -31,6 +31,8 @@ export interface ClientTerms {
   readonly serverName: string | undefined;
   /** Ours and the client's, where both sides use them (RFC 9146 §3). */
   readonly connectionIds: { readonly own: Uint8Array; readonly peers: Uint8Array } | undefined;
+  /** RFC 9853 §3: asked for, and with connection identifiers. */
+  readonly returnRoutabilityCheck: boolean;
   /** The type of the client's Certificate message; undefined when no type is common. */
   readonly clientCertificateType: CertificateType | undefined;
   readonly applicationProtocol: string | undefined;
@@ -56,11 +58,13 @@ export function readClientTerms(hello: ClientHello, options: ResolvedServerOptio
   const serverName = extensions.get(EXTENSION_TYPES.server_name);
   const clientTypes = extensions.get(EXTENSION_TYPES.client_certificate_type);
   const offered = clientTypes === undefined ? ["X.509"] : decodeCertificateTypes(clientTypes);
+  const connectionIds = agreeOnConnectionIds(hello, options);
   return {
     extendedMasterSecret,
     signalsRenegotiation: renegotiation !== undefined || hello.cipherSuites.includes(EMPTY_RENEGOTIATION_INFO_SCSV),
     serverName: serverName === undefined ? undefined : decodeServerName(serverName),
-    connectionIds: agreeOnConnectionIds(hello, options),
+    connectionIds,
+    returnRoutabilityCheck: connectionIds !== undefined && agreesToPathChecks(hello, options),
     clientCertificateType: options.peerCertificateTypes.find((type) => offered.includes(type)),
     applicationProtocol: chooseProtocol(hello, options),
     ...agreeOnRecordLimits(hello, options),
@@ -85,6 +89,7 @@ export function serverExtensions(
   if (terms.connectionIds !== undefined) {
     extensions.set(EXTENSION_TYPES.connection_id, encodeConnectionId(terms.connectionIds.own));
   }
+  if (terms.returnRoutabilityCheck) extensions.set(EXTENSION_TYPES.rrc, new Uint8Array(0));
   if (answer.usesPoints && hello.extensions.has(EXTENSION_TYPES.ec_point_formats)) {
     extensions.set(EXTENSION_TYPES.ec_point_formats, encodePointFormats());
   }
@@ -123,6 +128,12 @@ function agreeOnConnectionIds(hello: ClientHello, options: ResolvedServerOptions
   const peers = hello.extensions.get(EXTENSION_TYPES.connection_id);
   if (peers === undefined || options.connectionId === false) return undefined;
   return { peers: decodeConnectionId(peers), own: ownConnectionId(options.connectionId) };
+}
+
+function agreesToPathChecks({ extensions }: ClientHello, { returnRoutabilityCheck }: ResolvedServerOptions): boolean {
+  const rrc = extensions.get(EXTENSION_TYPES.rrc);
+  if (rrc !== undefined && rrc.length > 0) throw new DtlsError("DTLS_DECODE_ERROR", "rrc");
+  return rrc !== undefined && returnRoutabilityCheck !== "none";
 }
 
 /** RFC 7301 §3.2: ours decide the order; a client that offers none of them is refused. */

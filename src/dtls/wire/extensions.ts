@@ -21,6 +21,7 @@ export const EXTENSION_TYPES = {
   record_size_limit: 28,
   session_ticket: 35,
   connection_id: 54,
+  rrc: 61,
   renegotiation_info: 0xff01,
 } as const;
 

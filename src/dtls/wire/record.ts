@@ -26,7 +26,14 @@ export interface RecordHeader {
 
 export type ContentType = (typeof CONTENT_TYPES)[keyof typeof CONTENT_TYPES];
 
-export const CONTENT_TYPES = { changeCipherSpec: 20, alert: 21, handshake: 22, applicationData: 23 } as const;
+export const CONTENT_TYPES = {
+  changeCipherSpec: 20,
+  alert: 21,
+  handshake: 22,
+  applicationData: 23,
+  /** RFC 9853 §4. */
+  returnRoutabilityCheck: 27,
+} as const;
 /** The content type of a record with a connection identifier; its real one is inside (RFC 9146 §4). */
 export const TLS12_CID = 25;
 
@@ -105,7 +112,8 @@ export function writeEpochAndSequence(epoch: number, sequenceNumber: number, int
 }
 
 export function isContentType(type: number): type is ContentType {
-  return type >= CONTENT_TYPES.changeCipherSpec && type <= CONTENT_TYPES.applicationData;
+  const isOfTls = type >= CONTENT_TYPES.changeCipherSpec && type <= CONTENT_TYPES.applicationData;
+  return isOfTls || type === CONTENT_TYPES.returnRoutabilityCheck;
 }
 
 const NO_CONNECTION_ID: Uint8Array = new Uint8Array(0);
