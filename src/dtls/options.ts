@@ -121,8 +121,16 @@ export interface ServerOptions extends CommonOptions {
   readonly sharedKeys?: SharedKeys;
   /** Give sessions identifiers, and ask for them by `need-session`. Default false. */
   readonly sessionCache?: boolean;
-  /** How long a session can be resumed after its full handshake. Default 86,400. Range 1–604,800. */
+  /**
+   * How long a session can be resumed after its full handshake, or its last renewal; a ticket that is resumed past half of
+   * it is renewed. Default 86,400. Range 1–604,800.
+   */
   readonly sessionLifetimeSeconds?: number;
+  /**
+   * How long renewals can go on after the full handshake, whose secret they keep in use. Default 604,800, which is also the
+   * most that TLS 1.3 allows (RFC 8446 §4.6.1). Range 1–604,800; up to `sessionLifetimeSeconds` nothing is renewed.
+   */
+  readonly maxSessionAgeSeconds?: number;
 }
 
 export interface CertificateCredential {
@@ -148,6 +156,7 @@ type ServerDefaults = Pick<
   | "cookieLifetimeMs"
   | "sessionCache"
   | "sessionLifetimeSeconds"
+  | "maxSessionAgeSeconds"
 >;
 
 /** All defaults. */
@@ -186,6 +195,7 @@ export const DTLS_DEFAULTS: Required<Defaults> & Required<ServerDefaults> = {
   cookieLifetimeMs: 30_000,
   sessionCache: false,
   sessionLifetimeSeconds: 86_400,
+  maxSessionAgeSeconds: 604_800,
 };
 
 /** IPv6 and UDP headers: what a datagram must be shorter than the path MTU. */
@@ -215,8 +225,10 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
   if (!resolved.pskEnabled && resolved.certificate === undefined && resolved.rawPublicKey === undefined) {
     throw new DtlsError("DTLS_BAD_OPTION", "a server needs a certificate, a rawPublicKey, pskEnabled, or several");
   }
-  if (!(resolved.sessionLifetimeSeconds >= 1 && resolved.sessionLifetimeSeconds <= 604_800)) {
-    throw new DtlsError("DTLS_BAD_OPTION", "sessionLifetimeSeconds: 1 to 604800");
+  for (const name of ["sessionLifetimeSeconds", "maxSessionAgeSeconds"] as const) {
+    if (!(resolved[name] >= 1 && resolved[name] <= 604_800)) {
+      throw new DtlsError("DTLS_BAD_OPTION", `${name}: 1 to 604800`);
+    }
   }
   if (!(resolved.cookieLifetimeMs > 0)) throw new DtlsError("DTLS_BAD_OPTION", "cookieLifetimeMs: above 0");
   return resolved;

@@ -14,7 +14,9 @@ export interface ResumableSession {
   /** 48 bytes. */
   readonly masterSecret: Uint8Array;
   /** Unix time in seconds of the full handshake; a client's is 0. */
-  readonly createdAt: number;
+  readonly establishedAt: number;
+  /** The same of when the ticket was issued: with the full handshake, or renewed since. */
+  readonly issuedAt: number;
   /** The host name that the client asked for; resumption is for the same one only (RFC 6066 §3). */
   readonly serverName: string | undefined;
   readonly peer: Pick<PeerInfo, "suite" | "pskIdentity" | "certificates" | "rawPublicKey" | "signatureScheme">;
@@ -26,7 +28,7 @@ export interface ResumableSession {
 }
 
 export function encodeSession(session: ResumableSession): Uint8Array {
-  const { peer, serverName, pskTag, sessionId, ticket, createdAt } = session;
+  const { peer, serverName, pskTag, sessionId, ticket, establishedAt, issuedAt } = session;
   const { suite, pskIdentity, certificates, rawPublicKey, signatureScheme } = peer;
   const optional = (bytes: Uint8Array | undefined): Uint8Array =>
     bytes === undefined ? uint8(0) : concat(uint8(1), vector16(bytes));
@@ -34,8 +36,8 @@ export function encodeSession(session: ResumableSession): Uint8Array {
     uint8(VERSION),
     uint16(suiteByName(suite).id),
     vector8(session.masterSecret),
-    uint16(Math.floor(createdAt / 0x10000)),
-    uint16(createdAt & 0xffff),
+    uint32(establishedAt),
+    uint32(issuedAt),
     optional(serverName === undefined ? undefined : Buffer.from(serverName, "latin1")),
     optional(pskIdentity),
     optional(pskTag),
@@ -61,7 +63,7 @@ function read(reader: ByteReader): ResumableSession | undefined {
   if (reader.uint8() !== VERSION) return undefined;
   const suite = suiteById(reader.uint16());
   const masterSecret = copyOf(reader.vector8());
-  const createdAt = reader.uint16() * 0x10000 + reader.uint16();
+  const [establishedAt, issuedAt] = [readUint32(reader), readUint32(reader)];
   const optional = (): Uint8Array | undefined => (reader.uint8() === 0 ? undefined : copyOf(reader.vector16()));
   const serverName = optional();
   const pskIdentity = optional();
@@ -77,7 +79,8 @@ function read(reader: ByteReader): ResumableSession | undefined {
   if (suite === undefined) return undefined;
   return {
     masterSecret,
-    createdAt,
+    establishedAt,
+    issuedAt,
     serverName: serverName === undefined ? undefined : Buffer.from(serverName).toString("latin1"),
     peer: {
       suite: suite.name,
@@ -102,6 +105,14 @@ export function isPskOf({ masterSecret, pskTag: expected }: ResumableSession, ke
   return timingSafeEqual(expected, pskTag(key, masterSecret));
 }
 
-const VERSION = 1;
+function uint32(value: number): Uint8Array {
+  return concat(uint16(Math.floor(value / 0x10000)), uint16(value & 0xffff));
+}
+
+function readUint32(reader: ByteReader): number {
+  return reader.uint16() * 0x10000 + reader.uint16();
+}
+
+const VERSION = 2;
 const PSK_TAG_BYTES = 16;
 const EMPTY = new Uint8Array(0);

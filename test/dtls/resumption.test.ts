@@ -397,3 +397,45 @@ test("keying material is the same on both sides, differs by label, context and a
   const without = server.meet(PSK_CLIENT);
   t.throws(() => without.client.association?.exportKeyingMaterial("x", 32), { code: "DTLS_NO_EXPORTER" });
 });
+
+test("a ticket is renewed when it is resumed past half its life, until the session is too old (RFC 5077 §3.3)", (t) => {
+  const options = { ...PSK_SERVER, sessionLifetimeSeconds: 100, maxSessionAgeSeconds: 300 };
+  const server = new TestServer(options);
+  const ticketOf = (end: End): Uint8Array => decodeSession(end.session)?.ticket ?? new Uint8Array(0);
+  let { client } = server.meet(PSK_CLIENT);
+  const outcomes: string[] = [];
+  for (const seconds of [40, 60, 130, 190, 250, 290, 299, 301]) {
+    const before = ticketOf(client);
+    const next = server.meet({ ...PSK_CLIENT, session: client.session }, { at: seconds * 1000 });
+    t.is(next.server.association?.state, "connected");
+    const isRenewed = Buffer.compare(ticketOf(next.client), before) !== 0;
+    t.is(next.sent.includes(T.new_session_ticket), isRenewed);
+    outcomes.push(next.client.isResumed ? (isRenewed ? "renewed" : "resumed") : "full");
+    ({ client } = next);
+  }
+  // 130 is past half of the life of the ticket of 60; that of 250 lasts longer than the session, which ends at 300.
+  t.deepEqual(outcomes, ["resumed", "renewed", "renewed", "renewed", "renewed", "resumed", "resumed", "full"]);
+});
+
+test("a ticket is renewed when its key has rotated, and another process with the secret takes the new one", (t) => {
+  const options = { ...PSK_SERVER, sessionLifetimeSeconds: 100 };
+  const first = new TestServer(options).meet(PSK_CLIENT, { at: 90_000 });
+  const second = new TestServer(options).meet({ ...PSK_CLIENT, session: first.client.session }, { at: 110_000 });
+  t.true(second.client.isResumed);
+  t.true(second.sent.includes(T.new_session_ticket), "20 s old, under the key of the period before");
+  t.notDeepEqual(second.client.session, first.client.session);
+  const third = new TestServer(options).meet({ ...PSK_CLIENT, session: second.client.session }, { at: 205_000 });
+  t.true(third.client.isResumed, "the first ticket would be too old by now");
+  const stale = new TestServer(options).meet({ ...PSK_CLIENT, session: first.client.session }, { at: 205_000 });
+  t.false(stale.client.isResumed);
+});
+
+test("a renewed ticket binds what the first one did: a changed key ends it", (t) => {
+  const server = new TestServer({ ...PSK_SERVER, sessionLifetimeSeconds: 100 });
+  const first = server.meet(PSK_CLIENT);
+  const second = server.meet({ ...PSK_CLIENT, session: first.client.session }, { at: 60_000 });
+  t.true(second.sent.includes(T.new_session_ticket));
+  const psk = Uint8Array.of(1, 2, 3);
+  const third = server.meet({ ...PSK_CLIENT, session: second.client.session }, { at: 70_000, psk });
+  t.is(third.server.closedBy, "DTLS_WRONG_PSK");
+});

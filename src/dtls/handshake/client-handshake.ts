@@ -72,8 +72,7 @@ import { checkedParams, checkSignature } from "./server-key-exchange-check.js";
 export class ClientHandshake implements HandshakeMachine {
   readonly #options: ResolvedClientOptions;
   readonly #hello: ClientHello;
-  /** What the hello offers to resume. */
-  readonly #session: ResumableSession | undefined;
+  readonly #offered: ResumableSession | undefined;
   readonly #connectionId: Uint8Array | undefined;
   #state: ClientState = { name: "AwaitServerHello", helloVerifyRequests: 0 };
 
@@ -81,8 +80,8 @@ export class ClientHandshake implements HandshakeMachine {
   constructor(options: ResolvedClientOptions) {
     this.#options = options;
     this.#connectionId = options.connectionId === false ? undefined : ownConnectionId(options.connectionId);
-    this.#session = offeredSession(options);
-    this.#hello = composeClientHello(options, this.#connectionId, this.#session);
+    this.#offered = offeredSession(options);
+    this.#hello = composeClientHello(options, this.#connectionId, this.#offered);
   }
 
   get expects(): readonly HandshakeType[] | undefined {
@@ -202,8 +201,8 @@ export class ClientHandshake implements HandshakeMachine {
       issuesTicket: hello.extensions.has(EXTENSION_TYPES.session_ticket),
       sessionId: copyOf(hello.sessionId),
     };
-    if (this.#session !== undefined && isRepeated(hello.sessionId, this.#hello.sessionId)) {
-      this.#resume(this.#session, server, channel);
+    if (this.#offered !== undefined && isRepeated(hello.sessionId, this.#hello.sessionId)) {
+      this.#resume(this.#offered, server, channel);
       return;
     }
     switch (suite.keyExchange) {
@@ -226,7 +225,7 @@ export class ClientHandshake implements HandshakeMachine {
     if (!server.extendedMasterSecret) throw new DtlsError("DTLS_EXTENDED_MASTER_SECRET_REQUIRED");
     installSessionKeys(server, session.masterSecret, channel);
     channel.allowChangeCipherSpec();
-    const next: StateOf<"AwaitResumedFinished"> = { name: "AwaitResumedFinished", session, server };
+    const next = { name: "AwaitResumedFinished", session, server } as const;
     this.#state = server.issuesTicket ? { name: "AwaitNewSessionTicket", next } : next;
   }
 
@@ -329,13 +328,13 @@ export class ClientHandshake implements HandshakeMachine {
     if (!timingSafeEqual(decodeFinished(body), expected)) throw new DtlsError("DTLS_BAD_FINISHED");
     const peer = peerInfo(server, identity);
     this.#keepExporter(server, master, channel);
-    const isResumable = server.extendedMasterSecret && (ticket.length > 0 || server.sessionId.length > 0);
-    if (isResumable) {
+    if (server.extendedMasterSecret && (ticket.length > 0 || server.sessionId.length > 0)) {
       const key = identity === undefined ? undefined : this.#options.psk?.key;
       this.#offerSession(
         {
           masterSecret: master,
-          createdAt: 0,
+          establishedAt: 0,
+          issuedAt: 0,
           serverName: this.#options.serverName,
           peer,
           pskTag: key && pskTag(key, master),

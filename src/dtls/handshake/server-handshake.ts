@@ -22,7 +22,7 @@ import { type Choice, chooseSuite } from "./negotiation.js";
 import { encodeCredential } from "./own-credential.js";
 import { credentialFacts, credentialQuestion, decodeCredential } from "./peer-credential.js";
 import type { HandshakeMessage } from "./reassembly.js";
-import { isResumable, ServerSessions } from "./server-sessions.js";
+import { isResumable, type SessionFacts, ServerSessions } from "./server-sessions.js";
 import { composeCertificateRequest, composeServerHello, composeServerKeyExchange } from "./server-flight.js";
 import {
   EXPECTS,
@@ -59,7 +59,9 @@ import { type ClientTerms, readClientTerms, serverExtensions } from "./server-te
  *                           need-session                  AwaitSession
  *                           need-psk                      AwaitSessionPsk
  *                           need-…-verification           AwaitSessionVerdict
- *                        ←  ServerHello, ChangeCipherSpec, Finished
+ *                        ←  ServerHello
+ *                           NewSessionTicket              (if the one that was used is to be renewed)
+ *                           ChangeCipherSpec, Finished
  *  ChangeCipherSpec, Finished                             AwaitResumedFinished
  *                                                         Complete
  * ```
@@ -216,8 +218,11 @@ export class ServerHandshake implements HandshakeMachine {
     const hellos = this.#settle({ suite }, hello, terms, channel);
     const answer = { suite, usesPoints: false, ownCertificateType: undefined, asksCertificate: false };
     const extensions = serverExtensions(hello, terms, answer, this.#options);
+    const isRenewed = this.#sessions.isToBeRenewed(session, hello, now);
+    if (isRenewed) extensions.set(EXTENSION_TYPES.session_ticket, NO_BYTES);
     channel.startFlight();
     channel.add(HANDSHAKE_TYPES.server_hello, composeServerHello(hellos, hello.sessionId, extensions));
+    if (isRenewed) this.#addTicket(session, channel, now);
     installSessionKeys(hellos, session.masterSecret, channel);
     channel.addChangeCipherSpec();
     const finished = verifyData(session.masterSecret, "server", channel.transcript.hash());
@@ -357,7 +362,7 @@ export class ServerHandshake implements HandshakeMachine {
     const expected = verifyData(state.master, "client", channel.transcript.hashBeforeLast());
     if (!timingSafeEqual(decodeFinished(body), expected) || state.isRefused) throw new DtlsError(state.fault);
     channel.startFlight();
-    this.#addTicket(state, channel, now);
+    if (state.hellos.issuesTicket) this.#addTicket(sessionFacts(state), channel, now);
     channel.addChangeCipherSpec();
     const finished = verifyData(state.master, "server", channel.transcript.hash());
     channel.add(HANDSHAKE_TYPES.finished, encodeFinished(finished), 1);
@@ -371,9 +376,8 @@ export class ServerHandshake implements HandshakeMachine {
     channel.complete(state.peer, true);
   }
 
-  #addTicket(state: StateOf<"AwaitFinished">, channel: HandshakeChannel, now: number): void {
-    if (!state.hellos.issuesTicket) return;
-    const ticket = this.#sessions.sealTicket(sessionFacts(state), now);
+  #addTicket(facts: SessionFacts, channel: HandshakeChannel, now: number): void {
+    const ticket = this.#sessions.sealTicket(facts, now);
     channel.add(HANDSHAKE_TYPES.new_session_ticket, encodeNewSessionTicket(ticket));
   }
 

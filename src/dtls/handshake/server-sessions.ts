@@ -39,14 +39,29 @@ export class ServerSessions {
     return { lifetimeHintSeconds: this.#options.sessionLifetimeSeconds, ticket };
   }
 
+  /**
+   * Whether a client that resumes by this ticket is given a new one (RFC 5077 §3.3): past half the ticket's life, or when
+   * the key that sealed it is on its way out. Not when the session itself is about to end.
+   */
+  isToBeRenewed({ issuedAt, establishedAt }: ResumableSession, hello: ClientHello, now: number): boolean {
+    const { sessionTickets, sharedKeys, sessionLifetimeSeconds, maxSessionAgeSeconds } = this.#options;
+    const ticket = hello.extensions.get(EXTENSION_TYPES.session_ticket);
+    if (!sessionTickets || ticket === undefined || ticket.length === 0) return false;
+    const unixSeconds = sharedKeys.unixTimeMs(now) / 1000;
+    if (issuedAt + sessionLifetimeSeconds >= establishedAt + maxSessionAgeSeconds) return false;
+    const periodOf = (seconds: number): number => Math.floor(seconds / sessionLifetimeSeconds);
+    return unixSeconds - issuedAt > sessionLifetimeSeconds / 2 || periodOf(issuedAt) !== periodOf(unixSeconds);
+  }
+
   cached(sessionId: Uint8Array, facts: SessionFacts, now: number): OfferedSession {
     const lifetimeSeconds = this.#options.sessionLifetimeSeconds;
     return { sessionId, state: this.#encode(facts, now), lifetimeSeconds };
   }
 
   #encode(facts: SessionFacts, now: number): Uint8Array {
-    const createdAt = Math.floor(this.#options.sharedKeys.unixTimeMs(now) / 1000);
-    return encodeSession({ ...facts, createdAt, sessionId: NO_BYTES, ticket: NO_BYTES });
+    const issuedAt = Math.floor(this.#options.sharedKeys.unixTimeMs(now) / 1000);
+    const establishedAt = facts.establishedAt ?? issuedAt;
+    return encodeSession({ ...facts, establishedAt, issuedAt, sessionId: NO_BYTES, ticket: NO_BYTES });
   }
 
   #ticketKeys(): TicketKeys {
@@ -55,7 +70,9 @@ export class ServerSessions {
   }
 }
 
-export type SessionFacts = Pick<ResumableSession, "masterSecret" | "serverName" | "peer" | "pskTag">;
+/** `establishedAt`: absent of a session that is new. */
+export type SessionFacts = Pick<ResumableSession, "masterSecret" | "serverName" | "peer" | "pskTag"> &
+  Partial<Pick<ResumableSession, "establishedAt">>;
 
 /** Whether what the client offers and the options of now allow what the session was made with. */
 export function isResumable(
@@ -69,8 +86,9 @@ export function isResumable(
   const suite = suiteByName(name);
   if (!options.cipherSuites.includes(name) || !hello.cipherSuites.includes(suite.id)) return false;
   if (session.serverName !== terms.serverName) return false;
-  const ageSeconds = options.sharedKeys.unixTimeMs(now) / 1000 - session.createdAt;
-  if (Math.abs(ageSeconds) > options.sessionLifetimeSeconds) return false;
+  const unixSeconds = options.sharedKeys.unixTimeMs(now) / 1000;
+  if (Math.abs(unixSeconds - session.issuedAt) > options.sessionLifetimeSeconds) return false;
+  if (Math.abs(unixSeconds - session.establishedAt) > options.maxSessionAgeSeconds) return false;
   if (usesPsk(suite)) return options.pskEnabled && session.peer.pskIdentity !== undefined;
   const isAuthenticated = certificates !== undefined || rawPublicKey !== undefined;
   return !usesCertificate(suite) || options.clientCertificate !== "require" || isAuthenticated;
