@@ -1,9 +1,9 @@
 import type { Backend } from "./backend.js";
 import { decodeRow } from "./codec.js";
 import type { DeviceRow } from "./device.js";
+import { deadlineOf } from "./device-rows.js";
 import { StoreError } from "./errors.js";
 import { historyOf, type LatestRow } from "./properties.js";
-import { deadlineOf } from "./registrations.js";
 import { schemaOf } from "./schema.js";
 import { TIME_KEY_LENGTH, timeKey } from "./time-key.js";
 

@@ -7,7 +7,8 @@ export type { Device, DeviceSecurity, EndCause, HeardRow, InterfaceSecurity } fr
 export { StoreError, type StoreErrorCode } from "./errors.js";
 export type { OutboxEntry } from "./outbox.js";
 export type { HistoryQuery } from "./properties.js";
-export type { IncomingReport, Registered, Registrations, Reported } from "./registrations.js";
+export type { Registered, Registrations, Reported } from "./registrations.js";
+export type { IncomingReport } from "./report-planner.js";
 export type { QueuedRequest } from "./requests.js";
 export { type SchemaStep, schemaOf, upgradeSchema } from "./schema.js";
 export {

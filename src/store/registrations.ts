@@ -7,13 +7,23 @@ import {
   type RegistrationUpdate,
 } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
-import type { Backend, Change, Place } from "./backend.js";
+import type { Backend, Change } from "./backend.js";
 import { decodeRow, encodeRow } from "./codec.js";
 import { commitUntil } from "./commit-until.js";
-import type { Device, DeviceRow, DeviceSecurity, EndCause, HeardRow } from "./device.js";
-import { planOutbox } from "./outbox.js";
+import type { Device, DeviceRow } from "./device.js";
+import {
+  deadlineOf,
+  deviceOf,
+  devicePlace,
+  heardPlace,
+  idPlace,
+  NOTHING,
+  registrationOf,
+  withoutNames,
+} from "./device-rows.js";
 import type { Properties } from "./properties.js";
-import { TIME_KEY_LENGTH, timeKey } from "./time-key.js";
+import { type IncomingReport, ReportPlanner } from "./report-planner.js";
+import { Retirement } from "./retirement.js";
 
 /**
  * The registrations and reports of a fleet, and what is left of a device when its registration has ended.
@@ -33,13 +43,19 @@ import { TIME_KEY_LENGTH, timeKey } from "./time-key.js";
 export class Registrations {
   readonly #backend: Backend;
   readonly #properties: Properties;
+  readonly #reports: ReportPlanner;
+  readonly #retirement: Retirement;
   readonly #options: RegistrationsOptions;
-  #lastOutboxKey = 0;
 
   constructor(backend: Backend, properties: Properties, options: RegistrationsOptions) {
     this.#backend = backend;
     this.#properties = properties;
     this.#options = options;
+    this.#reports = new ReportPlanner(backend, properties, options.hasOutbox);
+    this.#retirement = new Retirement(backend, properties, {
+      keepEndedMs: options.keepEndedMs,
+      maxRegistrations: options.limits.maxRegistrations,
+    });
   }
 
   /** Devices that are kept, ended ones included. */
@@ -95,7 +111,7 @@ export class Registrations {
       const replaced = before === undefined ? undefined : registrationOf(before, now);
       if (replaced !== undefined && replaced.subscriber !== subscriber)
         throw new DpeError("DPE_NAME_TAKEN", `endpoint ${endpoint} is registered by another subscriber`);
-      if (before === undefined) await this.#makeRoom(now);
+      if (before === undefined) await this.#retirement.makeRoom(now);
       const changesHands = before !== undefined && before.subscriber !== subscriber;
       const registration: Registration = {
         id: this.#options.newId(),
@@ -119,12 +135,7 @@ export class Registrations {
         const checks = [{ ...place, value: bytes }];
         await this.#backend.commit({ clears: [...clears, { space: "queue", partition: endpoint }], checks });
       }
-      const taken = await this.#planReport(
-        endpoint,
-        report,
-        now,
-        changesHands ? undefined : await this.#heard(endpoint),
-      );
+      const taken = await this.#reports.plan(endpoint, report, now, { isFirst: changesHands });
       const oldId = before?.registration?.id;
       const change: Change = {
         ...taken.change,
@@ -172,12 +183,7 @@ export class Registrations {
         registration: withoutNames(refreshed),
         ...(report.security === undefined ? {} : { security: report.security }),
       };
-      const taken = await this.#planReport(
-        registration.endpoint,
-        report,
-        now,
-        await this.#heard(registration.endpoint),
-      );
+      const taken = await this.#reports.plan(registration.endpoint, report, now);
       const place = devicePlace(registration.endpoint);
       const change: Change = {
         checks: [{ ...place, value: bytes }, ...(taken.change.checks ?? [])],
@@ -201,7 +207,7 @@ export class Registrations {
     return commitUntil(this.#backend, async () => {
       const { registration, bytes } = await this.#owned(id, subscriber, now);
       const { endpoint } = registration;
-      const taken = await this.#planReport(endpoint, report, now, await this.#heard(endpoint));
+      const taken = await this.#reports.plan(endpoint, report, now);
       const checks = [{ ...devicePlace(endpoint), value: bytes }, ...(taken.change.checks ?? [])];
       return { change: { ...taken.change, checks }, result: { registration, added: taken.added } };
     });
@@ -211,114 +217,18 @@ export class Registrations {
   deregister(id: string, subscriber: string | undefined, now: number): Promise<Registration> {
     return commitUntil(this.#backend, async () => {
       const { registration, row, bytes } = await this.#owned(id, subscriber, now);
-      return { change: this.#planEnd(row, bytes, "deregistered", now), result: registration };
+      return { change: this.#retirement.planEnd(row, bytes, "deregistered", now), result: registration };
     });
   }
 
   /** Forgets a device, its registration and all its readings; false when it is not known. */
   forget(endpoint: string): Promise<boolean> {
-    return commitUntil(this.#backend, async () => {
-      const [bytes] = await this.#backend.get([devicePlace(endpoint)]);
-      if (bytes === undefined) return { change: undefined, result: false };
-      return { change: await this.#planForget(decodeRow(bytes), bytes), result: true };
-    });
+    return this.#retirement.forget(endpoint);
   }
 
   /** Ends the registrations that have expired at `now` and gives them; forgets devices whose time has come. */
-  async sweep(now: number): Promise<readonly Registration[]> {
-    const expired: Registration[] = [];
-    for (const partition of ["registered", "ended"] as const) {
-      for (;;) {
-        const due = await this.#backend.range("deadline", partition, { before: timeKey(now), limit: SWEEP_PAGE });
-        for (const { key } of due) {
-          const ended = await this.#meetDeadline(partition, key, now);
-          if (ended !== undefined) expired.push(ended);
-        }
-        if (due.length < SWEEP_PAGE) break;
-      }
-    }
-    return expired;
-  }
-
-  async #meetDeadline(partition: "registered" | "ended", key: string, now: number): Promise<Registration | undefined> {
-    const endpoint = key.slice(TIME_KEY_LENGTH);
-    const [bytes] = await this.#backend.get([devicePlace(endpoint)]);
-    if (bytes === undefined) {
-      await this.#backend.commit({ deletes: [{ space: "deadline", partition, key }] });
-      return undefined;
-    }
-    const row = decodeRow<DeviceRow>(bytes);
-    if (deadlineOf(row).key !== key) return undefined;
-    if (row.registration === undefined) {
-      await this.#backend.commit(await this.#planForget(row, bytes));
-      return undefined;
-    }
-    const isEnded = await this.#backend.commit(this.#planEnd(row, bytes, "expired", now));
-    return isEnded ? registrationWithNames(row) : undefined;
-  }
-
-  #planEnd(row: DeviceRow, bytes: Uint8Array, cause: EndCause, now: number): Change {
-    const { registration, ...rest } = row;
-    const ended: DeviceRow = { ...rest, ended: { at: now, cause, forgetAt: now + this.#options.keepEndedMs } };
-    const place = devicePlace(row.endpoint);
-    return {
-      checks: [{ ...place, value: bytes }],
-      deletes: [deadlineOf(row), ...(registration === undefined ? [] : [idPlace(registration.id)])],
-      sets: [
-        { ...place, value: encodeRow(ended) },
-        { ...deadlineOf(ended), value: NOTHING },
-      ],
-    };
-  }
-
-  async #planForget(row: DeviceRow, bytes: Uint8Array): Promise<Change> {
-    const { endpoint, registration } = row;
-    const place = devicePlace(endpoint);
-    const { clears } = await this.#properties.planForget(endpoint);
-    return {
-      clears: [...clears, { space: "queue", partition: endpoint }],
-      checks: [{ ...place, value: bytes }],
-      deletes: [
-        place,
-        heardPlace(endpoint),
-        deadlineOf(row),
-        ...(registration === undefined ? [] : [idPlace(registration.id)]),
-      ],
-    };
-  }
-
-  async #planReport(
-    endpoint: string,
-    { records, server }: IncomingReport,
-    now: number,
-    heardBefore: HeardRow | undefined,
-  ): Promise<{ readonly change: Change; readonly added: readonly SenmlRecord[] }> {
-    const { checks, sets, deletes, added } = await this.#properties.plan(endpoint, records, now);
-    const intervals = records.flatMap(({ updateTimeSeconds }) => updateTimeSeconds ?? []);
-    const intervalSeconds = intervals.length === 0 ? heardBefore?.intervalSeconds : Math.min(...intervals);
-    const heard: HeardRow = {
-      at: now,
-      server,
-      missed: (heardBefore?.missed ?? 0) + missedBetween(heardBefore, now),
-      ...(intervalSeconds === undefined ? {} : { intervalSeconds }),
-    };
-    const outbox =
-      this.#options.hasOutbox && added.length > 0 ? [planOutbox(endpoint, added, this.#outboxKey(now, server))] : [];
-    return {
-      change: { checks, deletes, sets: [...sets, { ...heardPlace(endpoint), value: encodeRow(heard) }, ...outbox] },
-      added,
-    };
-  }
-
-  /** Rises with every report of this process, also when the clock does not. */
-  #outboxKey(now: number, server: string): string {
-    this.#lastOutboxKey = Math.max(now, this.#lastOutboxKey + 1 / 1024);
-    return `${timeKey(this.#lastOutboxKey)}.${server}`;
-  }
-
-  async #heard(endpoint: string): Promise<HeardRow | undefined> {
-    const [bytes] = await this.#backend.get([heardPlace(endpoint)]);
-    return bytes === undefined ? undefined : decodeRow<HeardRow>(bytes);
+  sweep(now: number): Promise<readonly Registration[]> {
+    return this.#retirement.sweep(now);
   }
 
   async #owned(id: string, subscriber: string | undefined, now: number): Promise<Owned> {
@@ -330,16 +240,6 @@ export class Registrations {
     if (bytes === undefined || row === undefined || registration?.id !== id || registration.subscriber !== subscriber)
       throw new DpeError("DPE_UNKNOWN_REGISTRATION", "there is no such registration; register anew");
     return { registration, row, bytes };
-  }
-
-  async #makeRoom(now: number): Promise<void> {
-    const { maxRegistrations } = this.#options.limits;
-    if ((await this.count()) < maxRegistrations) return;
-    await this.sweep(now);
-    if ((await this.count()) < maxRegistrations) return;
-    const [oldest] = await this.#backend.range("deadline", "ended", { limit: 1 });
-    if (oldest !== undefined && (await this.forget(oldest.key.slice(TIME_KEY_LENGTH)))) return;
-    throw new DpeError("DPE_TOO_MANY_REGISTRATIONS", `${maxRegistrations} endpoints are registered already`);
   }
 
   #lifetimeMs(seconds: number): number {
@@ -360,14 +260,6 @@ export interface RegistrationsOptions {
   readonly keepEndedMs: number;
   /** Whether new readings are also put into the outbox. */
   readonly hasOutbox: boolean;
-}
-
-/** Readings as they came, and by which server and with which security. */
-export interface IncomingReport {
-  readonly records: readonly SenmlRecord[];
-  /** The id of the server that heard the endpoint. */
-  readonly server: string;
-  readonly security?: DeviceSecurity;
 }
 
 export interface Registered extends Reported {
@@ -393,69 +285,3 @@ interface Owned {
   readonly row: DeviceRow;
   readonly bytes: Uint8Array;
 }
-
-function deviceOf(row: DeviceRow, heard: Uint8Array | undefined, now: number): Device {
-  const { endpoint, subscriber, firstRegisteredAt, security, ended } = row;
-  const heardRow = heard === undefined ? undefined : decodeRow<HeardRow>(heard);
-  const expired = row.registration !== undefined && row.registration.expiresAt <= now ? row.registration : undefined;
-  return {
-    endpoint,
-    subscriber,
-    firstRegisteredAt,
-    registration: registrationOf(row, now),
-    ended: expired === undefined ? ended : { at: expired.expiresAt, cause: "expired" },
-    security,
-    heard: heardRow,
-    overdue: missedBetween(heardRow, now),
-  };
-}
-
-function registrationOf(row: DeviceRow, now: number): Registration | undefined {
-  const registration = registrationWithNames(row);
-  return registration !== undefined && registration.expiresAt > now ? registration : undefined;
-}
-
-function registrationWithNames({ endpoint, subscriber, registration }: DeviceRow): Registration | undefined {
-  return registration === undefined ? undefined : { ...registration, endpoint, subscriber };
-}
-
-function withoutNames({
-  id,
-  dpe2,
-  isQueueMode,
-  registeredAt,
-  lifetimeMs,
-  expiresAt,
-}: Registration): NonNullable<DeviceRow["registration"]> {
-  return { id, dpe2, isQueueMode, registeredAt, lifetimeMs, expiresAt };
-}
-
-/** Reports that should have come by `now` by the interval last declared, with half of one to spare. */
-function missedBetween(heard: HeardRow | undefined, now: number): number {
-  if (heard?.intervalSeconds === undefined || heard.intervalSeconds <= 0) return 0;
-  return Math.max(0, Math.floor((now - heard.at) / (heard.intervalSeconds * 1000) - 0.5));
-}
-
-export function deadlineOf({ endpoint, registration, ended }: DeviceRow): Place {
-  const at = registration?.expiresAt ?? ended?.forgetAt ?? 0;
-  return {
-    space: "deadline",
-    partition: registration === undefined ? "ended" : "registered",
-    key: timeKey(at) + endpoint,
-  };
-}
-
-function devicePlace(endpoint: string): Place {
-  return { space: "device", partition: "", key: endpoint };
-}
-
-function heardPlace(endpoint: string): Place {
-  return { space: "heard", partition: "", key: endpoint };
-}
-
-function idPlace(id: string): Place {
-  return { space: "registration", partition: "", key: id };
-}
-
-const NOTHING = new Uint8Array(0);
-const SWEEP_PAGE = 500;
