@@ -10,7 +10,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   digest: { layers: [], packages: ["node:crypto"] },
   cbor: { layers: [], packages: ["cbor-x"] },
   senml: { layers: ["cbor"], packages: [] },
-  x509: { layers: [], packages: ["node:crypto", "node:net", "@peculiar/x509", "reflect-metadata"] },
+  x509: { layers: [], packages: ["node:crypto", "node:module", "node:net", "@peculiar/x509", "reflect-metadata"] },
   config: { layers: ["ip"], packages: ["node:fs", "node:path", "yaml", "zod"] },
   net: {
     layers: ["dtls", "coap", "x509"],

@@ -1,7 +1,6 @@
 import { readdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { BridgeError } from "./errors.js";
-import { openSerialPort } from "./serial-wire.js";
 import { openSocket } from "./socket-wire.js";
 import { openTerminal } from "./terminal-wire.js";
 
@@ -22,7 +21,10 @@ export async function openWire(port: string, options: WireOptions = {}): Promise
   if (port.startsWith(UNIX)) return openSocket({ path: port.slice(UNIX.length) }, port);
   if (port.startsWith(TCP)) return openSocket(tcpAddress(port), port);
   const path = port.startsWith(BY_ID) ? portById(port.slice(BY_ID.length), options.byIdFolder) : port;
-  return isPseudoTerminal(path) ? openTerminal(path) : openSerialPort(path, baud);
+  if (isPseudoTerminal(path)) return openTerminal(path);
+  // Its native code is loaded only where there is a port to open.
+  const { openSerialPort } = await import("./serial-wire.js");
+  return openSerialPort(path, baud);
 }
 
 /** Bytes to and from one microcontroller. */

@@ -1,8 +1,4 @@
-import { AgentError } from "#agent/index.js";
-import { ConfigError } from "#config/index.js";
-import { DtlsError, type DtlsErrorCode, NetError } from "#net/index.js";
-import { SecurityError } from "#security/index.js";
-import { X509Error } from "#x509/index.js";
+import type { DtlsErrorCode } from "#net/index.js";
 
 /** The command line is wrong; the message says what it should be. */
 export class UsageError extends Error {
@@ -19,22 +15,19 @@ export function exitWith(error: unknown): never {
 }
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof UsageError || error instanceof ConfigError || error instanceof X509Error) return EXIT.usage;
-  if (error instanceof AgentError && error.code === "AGENT_STORE_FAILED") return EXIT.usage;
+  if (!(error instanceof Error)) return EXIT.failure;
+  if (OF_USAGE.has(error.name) || codeOf(error) === "AGENT_STORE_FAILED") return EXIT.usage;
   return isAuthenticationError(error) ? EXIT.authentication : EXIT.failure;
 }
 
 /** Whether one side has refused who the other is: by its certificate, its key, or what it proved. */
-function isAuthenticationError(error: unknown): boolean {
-  if (error instanceof DtlsError) {
-    if (error.code === "DTLS_ALERT_RECEIVED") return REFUSING_ALERTS.has(error.receivedAlert ?? "");
-    return REFUSING_CODES.has(error.code);
-  }
-  if (error instanceof NetError) {
-    const alert = /the handshake: (.*)$/.exec(error.message)?.[1]?.replaceAll(" ", "_") ?? "";
-    return error.code === "NET_NOT_ACCEPTED" || (error.code === "NET_ALERT_RECEIVED" && REFUSING_ALERTS.has(alert));
-  }
-  return error instanceof SecurityError;
+function isAuthenticationError(error: Error): boolean {
+  const code = codeOf(error) ?? "";
+  if (code === "DTLS_ALERT_RECEIVED")
+    return REFUSING_ALERTS.has("receivedAlert" in error ? String(error.receivedAlert) : "");
+  if (code === "NET_ALERT_RECEIVED")
+    return REFUSING_ALERTS.has(/the handshake: (.*)$/.exec(error.message)?.[1]?.replaceAll(" ", "_") ?? "");
+  return code === "NET_NOT_ACCEPTED" || REFUSING_CODES.has(code) || error.name === "SecurityError";
 }
 
 /** A wrong key shows as a record that cannot be read: bad_record_mac or decrypt_error (RFC 4279 §2). */
@@ -64,7 +57,15 @@ const REFUSING_CODES: ReadonlySet<string> = new Set([
 /** An error as one line for a person, with its code where it has one. */
 export function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
-  if (error instanceof ConfigError || error instanceof UsageError || code === undefined) return error.message;
+  const code = codeOf(error);
+  if (SAYS_ALL.has(error.name) || code === undefined) return error.message;
   return `${error.message} (${code})`;
+}
+
+/** By name, so that telling an error loads no module that has not thrown one. */
+const OF_USAGE: ReadonlySet<string> = new Set(["UsageError", "ConfigError", "X509Error"]);
+const SAYS_ALL: ReadonlySet<string> = new Set(["UsageError", "ConfigError"]);
+
+function codeOf(error: Error): string | undefined {
+  return "code" in error && typeof error.code === "string" ? error.code : undefined;
 }

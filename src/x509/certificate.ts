@@ -1,17 +1,9 @@
-import "reflect-metadata";
 import { createHash, X509Certificate, type KeyObject } from "node:crypto";
-import {
-  AuthorityKeyIdentifierExtension,
-  BasicConstraintsExtension,
-  ExtendedKeyUsageExtension,
-  Extension,
-  KeyUsagesExtension,
-  SubjectKeyIdentifierExtension,
-  X509Certificate as PeculiarCertificate,
-} from "@peculiar/x509";
+import type { Extension } from "@peculiar/x509";
 import { DER_TAG, decodeDer, decodeDerSequence } from "./der.js";
 import { decodeGeneralNames, type GeneralName } from "./general-name.js";
 import { decodeNameConstraints, type NameConstraints } from "./name-constraints.js";
+import { peculiar } from "./peculiar.js";
 
 /**
  * A certificate that two parsers accepted: OpenSSL (by node:crypto, which verifies its signature and matches its name)
@@ -100,7 +92,8 @@ function readCertificate(der: Uint8Array): Certificate {
   const native = new X509Certificate(der);
   // node:crypto takes PEM too, and OpenSSL reads BER: only what encodes back to the same bytes is DER.
   if (!equalBytes(native.raw, der)) throw new RangeError("not a DER certificate");
-  const parsed = new PeculiarCertificate(der);
+  const library = peculiar();
+  const parsed = new library.X509Certificate(der);
   const { serialNumber, issuerName, subjectName, extensions } = readTbsCertificate(der);
   const byType = new Map(extensions.map((extension) => [extension.type, extension]));
   // RFC 5280 §4.2: not more than one instance of an extension.
@@ -110,7 +103,10 @@ function readCertificate(der: Uint8Array): Certificate {
     const extension = byType.get(type);
     return extension === undefined ? undefined : new Uint8Array(extension.value);
   };
-  const basicConstraints = optional(raw(EXTENSION.basicConstraints), (der) => new BasicConstraintsExtension(der));
+  const basicConstraints = optional(
+    raw(EXTENSION.basicConstraints),
+    (der) => new library.BasicConstraintsExtension(der),
+  );
   const [notBeforeMs, notAfterMs] = [parsed.notBefore.getTime(), parsed.notAfter.getTime()];
   if (Number.isNaN(notBeforeMs) || Number.isNaN(notAfterMs)) throw new RangeError("validity is not a time");
   const { pathLength } = basicConstraints ?? {};
@@ -131,15 +127,18 @@ function readCertificate(der: Uint8Array): Certificate {
     subjectAltNames: optional(value(EXTENSION.subjectAltName), decodeGeneralNames) ?? [],
     isAuthority: basicConstraints?.ca ?? false,
     pathLength,
-    keyUsage: optional(raw(EXTENSION.keyUsage), (der) => new KeyUsagesExtension(der).usages),
+    keyUsage: optional(raw(EXTENSION.keyUsage), (der) => new library.KeyUsagesExtension(der).usages),
     extendedKeyUsage: optional(raw(EXTENSION.extKeyUsage), (der) =>
-      new ExtendedKeyUsageExtension(der).usages.map(String),
+      new library.ExtendedKeyUsageExtension(der).usages.map(String),
     ),
     nameConstraints: optional(value(EXTENSION.nameConstraints), decodeNameConstraints),
-    subjectKeyId: optional(raw(EXTENSION.subjectKeyIdentifier), (der) => new SubjectKeyIdentifierExtension(der).keyId),
+    subjectKeyId: optional(
+      raw(EXTENSION.subjectKeyIdentifier),
+      (der) => new library.SubjectKeyIdentifierExtension(der).keyId,
+    ),
     authorityKeyId: optional(
       raw(EXTENSION.authorityKeyIdentifier),
-      (der) => new AuthorityKeyIdentifierExtension(der).keyId,
+      (der) => new library.AuthorityKeyIdentifierExtension(der).keyId,
     ),
     unknownCriticalExtension: extensions.find(({ type, critical }) => critical && !PROCESSED_EXTENSIONS.has(type))
       ?.type,
@@ -170,7 +169,7 @@ function readTbsCertificate(der: Uint8Array): {
     serialNumber: serialText(serial.contents),
     issuerName: issuer.bytes,
     subjectName: subject.bytes,
-    extensions: extensions.map(({ bytes }) => new Extension(bytes)),
+    extensions: extensions.map(({ bytes }) => new (peculiar().Extension)(bytes)),
   };
 }
 

@@ -1,21 +1,8 @@
-import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import { isIP } from "node:net";
-import {
-  AuthorityKeyIdentifierExtension,
-  BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  PemConverter,
-  SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
-  X509Certificate,
-  X509CertificateGenerator,
-  type JsonGeneralName,
-} from "@peculiar/x509";
+import type { JsonGeneralName, X509Certificate } from "@peculiar/x509";
 import { X509Error } from "./errors.js";
+import { peculiar } from "./peculiar.js";
 import { loadCredentials } from "./pem.js";
 
 /**
@@ -28,6 +15,7 @@ import { loadCredentials } from "./pem.js";
  */
 export async function issueThrowawayCredentials(options: ThrowawayOptions): Promise<ThrowawayCredentials> {
   const { commonName, purpose, atMs, validityDays = DEFAULT_VALIDITY_DAYS } = options;
+  const library = peculiar();
   if (commonName === "") throw badOption("the common name is empty");
   if (!(validityDays > 0 && validityDays <= MAX_VALIDITY_DAYS && Number.isFinite(atMs)))
     throw badOption("the lifetime is not within 0 to 3650 days, or the time unknown");
@@ -40,7 +28,7 @@ export async function issueThrowawayCredentials(options: ThrowawayOptions): Prom
   const authority = options.authority ?? (await createAuthority(validity));
   const issuer = await loadAuthority(authority);
   const keys = await generateKeys();
-  const certificate = await X509CertificateGenerator.create(
+  const certificate = await library.X509CertificateGenerator.create(
     {
       ...validity,
       subject: [{ CN: [commonName] }],
@@ -49,12 +37,12 @@ export async function issueThrowawayCredentials(options: ThrowawayOptions): Prom
       signingKey: issuer.signingKey,
       signingAlgorithm: SIGNING_ALGORITHM,
       extensions: [
-        new BasicConstraintsExtension(false, undefined, true),
-        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-        new ExtendedKeyUsageExtension([ExtendedKeyUsage[purpose]]),
-        await SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
-        await AuthorityKeyIdentifierExtension.create(issuer.certificate.publicKey, false, webcrypto),
-        ...(names.length === 0 ? [] : [new SubjectAlternativeNameExtension(names)]),
+        new library.BasicConstraintsExtension(false, undefined, true),
+        new library.KeyUsagesExtension(library.KeyUsageFlags.digitalSignature, true),
+        new library.ExtendedKeyUsageExtension([library.ExtendedKeyUsage[purpose]]),
+        await library.SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
+        await library.AuthorityKeyIdentifierExtension.create(issuer.certificate.publicKey, false, webcrypto),
+        ...(names.length === 0 ? [] : [new library.SubjectAlternativeNameExtension(names)]),
       ],
     },
     webcrypto,
@@ -116,8 +104,9 @@ function subjectAltNames({ purpose, dns = [], ip = [], uri = [] }: ThrowawayOpti
 }
 
 async function createAuthority(validity: Validity): Promise<ThrowawayAuthority> {
+  const library = peculiar();
   const keys = await generateKeys();
-  const certificate = await X509CertificateGenerator.createSelfSigned(
+  const certificate = await library.X509CertificateGenerator.createSelfSigned(
     {
       ...validity,
       // A name of its own for each, so that two throwaway CAs among the anchors are never taken for each other.
@@ -125,9 +114,9 @@ async function createAuthority(validity: Validity): Promise<ThrowawayAuthority> 
       keys,
       signingAlgorithm: SIGNING_ALGORITHM,
       extensions: [
-        new BasicConstraintsExtension(true, 0, true),
-        new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-        await SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
+        new library.BasicConstraintsExtension(true, 0, true),
+        new library.KeyUsagesExtension(library.KeyUsageFlags.keyCertSign | library.KeyUsageFlags.cRLSign, true),
+        await library.SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
       ],
     },
     webcrypto,
@@ -143,7 +132,7 @@ async function loadAuthority(authority: ThrowawayAuthority): Promise<{
     const { privateKey } = loadCredentials(authority.certificatePem, authority.privateKeyPem);
     const pkcs8 = privateKey.export({ type: "pkcs8", format: "der" });
     return {
-      certificate: new X509Certificate(authority.certificatePem),
+      certificate: new (peculiar().X509Certificate)(authority.certificatePem),
       signingKey: await webcrypto.subtle.importKey("pkcs8", pkcs8, SIGNING_ALGORITHM, false, ["sign"]),
     };
   } catch (cause) {
@@ -157,6 +146,7 @@ async function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
 
 async function exportPrivateKey(privateKey: webcrypto.CryptoKey): Promise<string> {
   const pkcs8 = new Uint8Array(await webcrypto.subtle.exportKey("pkcs8", privateKey));
+  const { PemConverter } = peculiar();
   return PemConverter.encode(pkcs8, PemConverter.PrivateKeyTag) + "\n";
 }
 
