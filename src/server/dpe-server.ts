@@ -299,7 +299,6 @@ export class DpeServer {
     const now = Date.now();
     try {
       for (const registration of await this.store.registrations.sweep(now)) this.#forget(registration, "expired");
-      await this.store.associations.sweep(now);
     } catch (error) {
       this.#onEvent({ type: "fault", error });
     }

@@ -42,7 +42,6 @@ export const SPACES = [
   "subscriber",
   "queue",
   "audit",
-  "association",
   "outbox",
 ] as const;
 export type Space = (typeof SPACES)[number];

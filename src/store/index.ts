@@ -1,4 +1,3 @@
-export { Associations } from "./associations.js";
 export { type AuditEntry, type AuditFields, AuditLog, type AuditPage } from "./audit-log.js";
 export { type Backend, type BackendKind, type Change, type Place, SPACES } from "./backend.js";
 export { checkStore, type StoreFault } from "./check.js";

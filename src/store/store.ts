@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
 import { DEFAULT_REGISTRATION_LIMITS, type RegistrationLimits } from "#dpe/index.js";
-import { Associations } from "./associations.js";
 import { AuditLog } from "./audit-log.js";
 import type { Backend } from "./backend.js";
 import type { LmdbOptions } from "./lmdb-backend.js";
@@ -15,8 +14,9 @@ import { StoredSubscribers } from "./subscribers.js";
 
 /**
  * The durable state of a server. Everything in it is written through one {@link Backend}, whose invariants (B1–B4) those of
- * the parts build on: registrations (R), properties (P), subscribers (S), requests (Q), associations (D),
- * audit (A), outbox (O).
+ * the parts build on: registrations (R), properties (P), subscribers (S), requests (Q), audit (A), outbox (O). DTLS
+ * associations are not here: they must be kept before a datagram leaves, and their keys go to no other machine, so that each
+ * server has a sealed file of its own for them (`FileAssociationStore`).
  */
 export class Store {
   /** Tells this server from others that share the store; a new one with each start, unless it is given. */
@@ -25,7 +25,6 @@ export class Store {
   readonly properties: Properties;
   readonly subscribers: StoredSubscribers;
   readonly requests: QueuedRequests;
-  readonly associations: Associations;
   readonly audit: AuditLog;
   readonly outbox: Outbox;
   readonly backend: Backend;
@@ -45,7 +44,6 @@ export class Store {
     });
     this.subscribers = new StoredSubscribers(backend);
     this.requests = new QueuedRequests(backend, limits.maxQueuedRequests);
-    this.associations = new Associations(backend, limits.maxAssociations);
     this.audit = new AuditLog(backend, this.server, {
       maxEvents: limits.maxAuditEvents,
       maxPerSecond: limits.maxAuditPerSecond,
@@ -113,7 +111,6 @@ export interface StoreLimits {
   readonly maxAgeMs: number;
   /** DPE-2 requests that wait for one endpoint. */
   readonly maxQueuedRequests: number;
-  readonly maxAssociations: number;
   readonly maxAuditEvents: number;
   readonly maxAuditPerSecond: number;
   /** Reports that wait to be forwarded. */
@@ -125,7 +122,6 @@ export const DEFAULT_STORE_LIMITS: StoreLimits = {
   maxValues: 1000,
   maxAgeMs: 30 * 24 * 3_600_000,
   maxQueuedRequests: 16,
-  maxAssociations: 100_000,
   maxAuditEvents: 10_000,
   maxAuditPerSecond: 100,
   maxOutbox: 100_000,

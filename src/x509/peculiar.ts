@@ -1,4 +1,5 @@
 import { createRequire } from "node:module";
+import type * as library from "@peculiar/x509";
 
 /**
  * The parser of certificates, loaded when the first certificate is there to be parsed: loading it takes 0.2 s and 12 MB, and
@@ -13,7 +14,7 @@ export function peculiar(): Peculiar {
   return loaded;
 }
 
-type Peculiar = typeof import("@peculiar/x509");
+type Peculiar = typeof library;
 
 const require = createRequire(import.meta.url);
 let loaded: Peculiar | undefined;

@@ -356,22 +356,6 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     );
   });
 
-  on("D1 D2 associations are kept until they expire, within a bound", async (t, open) => {
-    const { associations, backend } = await open({ limits: { maxAssociations: 2 } });
-    const id = (n: number) => Uint8Array.of(n);
-    await associations.save(id(1), bytes("one"), NOW + 1000);
-    await associations.save(id(1), bytes("uno"), NOW + 3000);
-    await associations.save(id(2), bytes("two"), NOW + 2000);
-    await associations.save(id(3), bytes("three"), NOW + 4000);
-    t.is(await associations.load(id(2), NOW), undefined);
-    t.deepEqual(await associations.load(id(1), NOW), bytes("uno"));
-    t.is(await associations.load(id(1), NOW + 3000), undefined);
-    await associations.sweep(NOW + 3001);
-    t.is(await backend.count("association"), 1);
-    await associations.remove(id(3));
-    t.is((await backend.range("deadline", "association", { limit: 9 })).length, 0);
-  });
-
   on("A1 A2 the audit log is bounded, and a flood is told of in one event", async (t, open) => {
     const { audit, backend } = await open({ limits: { maxAuditEvents: 50, maxAuditPerSecond: 10 } });
     for (let second = 0; second < 20; second++)
