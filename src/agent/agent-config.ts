@@ -6,13 +6,23 @@ import { z } from "zod";
 import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
 import { sharePrefix } from "./firmware-config.js";
 import { DEFAULT_OUTBOX_LIMITS, type OutboxLimits } from "./queue/outbox.js";
+import { SERVER_LIST_SCHEMA, type ServerEntry } from "./server-list.js";
 import { SOURCE_SCHEMA, type SourceConfig } from "./sources/source-config.js";
 
 /** The configuration of `dpe agent`, as its file is checked to. */
 export interface AgentConfig {
   /** The endpoint name. */
   readonly endpoint: string;
-  readonly server: CoapUri;
+  /** One, or several in the order in which they are tried. */
+  readonly server: CoapUri | readonly (CoapUri | ServerEntry)[];
+  readonly failover: {
+    /** Where there is another server or address, one that does not answer a handshake is given up after so long, ms. */
+    readonly giveUpAfter: number;
+    /** The first server is tried again after so long on another, ms. */
+    readonly returnAfter: number;
+  };
+  /** Of the path to the server, IP and UDP headers included, in bytes; reports are as long as it takes. */
+  readonly mtu: number;
   /** Of the registration, ms; refreshed at half of it. */
   readonly lifetime: number;
   readonly interfaces: {
@@ -66,12 +76,23 @@ function serverAddress(): z.ZodType<string, unknown> {
   }, "expected a name, an address or a prefix such as 192.0.2.0/24");
 }
 
+/** Five sendings of the first flight of a handshake take 15 s. */
+const DEFAULT_FAILOVER = { giveUpAfter: 20_000, returnAfter: 600_000 };
+/** The least of IPv6 (RFC 8200 §5), and so safe everywhere; of Ethernet at most. Below the least one no handshake passes well. */
+const DEFAULT_MTU_BYTES = 1280;
+const MIN_MTU_BYTES = 512;
+const MAX_MTU_BYTES = 1500;
 const DEFAULT_AGENT_DIGEST = { requireServerProof: false, dangerAllowMd5: false, dangerAllowNoQop: false };
 
 /** The schema that a file is checked against. */
 export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
   endpoint: text(),
-  server: coapUri({ schemes: ["coap", "coaps", "coap+tcp", "coaps+tcp"] }),
+  server: SERVER_LIST_SCHEMA,
+  failover: section({
+    giveUpAfter: duration({ minMs: 1000, maxMs: 60_000 }).default(DEFAULT_FAILOVER.giveUpAfter),
+    returnAfter: duration({ minMs: 1000 }).default(DEFAULT_FAILOVER.returnAfter),
+  }).default(DEFAULT_FAILOVER),
+  mtu: z.int().min(MIN_MTU_BYTES).max(MAX_MTU_BYTES).default(DEFAULT_MTU_BYTES),
   lifetime: duration({ minMs: 10_000 }).default(3_600_000),
   interfaces: section({
     dpe1: section({

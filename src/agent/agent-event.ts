@@ -4,12 +4,14 @@ import type { AuditEvent } from "#security/index.js";
 export type AgentEvent =
   /** Readings that waited on disk since an earlier start; `damaged` lines of the file could not be read. */
   | { readonly type: "restored"; readonly readings: number; readonly damaged: number }
-  | { readonly type: "registered"; readonly endpoint: string }
+  | { readonly type: "registered"; readonly endpoint: string; readonly server: string }
   /** The server has these readings, after `tookMs` from sending them; `unsent` ones still wait. */
   | { readonly type: "reported"; readonly properties: number; readonly unsent: number; readonly tookMs: number }
   | { readonly type: "queried"; readonly path: string }
-  /** The server or the network is gone; nothing is lost by that. */
-  | { readonly type: "lost"; readonly error: unknown; readonly retryInMs: number }
+  /** The server or the network is gone; nothing is lost by that. `next` is tried then. */
+  | { readonly type: "lost"; readonly error: unknown; readonly retryInMs: number; readonly next: string }
+  /** The first server cannot be gone back to yet; we stay with the one that we are with. */
+  | { readonly type: "not-returned"; readonly error: unknown }
   /** Only a person can mend it. */
   | { readonly type: "refused"; readonly error: Error }
   /** A server accepted, or not; what the server says of us is `refused`. */

@@ -1,13 +1,12 @@
-import { randomBytes, randomInt } from "node:crypto";
+import { randomInt } from "node:crypto";
 import type { RequestMessage } from "#coap/index.js";
-import { DigestClient } from "#digest/index.js";
-import { DPE2_OVER_ASSOCIATION, DpeError } from "#dpe/index.js";
+import { DpeError } from "#dpe/index.js";
 import { type Answer, DtlsError } from "#net/index.js";
-import { gbaRealm, handshakeFailure } from "#security/index.js";
+import { handshakeFailure } from "#security/index.js";
 import type { AgentConfig } from "./agent-config.js";
-import { AgentError, describeFault } from "./agent-error.js";
-import { type AgentCredentials, ksNafBytes } from "./credentials-config.js";
+import { AgentError } from "./agent-error.js";
 import type { AgentEvent } from "./agent-event.js";
+import { Connector } from "./connector.js";
 import { Dpe2Guard } from "./dpe2-guard.js";
 import { Dpe2Listener } from "./dpe2-listener.js";
 import { SecurityRequiredError } from "./security-required-error.js";
@@ -20,7 +19,8 @@ import { outboxJournal } from "./queue/outbox-journal.js";
 import { Outbox } from "./queue/outbox.js";
 import { nextBatch } from "./queue/report-batch.js";
 import { refusalOf } from "./refusal.js";
-import { type AssociationParts, ServerAssociation } from "./server-association.js";
+import type { ServerAssociation } from "./server-association.js";
+import type { Resolve } from "./server-round.js";
 import { Sampler } from "./sources/sampler.js";
 import type { Source } from "./sources/source.js";
 
@@ -31,9 +31,11 @@ import type { Source } from "./sources/source.js";
  * | state | on | to |
  * |---|---|---|
  * | connecting | registered | registered |
- * | connecting | unreachable | waiting, twice as long each time, then the next server |
- * | connecting | authentication error | stopped: only a person can mend that |
- * | registered | association lost, unknown registration | connecting |
+ * | connecting | no answer | connecting to the next address or server; after the last one waiting, twice as long each time |
+ * | connecting | authentication error | stopped: only a person can mend that, and the next server is no way around it |
+ * | registered | association lost, unknown registration | connecting to the same server |
+ * | registered | no answer | connecting to the next one |
+ * | registered, not at the first server | `returnAfter` | registered at the first, where that answers |
  * | any | close | stopped |
  */
 export class DpeAgent {
@@ -50,16 +52,21 @@ export class DpeAgent {
   readonly #outbox: Outbox;
   readonly #sampler: Sampler;
   readonly #closing = new AbortController();
+  /** Ends what is still waited for, some time after closing began. */
+  readonly #ending = new AbortController();
   readonly #guard: Dpe2Guard;
+  readonly #connector: Connector;
   #listener: Dpe2Listener | undefined;
-  /** The server asked for DTLS: nothing less will do for as long as the agent runs. */
-  #isRaised = false;
-  #securePort: number | undefined;
   #keepsRegistration = false;
   #reportedDrops = 0;
 
   /** @throws AgentError AGENT_STORE_FAILED where the folder for unsent readings cannot be used. */
-  constructor(config: AgentConfig, sources: readonly Source[], onEvent: (event: AgentEvent) => void = () => undefined) {
+  constructor(
+    config: AgentConfig,
+    sources: readonly Source[],
+    onEvent: (event: AgentEvent) => void = () => undefined,
+    { resolve }: AgentOptions = {},
+  ) {
     this.#config = config;
     this.#onEvent = onEvent;
     this.#resources = new Dpe2Resources(this.properties, (authError) => onEvent({ type: "server-error", authError }));
@@ -81,10 +88,18 @@ export class DpeAgent {
       onSourceFault: (source, error) =>
         onEvent(error === undefined ? { type: "source-recovered", source } : { type: "source-failed", source, error }),
     });
+    this.#connector = new Connector(config, {
+      guard: () => this.#guard,
+      dpe2Uri: () => (config.interfaces.dpe2.bind === "association" ? "association" : this.#listener?.uri),
+      ending: this.#ending.signal,
+      resolve,
+      onDpe2: (request) => this.#answer(request),
+      onAudit: (event) => onEvent({ type: "audit", event }),
+    });
     this.#guard = new Dpe2Guard({
       policy: config.interfaces.dpe2,
-      host: config.server.host,
-      digest: digestClientOf(config)?.(),
+      host: () => this.#connector.server.server.host,
+      digest: this.#connector.dpe2Digest,
       securePort: () => this.#listener?.securePort,
       onAudit: (event) => onEvent({ type: "audit", event }),
     });
@@ -97,11 +112,16 @@ export class DpeAgent {
     return this.#outbox.size;
   }
 
-  /** Deregisters, unless the registration is to live on until its lifetime ends, and stops. */
+  /**
+   * Deregisters, unless the registration is to live on until its lifetime ends, and stops: within some seconds, whether or not
+   * the server answers. What it has not acknowledged by then stays in the queue.
+   */
   async close({ keepsRegistration = false }: { readonly keepsRegistration?: boolean } = {}): Promise<void> {
     this.#keepsRegistration = keepsRegistration;
     this.#closing.abort();
+    const timer = setTimeout(() => this.#ending.abort(), CLOSE_GRACE_MS);
     await this.stopped.catch(() => undefined);
+    clearTimeout(timer);
   }
 
   async #run(): Promise<void> {
@@ -124,79 +144,90 @@ export class DpeAgent {
   }
 
   async #stayRegistered(): Promise<void> {
+    const { signal } = this.#closing;
     let waitMs = MIN_WAIT_MS;
-    while (!this.#closing.signal.aborted) {
-      let association: ServerAssociation | undefined;
+    /** Of the first server, opened while another one was spoken with; and that other one, until the first has us. */
+    let opened: ServerAssociation | undefined;
+    let left: ServerAssociation | undefined;
+    while (!signal.aborted) {
+      let association = opened;
+      opened = undefined;
       try {
-        const { signal } = this.#closing;
-        association = await ServerAssociation.open(this.#config, this.#parts(), signal);
-        await this.#registerAndReport(association, () => (waitMs = MIN_WAIT_MS));
+        association ??= await orAborted(this.#connector.open(signal), signal);
+        opened = await this.#registerAndReport(association, async () => {
+          waitMs = MIN_WAIT_MS;
+          this.#connector.stay();
+          await left?.close();
+          left = undefined;
+        });
+        if (opened !== undefined) [left, association] = [association, undefined];
       } catch (error) {
-        if (this.#closing.signal.aborted) return;
-        if (error instanceof SecurityRequiredError && this.#raise(error)) continue;
-        // The port may be another by then; what is never forgotten is that DTLS was asked for.
-        this.#securePort = undefined;
-        const refusal = refusalOf(error);
-        if (refusal !== undefined) {
-          if (error instanceof DtlsError) {
-            const peer = this.#config.server.href;
-            const where = { time: Date.now(), interface: "dpe1", side: "client", peer } as const;
-            this.#onEvent({ type: "audit", event: handshakeFailure(error, where) });
-          }
-          this.#onEvent({ type: "refused", error: refusal });
-          throw refusal;
-        }
+        if (signal.aborted) return;
+        if (error instanceof SecurityRequiredError && this.#connector.raise(error)) continue;
+        this.#refuse(error);
+        // Whoever ended an association is there, or was; whoever does not answer is not.
+        const isEveryoneTried = isLoss(error) || this.#connector.advance();
         // Half of the wait is random, so that a fleet does not come back as one.
-        const retryInMs = Math.round(waitMs / 2) + randomInt(Math.ceil(waitMs / 2));
-        this.#onEvent({ type: "lost", error: withServer(error, this.#config.server.href), retryInMs });
-        waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
-        await pause(retryInMs, this.#closing.signal);
+        const retryInMs = isEveryoneTried
+          ? Math.round(waitMs / 2) + randomInt(Math.ceil(waitMs / 2))
+          : randomInt(MIN_WAIT_MS);
+        const next = this.#connector.server.server.href;
+        this.#onEvent({ type: "lost", error, retryInMs, next });
+        if (isEveryoneTried) waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
+        await pause(retryInMs, signal);
       } finally {
         await association?.close({ keepsRegistration: this.#keepsRegistration });
+        if (opened === undefined) {
+          await left?.close();
+          left = undefined;
+        }
       }
     }
+    await opened?.close();
   }
 
-  #parts(): AssociationParts {
-    const { bind } = this.#config.interfaces.dpe2;
-    return {
-      dpe2Guard: this.#guard,
-      digest: digestClientOf(this.#config),
-      dpe2Uri: bind === "association" ? DPE2_OVER_ASSOCIATION : this.#listener?.uri,
-      isRaised: this.#isRaised,
-      port: this.#securePort,
-      onDpe2: (request) => this.#answer(request),
-      onAudit: (event) => this.#onEvent({ type: "audit", event }),
-    };
+  /** @throws what only a person can mend. */
+  #refuse(error: unknown): void {
+    const refusal = refusalOf(error);
+    if (refusal === undefined) return;
+    if (error instanceof DtlsError) {
+      const peer = this.#connector.server.server.href;
+      const where = { time: Date.now(), interface: "dpe1", side: "client", peer } as const;
+      this.#onEvent({ type: "audit", event: handshakeFailure(error, where) });
+    }
+    this.#onEvent({ type: "refused", error: refusal });
+    throw refusal;
   }
 
-  /** Goes on over DTLS, as the server asks; false where that is what was done. */
-  #raise({ required }: SecurityRequiredError): boolean {
-    if (this.#isRaised || this.#config.server.scheme !== "coap") return false;
-    this.#isRaised = true;
-    this.#securePort = required.port;
-    return true;
-  }
-
-  /** A server that forgot the registration, having been restarted, is told anew over the association that lives on. */
-  async #registerAndReport(association: ServerAssociation, onRegistered: () => void): Promise<void> {
+  /**
+   * A server that forgot the registration, having been restarted, is told anew over the association that lives on. Gives an
+   * association with the first server, once that is to be gone back to.
+   */
+  async #registerAndReport(
+    association: ServerAssociation,
+    onRegistered: () => Promise<void>,
+  ): Promise<ServerAssociation | undefined> {
     while (!this.#closing.signal.aborted) {
       await association.register(this.properties.static());
-      this.#onEvent({ type: "registered", endpoint: this.#config.endpoint });
-      onRegistered();
+      const { href } = this.#connector.server.server;
+      this.#onEvent({ type: "registered", endpoint: this.#config.endpoint, server: href });
+      await onRegistered();
       try {
-        await this.#report(association);
+        return await this.#report(association);
       } catch (error) {
         if (!(error instanceof DpeError && error.code === "DPE_UNKNOWN_REGISTRATION")) throw error;
-        this.#onEvent({ type: "lost", error, retryInMs: 0 });
+        this.#onEvent({ type: "lost", error, retryInMs: 0, next: href });
       }
     }
+    return undefined;
   }
 
-  /** Sends what waits, and refreshes, until the association ends. */
-  async #report(association: ServerAssociation): Promise<void> {
+  /** Sends what waits, and refreshes, until the association ends, or there is one with the first server. */
+  async #report(association: ServerAssociation): Promise<ServerAssociation | undefined> {
     const refreshMs = this.#config.lifetime / 2;
+    const { returnAfter } = this.#config.failover;
     let refreshAt = performance.now() + refreshMs;
+    let returnAt = this.#connector.isAtFirst ? Infinity : performance.now() + returnAfter;
     let isLost = false;
     const ended = association.closed.then(() => (isLost = true));
     while (!this.#closing.signal.aborted) {
@@ -205,10 +236,15 @@ export class DpeAgent {
         await association.refresh();
         refreshAt = performance.now() + refreshMs;
       }
+      if (performance.now() >= returnAt) {
+        const first = await this.#openFirst();
+        if (first !== undefined) return first;
+        returnAt = performance.now() + returnAfter;
+      }
       if (this.#outbox.size === 0) {
         const turn = new AbortController();
         const isDone = AbortSignal.any([turn.signal, this.#closing.signal]);
-        const isDue = pause(refreshAt - performance.now(), isDone);
+        const isDue = pause(Math.min(refreshAt, returnAt) - performance.now(), isDone);
         await Promise.race([this.#outbox.nonEmpty(isDone), isDue, ended]);
         turn.abort();
         // Readings of one moment go in one report.
@@ -216,10 +252,21 @@ export class DpeAgent {
       }
       if (isLost) throw new DpeError("DPE_NOT_REACHABLE", "the association was lost");
     }
+    return undefined;
+  }
+
+  /** Whatever is wrong with the first server, the one that we are with is as good by the policy: it is told, and no more. */
+  async #openFirst(): Promise<ServerAssociation | undefined> {
+    try {
+      return await this.#connector.openFirst(this.#closing.signal);
+    } catch (error) {
+      this.#onEvent({ type: "not-returned", error });
+      return undefined;
+    }
   }
 
   async #sendNext(association: ServerAssociation): Promise<void> {
-    for (let maxBytes = MAX_REPORT_BYTES; ; maxBytes = Math.floor(maxBytes / 2)) {
+    for (let maxBytes = association.maxReportBytes; ; maxBytes = Math.floor(maxBytes / 2)) {
       const batch = nextBatch(this.#outbox, this.#clock, maxBytes);
       if (batch === undefined) return;
       const sentAt = performance.now();
@@ -243,41 +290,27 @@ export class DpeAgent {
   }
 }
 
-function digestClientOf({ interfaces, server }: AgentConfig): (() => DigestClient) | undefined {
-  const { credentials, digest } = interfaces.dpe1;
-  const secret = digestSecretOf(credentials, server.host);
-  if (secret === undefined) return undefined;
-  const { dangerAllowMd5, dangerAllowNoQop } = digest;
-  return () =>
-    new DigestClient({
-      secret,
-      random: randomBytes,
-      dangerAllowMd5,
-      dangerAllowNoQop,
-    });
+/** For tests, and systems with a resolver of their own. */
+export interface AgentOptions {
+  /** All addresses of a name. Default: the system's. */
+  readonly resolve?: Resolve | undefined;
 }
 
-function digestSecretOf(
-  { username, password, gba }: AgentCredentials,
-  host: string,
-): { readonly username: string; readonly password: string; readonly realm?: string } | undefined {
-  if (username !== undefined && password !== undefined) return { username, password: password.text() };
-  const ksNaf = gba === undefined ? undefined : ksNafBytes(gba.ksNaf);
-  if (gba === undefined || ksNaf === undefined) return undefined;
-  // TS 33.222 §5.3: the credential is for this NAF alone, and so is answered in its realm alone.
-  return {
-    username: gba.btid,
-    password: Buffer.from(ksNaf).toString("base64"),
-    realm: gbaRealm(gba.naf ?? host),
-  };
+/** The association ended, by whomever; its server may be there. */
+function isLoss(error: unknown): boolean {
+  return error instanceof DpeError && error.code === "DPE_NOT_REACHABLE";
 }
 
-/** A time-out alone does not say of what. */
-function withServer(error: unknown, href: string): unknown {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (code !== "DTLS_HANDSHAKE_TIMEOUT" && code !== "COAP_TIMEOUT" && code !== "NET_NAME_NOT_FOUND") return error;
-  const why = `${href} does not answer: ${describeFault(error)}; is it running, and reachable by UDP?`;
-  return new AgentError("AGENT_SERVER_UNREACHABLE", why, { cause: error });
+/** Looking up a name takes no signal. */
+function orAborted(opening: Promise<ServerAssociation>, signal: AbortSignal): Promise<ServerAssociation> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => {
+      opening.then((late) => late.close()).catch(() => undefined);
+      reject(new AgentError("AGENT_SERVER_UNREACHABLE", "the agent was closed"));
+    };
+    signal.addEventListener("abort", giveUp, { once: true });
+    opening.then(resolve, reject).finally(() => signal.removeEventListener("abort", giveUp));
+  });
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
@@ -300,5 +333,5 @@ const MIN_WAIT_MS = 1000;
 const MAX_WAIT_MS = 60_000;
 const GATHER_MS = 50;
 const MAX_TIMER_MS = 2 ** 31 - 1;
-/** With the headers of CoAP, Digest, DTLS, UDP and IPv6 it stays below 1280 bytes, the least MTU of IPv6. */
-const MAX_REPORT_BYTES = 900;
+/** For an answer that is on its way, when the agent is closed. */
+const CLOSE_GRACE_MS = 2000;

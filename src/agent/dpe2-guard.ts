@@ -27,7 +27,7 @@ export class Dpe2Guard {
     const refused = this.#judge(message, connection);
     if (refused !== undefined) return refused;
     const answer = serve(message);
-    const { digest } = this.#parts;
+    const digest = this.#parts.digest();
     const finish = digest === undefined ? undefined : answerProof(message, digest);
     if (finish === undefined) return answer;
     return answer instanceof Promise
@@ -40,7 +40,7 @@ export class Dpe2Guard {
     const { policy, host, securePort, onAudit } = this.#parts;
     const isError = message.code === CODE.POST && message.options.uriPath.join("/") === `${PATH.dpe2}/${PATH.errors}`;
     if (isError) return undefined;
-    const offer = offerOf(connection, host, policy);
+    const offer = offerOf(connection, host(), policy);
     const decision = decide({ interface: "dpe2", side: "client", policy: clientPolicy(policy), offer });
     const requested = message.options.uint(BINDING_OPTION.SecurityRequest) ?? 0;
     const isTooLow = requested > CONNECTION_LEVEL[offer.connection];
@@ -70,10 +70,10 @@ export class Dpe2Guard {
 
 export interface Dpe2GuardParts {
   readonly policy: AgentInterface;
-  /** The server's name or address, as it is configured. */
-  readonly host: string;
-  /** What answers challenges; absent without a username. */
-  readonly digest: DigestClient | undefined;
+  /** The name or address of the server that is spoken with, as it is configured. */
+  readonly host: () => string;
+  /** What answers its challenges; undefined without a username. */
+  readonly digest: () => DigestClient | undefined;
   /** Where the agent listens for DTLS, if it does. */
   readonly securePort: () => number | undefined;
   readonly onAudit: (event: AuditEvent) => void;

@@ -8,6 +8,7 @@ import { loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import type { AgentConfig } from "./agent-config.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
 import { clientPolicy, credentialsOf, keyVerifier, rawPublicKeyOf } from "./server-authentication.js";
+import { serversOf } from "./server-list.js";
 
 /** DPE-2 at addresses of the agent's own, for servers that are to reach it there and not over its association. */
 export class Dpe2Listener {
@@ -76,9 +77,9 @@ export class Dpe2Listener {
     const certificate = credentialsOf(dpe1.credentials);
     const modes = clientPolicy(dpe2).serverAuthentication;
     const anchors = dpe2.ca === undefined ? [] : loadTrustAnchors(readFileSync(dpe2.ca, "utf8"));
-    const server = this.#config.server.host;
-    const name =
-      isIP(server) === 0 ? ({ type: "dns", name: server } as const) : ({ type: "ip", address: server } as const);
+    const names = serversOf(this.#config).map(({ server: { host: server } }) =>
+      isIP(server) === 0 ? ({ type: "dns", name: server } as const) : ({ type: "ip", address: server } as const),
+    );
     const text = new TextDecoder();
     const types = [
       ...(modes.includes("certificate") ? (["X.509"] as const) : []),
@@ -99,9 +100,14 @@ export class Dpe2Listener {
             }),
       },
       pskOf: (identity) => (psk !== undefined && text.decode(identity) === psk.identity ? psk.key.reveal() : undefined),
-      // The server is itself on both interfaces: it shows the certificate that it has as a server.
-      verify: (certificates) =>
-        verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+      // The server is itself on both interfaces: it shows the certificate that it has as a server, of one of the names listed.
+      verify: async (certificates) => {
+        const verdicts = names.map((name) =>
+          verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+        );
+        const [first = UNNAMED, ...others] = await Promise.all(verdicts);
+        return [first, ...others].find(({ ok }) => ok) ?? first;
+      },
       verifyRawPublicKey: keyVerifier(dpe2),
       onHandshakeFailed: (remote, error) => {
         const where = { time: Date.now(), interface: "dpe2", side: "client", peer: formatAddress(remote) } as const;
@@ -117,3 +123,5 @@ export interface Dpe2ListenerParts {
   readonly onRequest: (request: RequestMessage) => Answer;
   readonly onAudit: (event: AuditEvent) => void;
 }
+
+const UNNAMED = { ok: false, alert: "certificate_unknown", reason: "no server is configured" } as const;

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { AgentConfig } from "./agent-config.js";
 import type { FirmwareConfig } from "./firmware-config.js";
 import { isFirmware } from "./firmware-config.js";
+import { withoutCredentials } from "./server-list.js";
 import type { SourceConfig } from "./sources/source-config.js";
 
 /**
@@ -29,6 +30,7 @@ function endpointConfig(config: AgentConfig, source: OwnSource): AgentConfig {
   return {
     ...config,
     endpoint: source.endpoint ?? "",
+    server: withoutCredentials(config.server),
     // Its own readings, not the gateway's: one folder has one writer.
     ...(config.store === undefined ? {} : { store: join(config.store, "firmware", storeName(source.endpoint ?? "")) }),
     interfaces: { dpe1: { ...dpe1, credentials: source.credentials ?? {} }, dpe2: { ...dpe2, bind } },

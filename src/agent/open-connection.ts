@@ -6,12 +6,11 @@ import {
   type CoapEndpoint,
   connect,
   connectStream,
-  resolveHost,
   type StreamClientTls,
   UdpSocket,
 } from "#net/index.js";
 import { SecurityError } from "#security/index.js";
-import type { AgentConfig } from "./agent-config.js";
+import type { ServerConfig } from "./server-list.js";
 import { clientPolicy, dtlsOptions, isBelow, leastConnection } from "./server-authentication.js";
 
 /**
@@ -22,13 +21,14 @@ import { clientPolicy, dtlsOptions, isBelow, leastConnection } from "./server-au
  * @throws NetError, DtlsError; SecurityError, X509Error as `dtlsOptions`.
  */
 export async function openConnection(
-  config: AgentConfig,
+  config: ServerConfig,
   endpoint: CoapEndpoint,
-  { isRaised, port, signal }: Raised,
+  dial: Dial,
 ): Promise<CoapConnection> {
-  const { scheme, host } = config.server;
+  const { isRaised, port, signal, address } = dial;
+  const { scheme } = config.server;
   const least = isRaised ? "dtls" : leastConnection(clientPolicy(config.interfaces.dpe1));
-  if (scheme === "coaps+tcp") return openTls(config, endpoint, signal);
+  if (scheme === "coaps+tcp") return openTls(config, endpoint, dial);
   if (scheme === "coap+tcp") {
     // Over TCP there is no port to ask for: the policy is met by the URI or not at all.
     if (isBelow("none", least))
@@ -36,15 +36,22 @@ export async function openConnection(
         "SECURITY_CONNECTION_BELOW_POLICY",
         `${config.server.href} is not ${least}: coaps+tcp is`,
       );
-    return endpoint.addStream(await connectStream({ host, port: config.server.port }, { signal }));
+    return endpoint.addStream(await connectStream({ host: address, port: config.server.port }, { signal }));
   }
-  if (scheme === "coaps") return openSecure(config, endpoint, config.server.port, signal);
-  if (!isBelow("none", least)) return openPlain(host, config.server.port, endpoint);
-  const securePort = port ?? (await discoverPort(config, endpoint, signal)) ?? DEFAULT_COAPS_PORT;
-  return openSecure(config, endpoint, securePort, signal);
+  if (scheme === "coaps") return openSecure(config, endpoint, config.server.port, dial);
+  if (!isBelow("none", least)) return openPlain(address, config.server.port, endpoint);
+  const securePort = port ?? (await discoverPort(config, endpoint, dial)) ?? DEFAULT_COAPS_PORT;
+  return openSecure(config, endpoint, securePort, dial);
 }
 
-export interface Raised {
+/** Where to, and what is known of it from before. */
+export interface Dial {
+  /** The address literal of the server that is tried. */
+  readonly address: string;
+  /** A handshake that is not answered ends after so long, ms. */
+  readonly handshakeTimeoutMs: number;
+  /** What resumes an earlier session with this server; see `DtlsSession.resumption`. */
+  readonly session: Uint8Array | undefined;
   /** The server asked for DTLS. */
   readonly isRaised: boolean;
   /** The port that it named then. */
@@ -52,19 +59,26 @@ export interface Raised {
   readonly signal: AbortSignal;
 }
 
-async function openPlain(host: string, port: number, endpoint: CoapEndpoint): Promise<CoapConnection> {
-  const address = await resolveHost(host);
+async function openPlain(address: string, port: number, endpoint: CoapEndpoint): Promise<CoapConnection> {
   const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
   return endpoint.addSocket(socket).connectTo({ address, port });
 }
 
 async function openSecure(
-  config: AgentConfig,
+  config: ServerConfig,
   endpoint: CoapEndpoint,
   port: number,
-  signal: AbortSignal,
+  { address, handshakeTimeoutMs, session: resumed, signal }: Dial,
 ): Promise<CoapConnection> {
-  const session = await connect({ host: config.server.host, port }, dtlsOptions(config));
+  const session = await connect(
+    { host: address, port },
+    {
+      ...dtlsOptions(config),
+      mtuBytes: config.mtu,
+      handshakeTimeoutMs,
+      ...(resumed === undefined ? {} : { session: resumed }),
+    },
+  );
   const giveUp = (): void => void session.close();
   if (signal.aborted) giveUp();
   signal.addEventListener("abort", giveUp, { once: true });
@@ -73,8 +87,12 @@ async function openSecure(
 }
 
 /** RFC 8323 over TLS, by the same credentials and the same verification as over DTLS. */
-async function openTls(config: AgentConfig, endpoint: CoapEndpoint, signal: AbortSignal): Promise<CoapConnection> {
-  const { host, port } = config.server;
+async function openTls(
+  config: ServerConfig,
+  endpoint: CoapEndpoint,
+  { address, signal }: Dial,
+): Promise<CoapConnection> {
+  const { port } = config.server;
   const { cipherSuites = [], psk, certificate, serverName, verify = NOBODY } = dtlsOptions(config);
   const usesPsk = psk !== undefined && cipherSuites.every((suite) => suite.includes("PSK"));
   const tls: StreamClientTls = {
@@ -83,19 +101,19 @@ async function openTls(config: AgentConfig, endpoint: CoapEndpoint, signal: Abor
     ...(certificate === undefined ? {} : { certificate }),
     ...(serverName === undefined ? {} : { serverName }),
   };
-  return endpoint.addStream(await connectStream({ host, port }, { tls, signal }));
+  return endpoint.addStream(await connectStream({ host: address, port }, { tls, signal }));
 }
 
 /** The port for DTLS by `GET /dpe1`; undefined where that is not answered, or not as the binding says. */
 async function discoverPort(
-  config: AgentConfig,
+  config: ServerConfig,
   endpoint: CoapEndpoint,
-  signal: AbortSignal,
+  { address, signal }: Dial,
 ): Promise<number | undefined> {
-  const { host, port } = config.server;
+  const { port } = config.server;
   const options = Options.none.with(OPTION.UriPath, PATH.dpe1).with(OPTION.Accept, CONTENT_FORMAT.cbor);
   try {
-    const connection = await openPlain(host, port, endpoint);
+    const connection = await openPlain(address, port, endpoint);
     const timeout = AbortSignal.any([signal, AbortSignal.timeout(DISCOVERY_TIMEOUT_MS)]);
     const { code, payload } = await connection.request(
       { code: CODE.GET, options, payload: new Uint8Array(0) },

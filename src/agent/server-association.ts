@@ -9,7 +9,7 @@ import {
   PATH,
   QUERY,
 } from "#dpe/index.js";
-import { type CoapConnection, CoapEndpoint, formatAddress, type Answer } from "#net/index.js";
+import { type CoapConnection, CoapEndpoint, DtlsSession, formatAddress, type Answer } from "#net/index.js";
 import {
   type AuditEvent,
   authErrorOf,
@@ -20,11 +20,11 @@ import {
   securityRequiredOf,
 } from "#security/index.js";
 import { encodePack, type SenmlRecord } from "#senml/index.js";
-import type { AgentConfig } from "./agent-config.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
-import { openConnection } from "./open-connection.js";
+import { type Dial, openConnection } from "./open-connection.js";
 import { SecurityRequiredError } from "./security-required-error.js";
 import { clientPolicy, offerOf } from "./server-authentication.js";
+import type { ServerConfig } from "./server-list.js";
 
 /**
  * DPE-1 on one association with the server: registration, refresh, reports, deregistration. The same association carries
@@ -34,14 +34,14 @@ export class ServerAssociation {
   /** Fulfilled when the association is lost or closed. */
   readonly closed: Promise<void>;
 
-  readonly #config: AgentConfig;
+  readonly #config: ServerConfig;
   readonly #connection: CoapConnection;
   readonly #endpoint: CoapEndpoint;
   readonly #parts: AssociationParts;
   #location: readonly string[] | undefined;
 
   private constructor(
-    config: AgentConfig,
+    config: ServerConfig,
     connection: CoapConnection,
     endpoint: CoapEndpoint,
     closed: Promise<void>,
@@ -60,7 +60,11 @@ export class ServerAssociation {
    *
    * @throws NetError, DtlsError, CoapError; SecurityError SECURITY_SERVER_NOT_ACCEPTED.
    */
-  static async open(config: AgentConfig, parts: AssociationParts, signal: AbortSignal): Promise<ServerAssociation> {
+  static async open(
+    config: ServerConfig,
+    parts: AssociationParts,
+    dial: Omit<Dial, "isRaised" | "port">,
+  ): Promise<ServerAssociation> {
     const { dpe1, dpe2 } = config.interfaces;
     const { digest, dpe2Guard } = parts;
     const authenticator =
@@ -84,7 +88,7 @@ export class ServerAssociation {
     });
     try {
       const isRaised = parts.isRaised === true;
-      const connection = await openConnection(config, endpoint, { isRaised, port: parts.port, signal });
+      const connection = await openConnection(config, endpoint, { ...dial, isRaised, port: parts.port });
       const association = new ServerAssociation(config, connection, endpoint, closed, parts);
       await association.#judgeServer();
       return association;
@@ -92,6 +96,22 @@ export class ServerAssociation {
       await endpoint.close();
       throw error;
     }
+  }
+
+  /** What resumes the DTLS session in a later one with this server; undefined on other transports, and where it was resumed itself. */
+  get resumption(): Uint8Array | undefined {
+    const { transport } = this.#connection;
+    return transport instanceof DtlsSession ? transport.resumption : undefined;
+  }
+
+  /** The longest report that travels in one datagram. */
+  get maxReportBytes(): number {
+    const { transport } = this.#connection;
+    const room = transport instanceof DtlsSession ? transport.maxDataBytes : this.#config.mtu - IP_UDP_HEADER_BYTES;
+    return Math.max(
+      LEAST_REPORT_BYTES,
+      Math.min(room - HEADER_ROOM_BYTES - (this.#parts.digest === undefined ? 0 : DIGEST_ROOM_BYTES), MAX_BLOCK_BYTES),
+    );
   }
 
   /** @throws SecurityError SECURITY_AUTHENTICATION_REFUSED with the authentication error; DpeError DPE_BAD_REQUEST; CoapError. */
@@ -188,7 +208,7 @@ export class ServerAssociation {
     let options = Options.none.withAll(OPTION.UriPath, path).withAll(OPTION.UriQuery, query);
     if (payload.length > 0) options = options.with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor);
     try {
-      return await this.#connection.request({ code: CODE.POST, options, payload });
+      return await this.#connection.request({ code: CODE.POST, options, payload }, { signal: this.#parts.ending });
     } catch (error) {
       if (error instanceof SecurityError && error.code === "SECURITY_SERVER_NOT_ACCEPTED")
         await this.#tellNotAccepted();
@@ -208,6 +228,8 @@ export interface AssociationParts {
   readonly isRaised?: boolean;
   /** The port that it then named. */
   readonly port?: number | undefined;
+  /** Ends requests that are not answered yet: what they carry stays unsent. */
+  readonly ending: AbortSignal;
   onDpe2(request: RequestMessage): Answer;
   onAudit(event: AuditEvent): void;
 }
@@ -242,3 +264,11 @@ const UNACCEPTABLE: ReadonlySet<number> = new Set([
 ]);
 const NO_PAYLOAD = new Uint8Array(0);
 const DEREGISTER_TIMEOUT_MS = 2000;
+const IP_UDP_HEADER_BYTES = 48;
+/** Of CoAP, with the path of a registration. */
+const HEADER_ROOM_BYTES = 80;
+/** Of an answer of Digest. */
+const DIGEST_ROOM_BYTES = 240;
+/** A longer one would go in blocks (RFC 7959). */
+const MAX_BLOCK_BYTES = 1024;
+const LEAST_REPORT_BYTES = 128;

@@ -22,8 +22,9 @@ import {
   loadTrustAnchors,
   verifyPeerCertificates,
 } from "#x509/index.js";
-import type { AgentConfig, AgentInterface } from "./agent-config.js";
+import type { AgentInterface } from "./agent-config.js";
 import type { AgentCredentials } from "./credentials-config.js";
+import type { ServerConfig } from "./server-list.js";
 
 /** What an interface of the agent demands of the server. */
 export function clientPolicy({ connection, serverAuthentication }: AgentInterface): ClientPolicy {
@@ -47,7 +48,7 @@ export function isBelow(level: ConnectionLevel, least: ConnectionLevel): boolean
  * @throws X509Error for files that do not serve; SecurityError SECURITY_CONNECTION_BELOW_POLICY where the policy asks for a
  * PSK and there is none.
  */
-export function dtlsOptions(config: AgentConfig): Parameters<typeof connect>[1] {
+export function dtlsOptions(config: ServerConfig): Parameters<typeof connect>[1] {
   const { dpe1 } = config.interfaces;
   const { ca, credentials } = dpe1;
   const { serverAuthentication: modes } = clientPolicy(dpe1);

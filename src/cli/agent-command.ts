@@ -78,6 +78,7 @@ function write(log: Logger, event: AgentEvent): void {
   const { type, ...facts } = event;
   switch (type) {
     case "lost":
+    case "not-returned":
     case "source-failed":
     case "store-failed":
     case "refused":

@@ -52,6 +52,16 @@ export class Metrics {
     gauge("devices", "Devices in the store, ended registrations included", () => store.registrations.count(), "first");
     gauge("outbox_reports", "Reports that wait to be forwarded", () => store.outbox.count(), "first");
     gauge("connections", "Peers that are spoken with: DTLS associations and plain addresses", () => server.connections);
+    const associations = new Gauge({
+      name: "dpe_associations",
+      help: "DTLS associations since the start: by a full or an abbreviated handshake, or restored",
+      labelNames: ["handshake"],
+      registers: [this.registry],
+      collect() {
+        for (const [kind, count] of Object.entries(server.associationCounts))
+          associations.set({ handshake: kind }, count);
+      },
+    });
     const coap = new Gauge({
       name: "dpe_coap",
       help: "Counters of the CoAP endpoint since the start",

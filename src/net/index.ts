@@ -39,6 +39,7 @@ export {
   formatAddress,
   monotonicNow,
   resolveHost,
+  resolveHosts,
   type SocketAddress,
   UdpSocket,
   type UdpSocketOptions,

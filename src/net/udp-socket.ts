@@ -103,10 +103,16 @@ export interface SocketAddress {
 
 /** Resolves a name to an address literal; a literal is its own. @throws NetError NET_NAME_NOT_FOUND. */
 export async function resolveHost(host: string): Promise<string> {
-  if (isIP(host) !== 0) return host;
+  const [first = host] = await resolveHosts(host);
+  return first;
+}
+
+/** All addresses of a name, in the order of the system's preference. @throws NetError NET_NAME_NOT_FOUND. */
+export async function resolveHosts(host: string): Promise<readonly string[]> {
+  if (isIP(host) !== 0) return [host];
   return new Promise((resolve, reject) => {
-    lookup(host, (error, address) => {
-      if (error === null) resolve(address);
+    lookup(host, { all: true }, (error, addresses) => {
+      if (error === null && addresses.length > 0) resolve([...new Set(addresses.map(({ address }) => address))]);
       else reject(new NetError("NET_NAME_NOT_FOUND", `${host}: the host name has no address`, { cause: error }));
     });
   });

@@ -28,7 +28,12 @@ import { PeerFacts } from "./peer-facts.js";
 import type { ServerConfig } from "./server-config.js";
 import { ServerCredentials } from "./server-credentials.js";
 import type { ServerEvent } from "./server-event.js";
-import { type ListenerAddresses, ServerListeners, type ServerWorker } from "./server-listeners.js";
+import {
+  type AssociationCounts,
+  type ListenerAddresses,
+  ServerListeners,
+  type ServerWorker,
+} from "./server-listeners.js";
 import type { SubscriberConfig } from "./subscriber-config.js";
 import { SubscriberDirectory } from "./subscriber-directory.js";
 
@@ -209,6 +214,11 @@ export class DpeServer {
   /** What was handed between the processes on the same ports; undefined for one that is alone. */
   get steeringCounters(): SteeringCounters | undefined {
     return this.#listeners.steeringCounters;
+  }
+
+  /** DTLS associations since the start, by how they came to be. */
+  get associationCounts(): Readonly<AssociationCounts> {
+    return this.#listeners.associations;
   }
 
   get coapCounters(): EndpointCounters {

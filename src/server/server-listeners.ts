@@ -78,6 +78,9 @@ export class ServerListeners {
     this.#streams = await listenStreams(config.interfaces.dpe1.listen, endpoint, tls, sharesPort);
   }
 
+  /** DTLS associations since the start: by a full or an abbreviated handshake, or of before a restart. */
+  readonly associations: AssociationCounts = { full: 0, resumed: 0, restored: 0 };
+
   /** Where the server listens. */
   get addresses(): ListenerAddresses {
     return {
@@ -142,6 +145,7 @@ export class ServerListeners {
 
   #opened(session: DtlsSession): void {
     const { config, credentials, coap } = this.#parts;
+    this.associations[session.isRestored ? "restored" : session.peer?.isResumed === true ? "resumed" : "full"] += 1;
     if (session.isRestored && keptTrust(session, credentials, Date.now()) === undefined) {
       void session.close();
       return;
@@ -166,6 +170,8 @@ export class ServerListeners {
     return { clientCertificate: isOnlyWay ? "require" : "request", peerCertificateTypes: types };
   }
 }
+
+export type AssociationCounts = Record<"full" | "resumed" | "restored", number>;
 
 export interface ListenerParts {
   readonly config: ServerConfig;

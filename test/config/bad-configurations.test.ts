@@ -136,7 +136,7 @@ const AGENT_FILES: readonly (readonly [string, string])[] = [
   ],
   [
     "endpoint: pi\nserver: http://h\ninterfaces: { dpe1: { connection: none, serverAuthentication: none } }",
-    'f.yaml:2:9 server: expected a coap:// or coaps:// or coap+tcp:// or coaps+tcp:// URI; found "http://h"',
+    'f.yaml:2:9 server: expected a list or a coap:// or coaps:// or coap+tcp:// or coaps+tcp:// URI; found "http://h"',
   ],
   [
     "endpoint: pi\nserver: coap://h\n\ninterfaces: { dpe1: { connection: none, serverAuthentication: none, credentials: { username: a } } }\n",
