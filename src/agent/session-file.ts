@@ -78,6 +78,7 @@ function nameOf({ endpoint, server, interfaces: { dpe1 } }: ServerConfig): strin
     connection,
     serverAuthentication,
     addresses,
+    serverKeys,
     username,
     gba?.btid,
     psk?.identity,
