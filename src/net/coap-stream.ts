@@ -3,6 +3,8 @@ import {
   connect as connectTls,
   createServer as createTlsServer,
   type DetailedPeerCertificate,
+  type Server as TlsServer,
+  type TlsOptions,
   type TLSSocket,
 } from "node:tls";
 import { constants } from "node:crypto";
@@ -68,10 +70,10 @@ export async function listenStream(
   options: StreamListenOptions = {},
 ): Promise<StreamListener> {
   const { host = "0.0.0.0", port = 0, tls, maxConnections = DEFAULT_MAX_CONNECTIONS, sharesPort = false } = options;
-  const server = tls === undefined ? createTcpServer() : secureServer(tls, onStream);
-  if (tls === undefined) server.on("connection", (socket: Socket) => onStream(new CoapStream(socket, undefined)));
-  server.maxConnections = maxConnections;
   const sockets = new Set<Socket>();
+  const secure = tls === undefined ? undefined : secureServer(tls, onStream);
+  const server = secure?.server ?? createTcpServer((socket) => onStream(new CoapStream(socket, undefined)));
+  server.maxConnections = maxConnections;
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
@@ -80,19 +82,26 @@ export async function listenStream(
     server.once("error", (error) => reject(netError(error, `listening on TCP ${host}:${port}`)));
     server.listen({ host, port, exclusive: true, ...(sharesPort ? { reusePort: true } : {}) }, () => resolve());
   });
-  return new StreamListener(server, sockets);
+  return new StreamListener(server, sockets, secure?.replace);
 }
 
 export class StreamListener {
   readonly address: SocketAddress;
   readonly #server: Server;
   readonly #sockets: ReadonlySet<Socket>;
+  readonly #replace: ((credentials: StreamServerCredentials) => void) | undefined;
 
-  constructor(server: Server, sockets: ReadonlySet<Socket>) {
+  constructor(server: Server, sockets: ReadonlySet<Socket>, replace?: (credentials: StreamServerCredentials) => void) {
+    this.#replace = replace;
     const bound = server.address();
     this.address = typeof bound === "object" && bound !== null ? { address: bound.address, port: bound.port } : NOWHERE;
     this.#server = server;
     this.#sockets = sockets;
+  }
+
+  /** New handshakes use these credentials; those under way, which began with others, are ended. Nothing on plain TCP. */
+  replaceCredentials(credentials: StreamServerCredentials): void {
+    this.#replace?.(credentials);
   }
 
   /** Stops to listen, and closes what it accepted. */
@@ -144,13 +153,17 @@ export interface StreamListenOptions {
   readonly sharesPort?: boolean;
 }
 
-export interface StreamServerTls {
-  readonly certificate?: CertificateCredential;
-  /** The key of an identity; node's TLS does not wait for one. */
-  readonly pskOf?: (identity: Uint8Array) => Uint8Array | undefined;
+export interface StreamServerTls extends StreamServerCredentials {
   readonly clientCertificate: "none" | "request" | "require";
   readonly verify: (certificates: readonly Uint8Array[]) => CertificateVerdict | Promise<CertificateVerdict>;
   readonly onHandshakeFailed?: (remote: SocketAddress, error: unknown) => void;
+}
+
+/** What a server proves itself by; without either no handshake succeeds. */
+export interface StreamServerCredentials {
+  readonly certificate?: CertificateCredential;
+  /** The key of an identity; node's TLS does not wait for one. Absent: no PSK suite is taken. */
+  readonly pskOf?: (identity: Uint8Array) => Uint8Array | undefined;
 }
 
 /** With `psk` no certificate is offered or taken. */
@@ -161,50 +174,80 @@ export interface StreamClientTls {
   readonly verify: (certificates: readonly Uint8Array[]) => CertificateVerdict | Promise<CertificateVerdict>;
 }
 
-function secureServer(tls: StreamServerTls, onStream: (stream: CoapStream) => void): Server {
-  const { certificate, pskOf, clientCertificate, verify, onHandshakeFailed } = tls;
+function secureServer(
+  tls: StreamServerTls,
+  onStream: (stream: CoapStream) => void,
+): { readonly server: TlsServer; readonly replace: (credentials: StreamServerCredentials) => void } {
+  const { clientCertificate, verify, onHandshakeFailed } = tls;
+  let { pskOf } = tls;
   const identities = new WeakMap<object, Uint8Array>();
+  /** Connections of which it is not known yet who is at the other end, by its address. */
+  const handshakes = new Map<string, Socket>();
   const failed = (socket: Socket, error: unknown): void => {
     onHandshakeFailed?.({ address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 }, error);
     socket.destroy();
   };
   const server = createTlsServer({
-    ...COMMON,
-    ...(certificate === undefined ? {} : pemOf(certificate)),
+    ...contextOf(tls),
     requestCert: clientCertificate !== "none",
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-    ciphers: [
-      ...(certificate === undefined ? [] : CERTIFICATE_CIPHERS),
-      ...(pskOf === undefined ? [] : PSK_CIPHERS),
-    ].join(":"),
-    ...(pskOf === undefined
-      ? {}
-      : {
-          pskCallback: (socket: TLSSocket, identity: string) => {
-            const bytes = TEXT_ENCODER.encode(identity);
-            const key = pskOf(bytes);
-            if (key === undefined) return null;
-            identities.set(socket, bytes);
-            return key;
-          },
-        }),
+    pskCallback: (socket: TLSSocket, identity: string) => {
+      const bytes = TEXT_ENCODER.encode(identity);
+      const key = pskOf?.(bytes);
+      if (key === undefined) return null;
+      identities.set(socket, bytes);
+      return key;
+    },
   });
+  server.on("connection", (socket: Socket) => {
+    const place = placeOf(socket);
+    handshakes.set(place, socket);
+    socket.once("close", () => handshakes.get(place) === socket && handshakes.delete(place));
+  });
+  const opened = (socket: TLSSocket, identity: PeerIdentity): void => {
+    // Ended by other credentials in the very moment.
+    if (!handshakes.delete(placeOf(socket)) || socket.destroyed) {
+      socket.destroy();
+      return;
+    }
+    onStream(new CoapStream(socket, identity));
+  };
   server.on("tlsClientError", (error, socket) => failed(socket, error));
   server.on("secureConnection", (socket) => {
     // Whatever comes while the certificate is looked at waits in the socket.
     const identity = identityOf(socket, identities.get(socket));
     const certificates = identity.certificates ?? [];
     if (identity.pskIdentity !== undefined || (certificates.length === 0 && clientCertificate !== "require")) {
-      onStream(new CoapStream(socket, identity));
+      opened(socket, identity);
       return;
     }
     socket.on("error", () => socket.destroy());
     verified(socket, certificates, verify, "accepting").then(
-      () => onStream(new CoapStream(socket, identity)),
+      () => opened(socket, identity),
       (error: unknown) => failed(socket, error),
     );
   });
-  return server;
+  return {
+    server,
+    replace: (credentials) => {
+      ({ pskOf } = credentials);
+      server.setSecureContext(contextOf(credentials));
+      for (const socket of handshakes.values()) socket.destroy();
+      handshakes.clear();
+    },
+  };
+}
+
+function contextOf({ certificate, pskOf }: StreamServerCredentials): TlsOptions {
+  const ciphers = [
+    ...(pskOf !== undefined && certificate === undefined ? [] : CERTIFICATE_CIPHERS),
+    ...(pskOf === undefined ? [] : PSK_CIPHERS),
+  ];
+  return { ...COMMON, ...(certificate === undefined ? {} : pemOf(certificate)), ciphers: ciphers.join(":") };
+}
+
+function placeOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress ?? ""} ${remotePort ?? 0}`;
 }
 
 function secureSocket(
@@ -241,7 +284,8 @@ async function verified(
     certificates.length === 0
       ? { ok: false, alert: "bad_certificate", reason: "the peer has shown no certificate" }
       : await verify(certificates);
-  if (!verdict.ok) throw new NetError("NET_NOT_ACCEPTED", `${attempt}: ${verdict.reason} (${verdict.alert})`);
+  if (!verdict.ok)
+    throw new NetError("NET_NOT_ACCEPTED", `${attempt}: ${verdict.reason} (${verdict.alert})`, { cause: verdict });
   if (socket.destroyed) throw new NetError("NET_CLOSED", `${attempt}: closed by the peer`);
 }
 

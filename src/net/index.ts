@@ -10,6 +10,7 @@ export {
   type StreamClientTls,
   type StreamListener,
   type StreamListenOptions,
+  type StreamServerCredentials,
   type StreamServerTls,
 } from "./coap-stream.js";
 export type { PlainTransport } from "./plain-peers.js";

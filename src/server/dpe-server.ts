@@ -241,7 +241,9 @@ export class DpeServer {
    * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
    */
   async replaceSubscribers(subscribers: readonly SubscriberConfig[]): Promise<void> {
+    const { hasPsk } = this.#credentials;
     this.#review.endOf(this.#credentials.replaceSubscribers(subscribers));
+    if (this.#credentials.hasPsk !== hasPsk) this.#listeners.replaceCredentials();
     const { registrations } = this.store;
     for (let after: string | undefined; ;) {
       const page = await registrations.page(

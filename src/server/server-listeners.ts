@@ -12,6 +12,7 @@ import {
   type SteeringCounters,
   type StreamServerTls,
   type SocketAddress,
+  type StreamServerCredentials,
   UdpSocket,
   type WorkerSteering,
 } from "#net/index.js";
@@ -64,16 +65,15 @@ export class ServerListeners {
       endpoint.addSocket(this.#plain);
     }
     const tls: StreamServerTls = {
-      ...(credentials.certificate === undefined ? {} : { certificate: credentials.certificate }),
+      ...this.#streamCredentials(),
       clientCertificate: this.#streamClientCertificate(),
       verify: (certificates) => credentials.verify(certificates),
-      ...(credentials.hasPsk ? { pskOf: (identity) => credentials.pskOf(identity) } : {}),
-      onHandshakeFailed: (remote, error) =>
-        onEvent({
-          type: "handshake-failed",
-          peer: formatAddress(remote),
-          cause: error instanceof Error && "code" in error ? String(error.code) : String(error),
-        }),
+      onHandshakeFailed: (remote, error) => {
+        const where = { time: Date.now(), interface: "dpe1", side: "server", peer: formatAddress(remote) } as const;
+        const failed = tlsFailure(error);
+        onAudit(handshakeFailure(failed, where));
+        onEvent({ type: "handshake-failed", peer: where.peer, cause: failed.code });
+      },
     };
     this.#streams = await listenStreams(config.interfaces.dpe1.listen, endpoint, tls, sharesPort);
   }
@@ -103,11 +103,21 @@ export class ServerListeners {
   replaceCredentials(): void {
     this.#generation++;
     this.#dtls?.replaceServer(this.#dtlsOptions());
+    this.#streams?.replaceCredentials(this.#streamCredentials());
   }
 
   /** Of secured and stream sockets; the plain one is the CoAP endpoint's to close. */
   async close(): Promise<void> {
     await Promise.all([this.#dtls?.close(), this.#streams?.close()]);
+  }
+
+  #streamCredentials(): StreamServerCredentials {
+    const { credentials } = this.#parts;
+    const { certificate, hasPsk } = credentials;
+    return {
+      ...(certificate === undefined ? {} : { certificate }),
+      ...(hasPsk ? { pskOf: (identity) => credentials.pskOf(identity) } : {}),
+    };
   }
 
   #dtlsOptions(): ServerOptions {
@@ -194,6 +204,18 @@ export interface ListenerAddresses {
   readonly coaps: SocketAddress | undefined;
   readonly coapTcp: SocketAddress | undefined;
   readonly coapsTcp: SocketAddress | undefined;
+}
+
+/** What Node.js tells of a TLS handshake that failed, in the words of DTLS: `ERR_SSL_TLSV1_ALERT_UNKNOWN_CA` was received. */
+function tlsFailure(error: unknown): Parameters<typeof handshakeFailure>[0] & { readonly code: string } {
+  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+  const received = /^ERR_SSL_(?:SSLV3|TLSV1(?:_3)?)_ALERT_(\w+)$/.exec(code)?.[1]?.toLowerCase();
+  return {
+    code,
+    receivedAlert: received,
+    alert: undefined,
+    ...(error instanceof Error ? { cause: error.cause } : {}),
+  };
 }
 
 const CERTIFICATE_TYPE_OF: Readonly<Partial<Record<ClientAuthentication, "X.509" | "RawPublicKey">>> = {

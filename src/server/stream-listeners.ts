@@ -1,4 +1,10 @@
-import { type CoapEndpoint, listenStream, type SocketAddress, type StreamServerTls } from "#net/index.js";
+import {
+  type CoapEndpoint,
+  listenStream,
+  type SocketAddress,
+  type StreamServerCredentials,
+  type StreamServerTls,
+} from "#net/index.js";
 import type { ServerConfig } from "./server-config.js";
 
 /**
@@ -20,6 +26,7 @@ export async function listenStreams(
     return {
       coapTcp: plain?.address,
       coapsTcp: secure?.address,
+      replaceCredentials: (credentials) => secure?.replaceCredentials(credentials),
       close: async () => {
         await Promise.all([plain?.close(), secure?.close()]);
       },
@@ -33,5 +40,7 @@ export async function listenStreams(
 export interface StreamListeners {
   readonly coapTcp: SocketAddress | undefined;
   readonly coapsTcp: SocketAddress | undefined;
+  /** New handshakes use these; what those before opened goes on, until it is closed for a reason of its own. */
+  replaceCredentials(credentials: StreamServerCredentials): void;
   close(): Promise<void>;
 }
