@@ -1,12 +1,20 @@
 import "reflect-metadata";
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { webcrypto } from "node:crypto";
 import { parseConfig } from "#config/index.js";
-import { type ClientOptions, connect, type DtlsSession, type EndpointOptions } from "#net/index.js";
+import {
+  type ClientOptions,
+  type CoapStream,
+  connect,
+  connectStream,
+  type DtlsSession,
+  type EndpointOptions,
+} from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import {
   decodePemCertificates,
@@ -241,6 +249,61 @@ test("what does not serve is refused whole: the server goes on with what it had"
   await as("bob");
   await byPsk("dev");
   t.is(decodePemCertificates(certificatePem).length, 1);
+});
+
+test("R16 TLS over TCP takes changed credentials as DTLS does: new ones at once, and what those before opened ends", async (t) => {
+  const pki = await Pki.make(t);
+  const overTcp = (text = pki.config()) => pki.parse(text.replace("coaps: 0", "coapsTcp: 0"));
+  const events: ServerEvent[] = [];
+  const server = await DpeServer.start(overTcp(), (event) => events.push(event));
+  t.teardown(() => server.close());
+  const remote = { host: "127.0.0.1", port: server.addresses.coapsTcp!.port };
+  const opened = async (stream: CoapStream): Promise<CoapStream> => {
+    t.teardown(() => stream.close());
+    // The server has taken it when its CSM is here (RFC 8323 §5.3).
+    await new Promise<void>((resolve, reject) => {
+      stream.onData = () => resolve();
+      void stream.closed.then(() => reject(new Error("closed")));
+    });
+    return stream;
+  };
+  const as = async (name: string): Promise<CoapStream> => {
+    const { certificatePem, privateKeyPem } = pki.clients.get(name)!;
+    const certificate = loadCredentials(certificatePem, privateKeyPem);
+    return opened(await connectStream(remote, { tls: { certificate, verify: () => ({ ok: true }) } }));
+  };
+  const byPsk = async (identity: string): Promise<CoapStream> => {
+    const psk = { identity: new TextEncoder().encode(identity), key: Buffer.from(KEY, "hex") };
+    return opened(await connectStream(remote, { tls: { psk, verify: () => ({ ok: true }) } }));
+  };
+  const nameOf = (stream: CoapStream): string => new X509Certificate(stream.peer!.certificates![0]!.slice()).subject;
+  const isOpen = (stream: CoapStream): Promise<boolean> => Promise.race([stream.closed.then(() => false), true]);
+
+  const [alice, bob, device] = [await as("alice"), await as("bob"), await byPsk("dev")];
+  t.is(nameOf(alice), "CN=first");
+  const unfinished = connectTcp(remote);
+  const isEnded = new Promise((resolve) => unfinished.once("close", resolve));
+  await new Promise((resolve) => unfinished.once("connect", resolve));
+  await pki.issueServer("second");
+  await pki.revoke(["alice"]);
+  await server.reload(overTcp());
+  await alice.closed;
+  await isEnded;
+  t.true(await isOpen(bob));
+  t.true(await isOpen(device));
+  t.is(nameOf(await as("bob")), "CN=second");
+  await t.throwsAsync(as("alice"));
+  const refused = events.findLast(({ type }) => type === "audit");
+  t.like(refused, {
+    event: { outcome: "failure", mode: "handshake", cause: "certificate_revoked", detail: "revoked" },
+  });
+
+  await server.directory.ban("psk", true);
+  await device.closed;
+  await t.throwsAsync(byPsk("dev"));
+  await server.reload(overTcp(pki.config().replace(`psk: [{ identity: fleet, key: "hex:${KEY}" }]`, "psk: []")));
+  await t.throwsAsync(byPsk("fleet"));
+  t.true(await isOpen(bob));
 });
 
 /** `dpe server` as a process, and what it logs. */
