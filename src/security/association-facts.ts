@@ -19,6 +19,8 @@ export interface AssociationFacts {
   digestSubscriber?: Subscriber;
   /** When that ends with its credential, ms since 1970. */
   digestExpiresAt?: number;
+  /** Set by the guard: whom the network had at this address, where that alone accepted the last message. */
+  externalSubscriber?: Subscriber;
   /** For the guard: what was told to the audit trail of this association. */
   told?: string;
   /** The same for DPE-2. */

@@ -8,6 +8,8 @@ import type { SubscriberIdentity } from "./subscriber-identity.js";
 export interface ExternalIdentities {
   /** Who is at an address (canonical, as `canonicalAddress` gives it) now; undefined when nobody is known to be. */
   ofAddress(address: string): SubscriberIdentity | undefined;
+  /** Whether `ofAddress` can know anybody at all. Default false. */
+  readonly knowsAddresses?: boolean;
   /**
    * Whether a peer is a proxy that may insert Subscriber-Identity. What a proxy's own connection proves (its certificate,
    * PSK or key, its address) then never authenticates a client.

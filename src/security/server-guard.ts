@@ -71,6 +71,9 @@ export class ServerGuard {
     const decision = decide({ interface: this.#interface, side: "server", policy: this.#policy, offer });
     if (decision.type === "accept") {
       this.#bind(decision, association, verdict);
+      const isByAddress = decision.mode === "external" && !message.options.has(BINDING_OPTION.SubscriberIdentity);
+      if (isByAddress && decision.subscriber !== undefined) association.externalSubscriber = decision.subscriber;
+      else delete association.externalSubscriber;
       this.#audit(decision, association, offer, verdict, now);
       const info = verdict?.info;
       return {

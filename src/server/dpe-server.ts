@@ -24,6 +24,7 @@ import { type FleetAnswer, FleetRequests } from "./fleet-requests.js";
 import { GuardedRequests } from "./guarded-requests.js";
 import { guardDigest } from "./interface-config.js";
 import { LIVE_CHANNEL, liveEventOf } from "./live-event.js";
+import { NetworkPresence } from "./network-presence.js";
 import { PeerFacts } from "./peer-facts.js";
 import type { ServerConfig } from "./server-config.js";
 import { ServerCredentials } from "./server-credentials.js";
@@ -52,6 +53,7 @@ export class DpeServer {
   readonly #listeners: ServerListeners;
   readonly #requests: GuardedRequests;
   readonly #review: AssociationReview;
+  readonly #presence: NetworkPresence;
   readonly #connections: Dpe2Connections;
   readonly #dpe2: Dpe2Requests;
   readonly #fleet: FleetRequests;
@@ -122,11 +124,14 @@ export class DpeServer {
       isHere: (endpoint) => this.#connections.hears(endpoint),
       query: (endpoint, names, signal) => this.query(endpoint, names, signal),
     });
+    this.#presence = new NetworkPresence({ external: parts.external, subscribers, facts, onEvent });
+    const presence = this.#presence;
     this.#requests = new GuardedRequests({
       guard,
       resources,
       facts,
       connections: this.#connections,
+      presence,
       dpe2Authentication: dpe2.clientAuthentication.join(", "),
       onAwake: (endpoint) =>
         void this.#fleet.deliver(endpoint, Date.now()).catch((error: unknown) => onEvent({ type: "fault", error })),
@@ -135,6 +140,7 @@ export class DpeServer {
     });
     this.#dpe2 = new Dpe2Requests({
       connections: this.#connections,
+      presence,
       challenger: new ProofChallenger(
         { ...dpe2, digest: guardDigest(config.realm, dpe2.digest) },
         subscribers,
@@ -154,12 +160,15 @@ export class DpeServer {
     parts: ServerParts = {},
   ): Promise<DpeServer> {
     const { external } = config.interfaces.dpe1;
+    let server: DpeServer | undefined;
     const sources =
       external === undefined || parts.external !== undefined
         ? undefined
-        : await ExternalSources.open(external, (event) => onEvent({ type: "radius", event }));
+        : await ExternalSources.open(external, (event) => {
+            onEvent({ type: "radius", event });
+            server?.networkChanged();
+          });
     let store: Store | undefined;
-    let server: DpeServer | undefined;
     try {
       store = parts.store ?? (await Store.open({ type: "memory" }));
       server = new DpeServer(config, onEvent, sources === undefined ? parts : { ...parts, external: sources }, store);
@@ -280,6 +289,11 @@ export class DpeServer {
     this.#onEvent({ type: "reloaded", associationsEnded: await endWhatMayNotGoOn() });
   }
 
+  /** What the part `external` knows of addresses has changed: see {@link NetworkPresence}. RADIUS accounting tells by itself. */
+  networkChanged(): void {
+    this.#presence.changed();
+  }
+
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
     await this.#requests.settled(CLOSE_TIMEOUT_MS);
@@ -309,6 +323,7 @@ export class DpeServer {
 
   async #sweep(): Promise<void> {
     const now = Date.now();
+    this.#presence.sweep();
     try {
       for (const registration of await this.store.registrations.sweep(now)) this.#forget(registration, "expired");
     } catch (error) {

@@ -39,6 +39,11 @@ export class Dpe2Connections {
     this.#heard.set(endpoint, connection);
   }
 
+  /** The connection on which the endpoint was heard last, closed by now perhaps. */
+  lastHeardOn(endpoint: string): CoapConnection | undefined {
+    return this.#heard.get(endpoint);
+  }
+
   /** Whether the endpoint was heard on an association that is open still. */
   hears(endpoint: string): boolean {
     return this.#heard.get(endpoint)?.isClosed === false;

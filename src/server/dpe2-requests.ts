@@ -26,6 +26,7 @@ import {
 } from "#security/index.js";
 import { decodePack, encodeFetchPack, encodePack, type SenmlRecord, type SenmlValue } from "#senml/index.js";
 import type { Dpe2Connections } from "./dpe2-connections.js";
+import type { NetworkPresence } from "./network-presence.js";
 import type { PeerFacts } from "./peer-facts.js";
 
 /**
@@ -148,8 +149,11 @@ export class Dpe2Requests {
       throw new DpeError("DPE_NOT_REACHABLE", `${registration.endpoint}: its subscriber is no longer known`);
     if (subscriber?.properties !== undefined && !mayAsk(subscriber, names))
       throw new DpeError("DPE_NOT_REACHABLE", `${registration.endpoint}: the subscriber may not be asked for that`);
-    const connection = await this.#parts.connections.to(registration);
+    const { connections, presence } = this.#parts;
+    const connection = await connections.to(registration);
     this.#accept(registration, connection);
+    if (!presence.allows(subscriber, connections.lastHeardOn(registration.endpoint), connection))
+      throw new DpeError("DPE_NOT_REACHABLE", `${registration.endpoint}: the network does not have it there any more`);
     return connection;
   }
 
@@ -204,6 +208,7 @@ export class Dpe2Requests {
 
 export interface Dpe2Parts {
   readonly connections: Dpe2Connections;
+  readonly presence: NetworkPresence;
   readonly challenger: ProofChallenger;
   /** Whether the policy lists Digest. */
   readonly canChallenge: boolean;

@@ -23,6 +23,10 @@ export class ExternalSources implements ExternalIdentities {
     return this.#radius?.address;
   }
 
+  get knowsAddresses(): boolean {
+    return this.#radius !== undefined;
+  }
+
   ofAddress(address: string): SubscriberIdentity | undefined {
     return this.#radius?.identityOf(address);
   }

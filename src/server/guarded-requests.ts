@@ -5,6 +5,7 @@ import type { AuditEvent, Judgement, ServerGuard, Subscriber } from "#security/i
 import type { DeviceSecurity } from "#store/index.js";
 import type { Dpe1Resources } from "./dpe1-resources.js";
 import type { Dpe2Connections } from "./dpe2-connections.js";
+import type { NetworkPresence } from "./network-presence.js";
 import type { PeerFacts } from "./peer-facts.js";
 import type { ServerEvent } from "./server-event.js";
 
@@ -63,6 +64,7 @@ export class GuardedRequests {
       });
       return judgement.response;
     }
+    this.#parts.presence.heard(peer);
     const answer = serve(message, judgement);
     if (answer instanceof Promise) this.#follow(answer);
     const { finish } = judgement;
@@ -116,6 +118,7 @@ export interface GuardedParts {
   readonly resources: Dpe1Resources;
   readonly facts: PeerFacts;
   readonly connections: Dpe2Connections;
+  readonly presence: NetworkPresence;
   /** What DPE-2 demands of clients, for the device list. */
   readonly dpe2Authentication: string;
   /** An endpoint that sleeps between its reports was heard. */

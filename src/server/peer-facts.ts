@@ -29,11 +29,14 @@ export class PeerFacts {
 
   #renew(peer: CoapConnection, known: AssociationFacts | undefined): AssociationFacts {
     const { binding, digestSubscriber, digestExpiresAt } = known ?? {};
+    const now = this.#workOut(peer);
+    const externalSubscriber = known?.address === now.address ? known.externalSubscriber : undefined;
     const facts = {
-      ...this.#workOut(peer),
+      ...now,
       ...(binding === undefined ? {} : { binding }),
       ...(digestSubscriber === undefined ? {} : { digestSubscriber }),
       ...(digestExpiresAt === undefined ? {} : { digestExpiresAt }),
+      ...(externalSubscriber === undefined ? {} : { externalSubscriber }),
     };
     this.#facts.set(peer, facts);
     return facts;

@@ -1,10 +1,12 @@
 import { execFile } from "node:child_process";
 import { CODE, OPTION, Options, type ResponseMessage } from "#coap/index.js";
 import { ConfigError, parseConfig } from "#config/index.js";
-import { BINDING_OPTION, BINDING_OPTION_FORMATS } from "#dpe/index.js";
+import { BINDING_OPTION, BINDING_OPTION_FORMATS, CONTENT_FORMAT } from "#dpe/index.js";
 import { CoapEndpoint, UdpSocket } from "#net/index.js";
-import { authErrorOf, encodeSubscriberIdentity, subscriberIdentity } from "#security/index.js";
+import { authErrorOf, encodeSubscriberIdentity, type ExternalIdentities, subscriberIdentity } from "#security/index.js";
+import { encodePack } from "#senml/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { Store } from "#store/index.js";
 import { testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -74,7 +76,14 @@ testWith(
     t.is(authErrorOf(await register("other")), "not-authorized", "an endpoint name that is not alice's");
     t.is(authErrorOf(await elsewhere("pi-2")), "credentials-required");
 
+    const observing = await answeringDevice(t, "127.0.0.21", server);
+    t.is((await observing.register("pi-3", ["dpe2=association"])).code, CODE.Created);
+    const observation = await server.observe("pi-3", "temperature");
+
     await account(server, `Acct-Status-Type=Stop,${session}`);
+    await t.throwsAsync(observation[Symbol.asyncIterator]().next(), { code: "COAP_PEER_CLOSED" });
+    await t.throwsAsync(server.query("pi-3", "temperature"), { code: "DPE_NOT_REACHABLE" });
+    t.is(observing.asked.length, 1);
     t.is(authErrorOf(await register("pi-1")), "credentials-required");
     const told = events.flatMap((event) => (event.type === "radius" ? [event.event] : []));
     t.like(told[0], { status: "start", identity: "262011234567890", addresses: ["127.0.0.21"] });
@@ -85,6 +94,105 @@ testWith(
     t.is(authErrorOf(await register("pi-1")), "not-authorized");
   },
 );
+
+/** Addresses as a network would know them, and a way to change them. */
+function network() {
+  const owners = new Map<string, string>();
+  const external: ExternalIdentities = {
+    knowsAddresses: true,
+    ofAddress: (address) => {
+      const imsi = owners.get(address);
+      return imsi === undefined ? undefined : subscriberIdentity("imsi", imsi);
+    },
+    mayInsert: () => false,
+  };
+  return { owners, external };
+}
+
+/** A plain device at an address of its own, which answers DPE-2 and says when it was asked. */
+async function answeringDevice(t: ExecutionContext, host: string, server: DpeServer) {
+  const asked: string[] = [];
+  const properties: ResponseMessage = {
+    code: CODE.Content,
+    options: Options.none.with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor),
+    payload: encodePack([{ name: "temperature", value: 21 }], "cbor"),
+  };
+  const endpoint = new CoapEndpoint({
+    optionFormats: BINDING_OPTION_FORMATS,
+    onRequest: (request) => {
+      asked.push(request.options.uriPath.join("/"));
+      if (request.options.observe !== 0) return properties;
+      return { ...properties, observe: () => () => undefined };
+    },
+  });
+  t.teardown(() => endpoint.close());
+  const socket = await UdpSocket.bind({ host });
+  const connection = endpoint.addSocket(socket).connectTo({ address: "127.0.0.1", port: server.addresses.coap!.port });
+  const register = (name: string, query: readonly string[] = []): Promise<ResponseMessage> =>
+    connection.request({
+      code: CODE.POST,
+      options: Options.none.withAll(OPTION.UriPath, ["dpe1", "reg"]).withAll(OPTION.UriQuery, [`ep=${name}`, ...query]),
+      payload: new Uint8Array(0),
+    });
+  return { asked, register, port: socket.address.port };
+}
+
+test("R14 when the network's session ends, observations of its subscriber end and nothing more is sent to the address", async (t) => {
+  const events: ServerEvent[] = [];
+  const { owners, external } = network();
+  const parsed = parseConfig(config(`external: { ${RADIUS} }`), "server.yaml", SERVER_SCHEMA);
+  const server = await DpeServer.start(parsed, (event) => events.push(event), { external });
+  t.teardown(() => server.close());
+  owners.set("127.0.0.31", "262011234567890");
+  const device = await answeringDevice(t, "127.0.0.31", server);
+  t.is((await device.register("pi-1", ["dpe2=association"])).code, CODE.Created);
+  t.is((await server.query("pi-1", "temperature"))[0]?.value, 21);
+  const observation = await server.observe("pi-1", "temperature");
+  t.is(device.asked.length, 2);
+
+  // The address is another subscriber's from now on, whose device would be read and set in the first one's name.
+  owners.set("127.0.0.31", "262010000000001");
+  await t.throwsAsync(server.query("pi-1", "temperature"), { code: "DPE_NOT_REACHABLE" });
+  server.networkChanged();
+  await t.throwsAsync(
+    (async () => {
+      for await (const notification of observation) t.fail(String(notification.code));
+    })(),
+    { code: "COAP_PEER_CLOSED" },
+  );
+  t.like(events.at(-1), {
+    type: "association-ended",
+    cause: "the network does not have alice at this address any more",
+  });
+  await t.throwsAsync(server.query("pi-1", "temperature"), { code: "DPE_NOT_REACHABLE" });
+  t.is(device.asked.length, 2);
+  t.is(authErrorOf(await device.register("pi-1", ["dpe2=association"])), "not-authorized", "the name is alice's still");
+
+  owners.set("127.0.0.31", "262011234567890");
+  t.is((await device.register("pi-1", ["dpe2=association"])).code, CODE.Created);
+  t.is((await server.query("pi-1", "temperature"))[0]?.value, 21);
+});
+
+test("R14 an address that a client listens on is asked while the network has its subscriber there, after a restart too", async (t) => {
+  const { owners, external } = network();
+  const store = await Store.open({ type: "memory" });
+  t.teardown(() => store.close());
+  const parsed = parseConfig(config(`external: { ${RADIUS} }`), "server.yaml", SERVER_SCHEMA);
+  const first = await DpeServer.start(parsed, undefined, { external, store });
+  owners.set("127.0.0.32", "262011234567890");
+  const device = await answeringDevice(t, "127.0.0.32", first);
+  t.is((await device.register("pi-2", [`dpe2=coap://127.0.0.32:${device.port}`])).code, CODE.Created);
+  t.is((await first.query("pi-2", "temperature"))[0]?.value, 21);
+  owners.delete("127.0.0.32");
+  await t.throwsAsync(first.query("pi-2", "temperature"), { code: "DPE_NOT_REACHABLE" });
+  await first.close();
+  const second = await DpeServer.start(parsed, undefined, { external, store });
+  t.teardown(() => second.close());
+  await t.throwsAsync(second.query("pi-2", "temperature"), { code: "DPE_NOT_REACHABLE" });
+  owners.set("127.0.0.32", "262011234567890");
+  t.is((await second.query("pi-2", "temperature"))[0]?.value, 21);
+  t.is(device.asked.length, 2);
+});
 
 test("R14 a Subscriber-Identity counts from a listed proxy's address, and is refused from any other", async (t) => {
   const { server, events } = await serve(t, "external: { proxies: [{ address: 127.0.0.24/30 }] }");
