@@ -243,7 +243,8 @@ function unexpected(what: string, response: ResponseMessage): Error {
   const code = formatCode(response.code);
   const required = securityRequiredOf(response);
   if (required !== undefined) return new SecurityRequiredError(required);
-  if (authError === "too-many-failures")
+  // None of these says that the credential is wrong: a server that restarts makes every nonce stale.
+  if (authError === "too-many-failures" || authError === "stale-nonce" || authError === "replayed")
     return new DpeError("DPE_NOT_REACHABLE", `the server puts the ${what} off: ${code} ${authError}`);
   if (authError !== undefined) {
     return new SecurityError(

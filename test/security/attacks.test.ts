@@ -12,6 +12,7 @@ import {
   encodeAuthorization,
   encodeSecurityRequired,
   FailureLimits,
+  refusal,
   type ScopedChallenge,
 } from "#security/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
@@ -95,6 +96,44 @@ test("an answer that was good before a restart is stale after it, and at another
   t.is(outcomeOf(await ask(to, answered(await challengeFor(ask, to), "alice", "secret"))), "2.01");
   t.is(again.events.all.filter(({ type }) => type === "registered").length, 1);
 });
+
+test("a nonce that is stale again and again makes an agent wait and try anew, never stop as refused", async (t) => {
+  let refusals = 0;
+  const challenge: ScopedChallenge = {
+    realm: "test",
+    nonce: randomBytes(40),
+    stale: true,
+    algorithms: ["SHA-256"],
+    qops: ["auth"],
+    userhash: false,
+    scope: "request",
+  };
+  const coap = new CoapEndpoint({
+    optionFormats: BINDING_OPTION_FORMATS,
+    onRequest: () => {
+      if (refusals++ < 7) return refusal("stale-nonce", { challenge: { ...challenge, nonce: randomBytes(40) } });
+      const options = Options.none.withAll(OPTION.LocationPath, ["dpe1", "reg", "1"]);
+      return { code: CODE.Created, options, payload: new Uint8Array(0) };
+    },
+  });
+  t.teardown(() => coap.close());
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  coap.addSocket(socket);
+  const { events } = startAgent(t, {
+    server: `coap://127.0.0.1:${socket.address.port}`,
+    dpe1: `${OPEN}, credentials: { username: alice, password: secret }`,
+  });
+  await events.until("registered");
+  t.is(refusals, 8, "three times in each of two attempts, and once in a third");
+  t.deepEqual(
+    events.all.flatMap((event) => (event.type === "lost" ? [codeIn(event.error)] : [])),
+    ["DPE_NOT_REACHABLE", "DPE_NOT_REACHABLE"],
+  );
+});
+
+function codeIn(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : String(error);
+}
 
 test("failures are bounded, delay nobody elsewhere, and no neighbour that was authentic lately", (t) => {
   const limits = new FailureLimits({ maxEntries: 100 });
