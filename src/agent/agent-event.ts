@@ -21,6 +21,10 @@ export type AgentEvent =
   | { readonly type: "source-recovered"; readonly source: string }
   /** The disk cannot be written: readings wait in memory only until it can. */
   | { readonly type: "store-failed"; readonly error: unknown }
+  /** The disk takes readings again, and has all that wait. */
+  | { readonly type: "store-recovered"; readonly readings: number }
+  /** The wall clock was set back, or never set: until it is right, readings are dated by the clock that counts since boot. */
+  | { readonly type: "clock"; readonly isTrusted: boolean }
   /** The queue was full: these many readings are lost. */
   | { readonly type: "dropped"; readonly readings: number }
   /** The server can never take this reading. */

@@ -76,6 +76,7 @@ export class DpeAgent {
       limits: config.queue,
       ...(store === undefined ? {} : { store }),
       onFault: (error) => onEvent({ type: "store-failed", error }),
+      onRecovered: () => onEvent({ type: "store-recovered", readings: this.#outbox.size }),
     });
     if (store !== undefined && (this.#outbox.size > 0 || store.damagedLines > 0))
       onEvent({ type: "restored", readings: this.#outbox.size, damaged: store.damagedLines });
@@ -85,6 +86,7 @@ export class DpeAgent {
       clock: this.#clock,
       properties: this.properties,
       outbox: this.#outbox,
+      onClock: (isTrusted) => onEvent({ type: "clock", isTrusted }),
       onSourceFault: (source, error) =>
         onEvent(error === undefined ? { type: "source-recovered", source } : { type: "source-failed", source, error }),
     });

@@ -99,8 +99,13 @@ function write(log: Logger, event: AgentEvent): void {
       else log.debug({ outcome, ...rest }, type);
       return;
     }
+    case "clock":
+      if ("isTrusted" in facts && facts.isTrusted) log.info("the wall clock is trusted again");
+      else log.warn("the wall clock is not trusted: readings are dated by the time since boot");
+      return;
     case "registered":
     case "restored":
+    case "store-recovered":
     case "source-recovered":
       log.info(facts, type);
   }

@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync } from "node:fs";
-import { type FileHandle, open, rename } from "node:fs/promises";
+import { type FileHandle, open, rename, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
 
@@ -12,7 +12,7 @@ import { crc32 } from "node:zlib";
  * 2. A damaged line costs that change only: opening never fails for what the file holds.
  * 3. After a write that failed the file is written anew before anything is appended, since a part of a line may stand at
  *    its end; what was not written is in memory, and goes with it.
- * 4. The file is replaced only by a complete one, and is readable by its owner only.
+ * 4. The file is replaced only by a complete one, unless nothing is kept in it; it is readable by its owner only.
  */
 export class Journal<T> {
   readonly #path: string;
@@ -111,19 +111,29 @@ export class Journal<T> {
     const text = encodeLine({ n: Object.fromEntries(this.#notes) }) + lines.join("");
     await this.#file?.close();
     this.#file = undefined;
-    const temporary = `${this.#path}.new`;
-    const file = await open(temporary, "w", 0o600);
     try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
+      await this.#replace(text);
+    } catch (error) {
+      // Two files need not fit on a full disk; but where nothing is kept, the old one has nothing to lose.
+      if (lines.length > 0) throw error;
+      await writeAndSync(this.#path, text);
     }
-    await rename(temporary, this.#path);
-    await syncFolder(dirname(this.#path));
     this.#needsRewrite = false;
     this.#fileBytes = text.length;
     this.#liveBytes = text.length;
+  }
+
+  async #replace(text: string): Promise<void> {
+    const temporary = `${this.#path}.new`;
+    try {
+      await writeAndSync(temporary, text);
+    } catch (error) {
+      // A part of it would take the room that the next try needs.
+      await unlink(temporary).catch(() => undefined);
+      throw error;
+    }
+    await rename(temporary, this.#path);
+    await syncFolder(dirname(this.#path));
   }
 
   #isBloated(moreBytes: number): boolean {
@@ -165,6 +175,16 @@ function contentsOf(path: string): string | undefined {
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
+  }
+}
+
+async function writeAndSync(path: string, text: string): Promise<void> {
+  const file = await open(path, "w", 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }
 

@@ -136,6 +136,7 @@ test("a source that hangs or fails holds up no other, and is told of once until 
       clock: new DeviceClock(hostClock()),
       properties: new Properties(),
       outbox,
+      onClock: () => undefined,
       onSourceFault: (source, error) => faults.push(`${source} ${error === undefined ? "well" : "failed"}`),
     },
   );

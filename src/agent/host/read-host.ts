@@ -3,15 +3,18 @@ import { readCpu, type CpuTimes } from "./cpu.js";
 import { readDisks } from "./disks.js";
 import { hostFiles, type HostFiles } from "./host-files.js";
 import { NODE_SYSTEM, type HostSystem } from "./host-system.js";
+import { readGpio } from "./gpio.js";
+import { readIndustrialIo } from "./industrial-io.js";
 import { readMachine, readUptime } from "./machine.js";
 import { readMemory } from "./memory.js";
 import { readNetwork } from "./network.js";
+import { readOneWire } from "./one-wire.js";
 import type { Property } from "./property.js";
 import { readTemperatures } from "./temperature.js";
 
 /**
  * Reads the properties of this Linux host: model, system, processors, temperatures, memory, disks, network,
- * batteries, uptime and the agent's own memory.
+ * batteries, uptime, the agent's own memory, and the sensors on 1-wire, Industrial I/O and GPIO.
  *
  * A sensor that is absent, broken or gives garbage yields no property and never loses the others; what failed beyond
  * "not there" is named in `failures`. `previous` (an earlier reading) is needed for the CPU's utilisation, which is an
@@ -86,4 +89,7 @@ const SENSORS: Readonly<Record<string, (files: HostFiles) => Promise<Property[]>
   network: readNetwork,
   battery: readBattery,
   uptime: readUptime,
+  "1-wire": readOneWire,
+  iio: readIndustrialIo,
+  gpio: readGpio,
 };

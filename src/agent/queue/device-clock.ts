@@ -14,6 +14,7 @@ export class DeviceClock {
   /** No later moment was ever trusted; a wall clock before it was set back. Wall ms. */
   #latestTrustedMs: number;
   #lastUptimeMs = 0;
+  #isTrusted = true;
 
   constructor(source: ClockSource, known: KnownTime = {}) {
     this.#source = source;
@@ -35,7 +36,8 @@ export class DeviceClock {
   learn(): boolean {
     const { bootId } = this.#source;
     const [uptimeMs, wallMs] = [this.#source.uptimeMs(), this.#source.wallMs()];
-    if (!this.#source.isSynchronized() && wallMs < this.#latestTrustedMs - TOLERATED_STEP_BACK_MS) return false;
+    this.#isTrusted = this.#source.isSynchronized() || wallMs >= this.#latestTrustedMs - TOLERATED_STEP_BACK_MS;
+    if (!this.#isTrusted) return false;
     const offset = wallMs - uptimeMs;
     const known = this.#offsets.get(bootId);
     const isNews = known === undefined || Math.abs(known - offset) > TOLERATED_DRIFT_MS;
@@ -46,6 +48,11 @@ export class DeviceClock {
     const isLater = wallMs > this.#latestTrustedMs + PERSIST_STEP_MS;
     if (isNews || isLater) this.#latestTrustedMs = wallMs;
     return isNews || isLater;
+  }
+
+  /** Whether the wall clock was believed when it was looked at last. */
+  get isTrusted(): boolean {
+    return this.#isTrusted;
   }
 
   /** SenML time of a reading: seconds since 1970, or below 2^28 and relative to now. */

@@ -13,6 +13,9 @@ export class Outbox {
   readonly #limits: OutboxLimits;
   readonly #store: OutboxStore | undefined;
   readonly #onFault: (error: unknown) => void;
+  readonly #onRecovered: () => void;
+  /** What the disk said last, until it takes changes again. */
+  #fault: string | undefined;
   /** By id, which grows: the first is the oldest. */
   readonly #readings = new Map<number, QueuedReading>();
   readonly #byImportance: Readonly<Record<Importance, Set<number>>> = {
@@ -28,6 +31,7 @@ export class Outbox {
     this.#limits = { ...DEFAULT_OUTBOX_LIMITS, ...options.limits };
     this.#store = options.store;
     this.#onFault = options.onFault ?? (() => undefined);
+    this.#onRecovered = options.onRecovered ?? (() => undefined);
     for (const [id, reading] of this.#store?.load() ?? []) {
       this.#keep(id, reading);
       this.#nextId = Math.max(this.#nextId, id + 1);
@@ -100,7 +104,7 @@ export class Outbox {
 
   /** Waits until the disk has everything. */
   async close(): Promise<void> {
-    await this.#store?.close().catch(this.#onFault);
+    await this.#store?.close().catch((error: unknown) => this.#failed(error));
   }
 
   #keep(id: number, reading: QueuedReading): void {
@@ -125,7 +129,24 @@ export class Outbox {
   }
 
   #write(change: (store: OutboxStore) => Promise<void>): void {
-    if (this.#store !== undefined) change(this.#store).catch(this.#onFault);
+    if (this.#store === undefined) return;
+    change(this.#store).then(
+      () => this.#succeeded(),
+      (error: unknown) => this.#failed(error),
+    );
+  }
+
+  #succeeded(): void {
+    if (this.#fault === undefined) return;
+    this.#fault = undefined;
+    this.#onRecovered();
+  }
+
+  #failed(error: unknown): void {
+    const fault = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    if (this.#fault === fault) return;
+    this.#fault = fault;
+    this.#onFault(error);
   }
 }
 
@@ -166,6 +187,8 @@ export interface OutboxOptions {
   readonly limits?: Partial<OutboxLimits>;
   /** Default: none, readings wait in memory only. */
   readonly store?: OutboxStore;
-  /** Told of each failure of the disk; the queue goes on in memory. */
+  /** Told when the disk fails, once until it fails in another way; the queue goes on in memory. */
   readonly onFault?: (error: unknown) => void;
+  /** Told when it takes changes again: it has everything by then. */
+  readonly onRecovered?: () => void;
 }

@@ -15,6 +15,7 @@ export class Sampler {
   readonly #failures = new Map<Source, string>();
   readonly #first: Promise<unknown>;
   #isStopped = false;
+  #wasTrusted = true;
 
   constructor(sources: readonly Source[], surroundings: SamplerSurroundings) {
     this.#surroundings = surroundings;
@@ -55,12 +56,20 @@ export class Sampler {
     await sample();
   }
 
+  #tellClock(): void {
+    const { isTrusted } = this.#surroundings.clock;
+    if (isTrusted === this.#wasTrusted) return;
+    this.#wasTrusted = isTrusted;
+    this.#surroundings.onClock(isTrusted);
+  }
+
   async #sample(source: Source, filter: ChangeFilter): Promise<void> {
     const { clock, properties, outbox } = this.#surroundings;
     try {
       const readings = await source.read();
       if (this.#isStopped) return;
       if (clock.learn()) outbox.rememberTime(clock.known());
+      this.#tellClock();
       const stamp = clock.stamp();
       properties.update(readings, clock.timeSeconds(stamp));
       outbox.add(filter.select(readings, performance.now()).map((reading) => ({ ...reading, stamp })));
@@ -78,6 +87,8 @@ export interface SamplerSurroundings {
   readonly clock: DeviceClock;
   readonly properties: Properties;
   readonly outbox: Outbox;
+  /** Told when the wall clock cannot be trusted any more, and when it can again. */
+  onClock(isTrusted: boolean): void;
   /** Told of a failure that is not the last one again, and, with undefined, that the source reads well again. */
   onSourceFault(source: string, error: unknown): void;
 }
