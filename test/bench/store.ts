@@ -257,10 +257,8 @@ subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoi
 async function startRedis(fsync: "always" | "no"): Promise<string> {
   const port = await freePort();
   const place = await mkdtemp(join(folder, "redis-"));
-  const child = started("redis-server", [
-    ...["--bind", "127.0.0.1", "--port", String(port), "--dir", place, "--save", ""],
-    ...["--appendonly", "yes", "--appendfsync", fsync],
-  ]);
+  const listening = ["--bind", "127.0.0.1", "--port", String(port), "--dir", place, "--save", ""];
+  const child = started("redis-server", [...listening, "--appendonly", "yes", "--appendfsync", fsync]);
   await printed(child, "Ready to accept connections");
   return `redis://127.0.0.1:${port}`;
 }

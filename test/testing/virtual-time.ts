@@ -12,7 +12,7 @@ export class VirtualTime {
     setInterval: globalThis.setInterval,
     clearInterval: globalThis.clearInterval,
     dateNow: Date.now,
-    performanceNow: performance.now,
+    performanceNow: performance.now.bind(performance),
     uptime: os.uptime,
   };
   readonly #startedAt = { wall: Date.now(), monotonic: performance.now(), uptime: os.uptime() };
