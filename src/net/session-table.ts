@@ -57,7 +57,8 @@ export class SessionTable {
     const { connectionId, handshakeAddress } = session;
     if (this.#byAddress.get(handshakeAddress) === session) this.#byAddress.delete(handshakeAddress);
     if (connectionId.length > 0) {
-      this.#byConnectionId.delete(textOf(connectionId));
+      const key = textOf(connectionId);
+      if (this.#byConnectionId.get(key) === session) this.#byConnectionId.delete(key);
       const left = (this.#lengths.get(connectionId.length) ?? 1) - 1;
       if (left === 0) this.#lengths.delete(connectionId.length);
       else this.#lengths.set(connectionId.length, left);

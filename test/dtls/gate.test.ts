@@ -76,8 +76,10 @@ test("D45 a flood of spoofed ClientHellos leaves nothing behind, and each answer
   };
   flood(1000);
   const before = heapBytes();
-  flood(50_000);
-  t.true(heapBytes() - before < 1_000_000);
+  flood(process.env["DPE_SCALE"] === "1" ? 1_000_000 : 50_000);
+  const grown = heapBytes() - before;
+  t.log(`${String(grown)} bytes of heap more`);
+  t.true(grown < 1_000_000);
 });
 
 test("D45 a ClientHello shorter than its answer would be gets none", (t) => {

@@ -11,12 +11,14 @@ import {
   SharedKeys,
 } from "#dtls/index.js";
 import { ClientHandshake } from "#dtls/handshake/client-handshake.js";
-import { resolveClientOptions } from "#dtls/options.js";
+import { ServerHandshake } from "#dtls/handshake/server-handshake.js";
+import { resolveClientOptions, resolveServerOptions } from "#dtls/options.js";
 import { decodeSession, encodeSession } from "#dtls/resumable-session.js";
 import { TicketKeys } from "#dtls/ticket-keys.js";
 import { decodeClientHello, encodeClientHello } from "#dtls/wire/client-hello.js";
 import { EXTENSION_TYPES } from "#dtls/wire/extensions.js";
-import { HANDSHAKE_TYPES } from "#dtls/wire/handshake-header.js";
+import { HANDSHAKE_TYPES, type HandshakeType } from "#dtls/wire/handshake-header.js";
+import { decodeServerHello, encodeServerHello } from "#dtls/wire/server-hello.js";
 import { VirtualLink } from "#testing/virtual-link.js";
 import { credential } from "./fixtures.js";
 import { ADDRESS, PSK, TestEnd } from "./pair.js";
@@ -238,6 +240,44 @@ test("D19 a ClientHello without the extended master secret does not resume a ses
   new VirtualLink({ seed: 1 }).run(rogue, end, () => false);
   t.is(end.closed?.error?.code, "DTLS_EXTENDED_MASTER_SECRET_REQUIRED");
   t.is(end.connected, 0);
+});
+
+test("D19 a server that resumes without the extended master secret, or by another suite, is refused by the client", (t) => {
+  for (const [change, code] of [
+    [{ extensions: new Map() }, "DTLS_EXTENDED_MASTER_SECRET_REQUIRED"],
+    [{ cipherSuite: 0xc0a4 }, "DTLS_ILLEGAL_PARAMETER"],
+  ] as const) {
+    const client = { ...PSK_CLIENT, cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8", "TLS_PSK_WITH_AES_128_CCM"] } as const;
+    const first = new TestServer(PSK_SERVER).meet(client);
+    const machine = new ServerHandshake(resolveServerOptions({ ...PSK_SERVER, sharedKeys: new SharedKeys(SECRET) }));
+    const rogue = new RogueEnd(
+      "server",
+      machine,
+      {
+        add: ({ type, body, epoch }, channel) => {
+          const changed = type === T.server_hello ? encodeServerHello({ ...decodeServerHello(body), ...change }) : body;
+          channel.add(type as HandshakeType, changed, epoch);
+        },
+      },
+      { psk: PSK.key },
+    );
+    const end = new TestEnd({ client: Association.connect({ ...client, session: first.client.session }, 0) });
+    new VirtualLink({ seed: 1 }).run(end, rogue, () => false);
+    t.is(end.closed?.error?.code, code);
+    t.is(end.connected, 0);
+  }
+});
+
+test("a session by certificates is not resumed by a server that has no certificate any more", (t) => {
+  const server = { ...MUTUAL, pskEnabled: true };
+  const client = { certificate: credential("client"), psk: PSK };
+  t.true(twice(server, client).second.client.isResumed);
+  const { certificate: _, ...without } = server;
+  const bare = new TestServer(without);
+  const first = new TestServer(server).meet(client);
+  const second = bare.meet({ ...client, session: first.client.session });
+  t.false(second.client.isResumed);
+  t.deepEqual(second.server.association?.peer?.pskIdentity, PSK.identity);
 });
 
 test("D20 resumption that falls back to a full handshake was asked for its cookie, and is a full handshake", (t) => {

@@ -4,6 +4,7 @@ import test from "ava";
 import fc from "fast-check";
 import { codecTarget, endpointTarget, senmlTarget } from "./coap-targets.js";
 import { associationTarget, gateTarget, messageTarget } from "./dtls-targets.js";
+import { pathTarget } from "./path-target.js";
 import type { FuzzTarget } from "./target.js";
 
 /*
@@ -47,6 +48,7 @@ function fuzz<Plan>(target: FuzzTarget<Plan>, runs: number): void {
 }
 
 fuzz(associationTarget, 150);
+fuzz(pathTarget, 300);
 fuzz(gateTarget, 1000);
 fuzz(messageTarget, 5000);
 fuzz(codecTarget, 5000);

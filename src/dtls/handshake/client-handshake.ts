@@ -381,6 +381,7 @@ export class ClientHandshake implements HandshakeMachine {
     channel.sendFlight(now);
     this.#keepExporter(server, session.masterSecret, channel);
     this.#offerSession(session, channel);
+    session.masterSecret.fill(0);
     this.#state = { name: "Complete" };
     channel.complete({ ...peerInfo(server, undefined), ...session.peer, isResumed: true }, true);
   }

@@ -240,6 +240,7 @@ export class ServerHandshake implements HandshakeMachine {
     const expected = verifyData(session.masterSecret, "client", channel.transcript.hashBeforeLast());
     if (!timingSafeEqual(decodeFinished(body), expected)) throw new DtlsError("DTLS_BAD_FINISHED");
     this.#keepExporter(hellos, session.masterSecret, channel);
+    session.masterSecret.fill(0);
     this.#state = { name: "Complete" };
     channel.complete({ ...peerInfo(hellos), ...session.peer, isResumed: true }, false);
   }

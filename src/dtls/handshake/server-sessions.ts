@@ -90,6 +90,7 @@ export function isResumable(
   if (Math.abs(unixSeconds - session.issuedAt) > options.sessionLifetimeSeconds) return false;
   if (Math.abs(unixSeconds - session.establishedAt) > options.maxSessionAgeSeconds) return false;
   if (usesPsk(suite)) return options.pskEnabled && session.peer.pskIdentity !== undefined;
+  if (usesCertificate(suite) && options.certificate === undefined && options.rawPublicKey === undefined) return false;
   const isAuthenticated = certificates !== undefined || rawPublicKey !== undefined;
   return !usesCertificate(suite) || options.clientCertificate !== "require" || isAuthenticated;
 }
