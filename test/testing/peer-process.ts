@@ -135,6 +135,7 @@ export type PeerName =
   | "redis"
   | "mosquitto"
   | "chromium"
+  | "arm64-node"
   | "node24";
 
 /** A test that is skipped where its peer is not installed, unless DPE_REQUIRE_PEERS asks for every peer. */
