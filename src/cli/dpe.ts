@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import type { Command } from "./command.js";
 import { exitWith, UsageError } from "./exit.js";
+import { keepSmall } from "./small-process.js";
 
 /** In the order of the usage. A command is loaded when it is called for: an agent is not to wait for a server's modules. */
 const COMMANDS: Readonly<Record<string, () => Promise<readonly Command[]>>> = {
@@ -39,6 +40,7 @@ async function main([name, ...words]: readonly string[]): Promise<void> {
     return;
   }
   if (name === undefined) throw new UsageError(await usage());
+  if (name === "agent") keepSmall();
   const command = await commandOf(name, words);
   if (command === undefined) throw new UsageError(`there is no command ${name}\n${await usage()}`);
   if (words.includes("--help") || words.includes("-h")) {
