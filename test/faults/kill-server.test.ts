@@ -1,4 +1,6 @@
 import { join } from "node:path";
+import { AGENT_SCHEMA, type AgentEvent, DpeAgent } from "#agent/index.js";
+import { parseConfig } from "#config/index.js";
 import { checkStore, openBackend, Store, type StoreLocation } from "#store/index.js";
 import { freePort, testWith } from "#testing/peer-process.js";
 import { startRedis } from "#testing/redis-peer.js";
@@ -121,6 +123,73 @@ testWith(
     t.true(numbers.length >= count);
     await device.stop();
     await running;
+  },
+  test.serial,
+);
+
+testWith(
+  "redis",
+  "an agent whose server is killed moves on to the next one of the same Redis by itself, and loses no reading",
+  async (t) => {
+    t.timeout(300_000);
+    const url = await startRedis(t);
+    const key = "000102030405060708090a0b0c0d0e0f";
+    const secureYaml = (port: number): string => `
+store: ${url}
+http: { port: 0 }
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coaps: ${port} }, connection: dtls, clientAuthentication: [psk] }
+subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${key}" }, endpoints: ["*"] }]
+`;
+    const [one, other] = [await freePort(), await freePort()];
+    const first = await startServerProcess(t, folderOf(t), secureYaml(one));
+    const second = await startServerProcess(t, folderOf(t), secureYaml(other));
+    const yaml = `
+endpoint: pi-1
+server: [coaps://127.0.0.1:${one}, coaps://127.0.0.1:${other}]
+failover: { giveUpAfter: 2s, returnAfter: 1h }
+interfaces:
+  dpe1: { connection: dtls, serverAuthentication: psk, credentials: { psk: { identity: bench, key: "hex:${key}" } } }
+`;
+    let count = 0;
+    const events: AgentEvent[] = [];
+    const source = {
+      name: "count",
+      everyMs: 500,
+      read: () => Promise.resolve([{ name: "count", value: ++count }]),
+    };
+    const agent = new DpeAgent(parseConfig(yaml, "agent.yaml", AGENT_SCHEMA), [source], (event) => events.push(event));
+    t.teardown(() => agent.close());
+    const registeredAt = (): string[] => events.flatMap((event) => (event.type === "registered" ? [event.server] : []));
+    const reported = (): number => events.filter(({ type }) => type === "reported").length;
+    const until = async (isDone: () => boolean): Promise<void> => {
+      while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 50));
+    };
+    const ask = async (): Promise<number> => {
+      const answer = await fetch(`${second.http}/api/devices/pi-1/query`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: '{"names":["count"]}',
+      });
+      const { properties } = (await answer.json()) as { readonly properties?: readonly { readonly value: number }[] };
+      return properties?.[0]?.value ?? -1;
+    };
+    await until(() => reported() > 1);
+    t.true((await ask()) > 0, "asked through the server that it is not connected to");
+    await first.process.end();
+    // The report on its way is given up after 45 to 93 s (RFC 7252 §4.8.2): only then is the server known not to answer.
+    await until(() => registeredAt().length > 1);
+    t.deepEqual(registeredAt(), [`coaps://127.0.0.1:${one}`, `coaps://127.0.0.1:${other}`]);
+    const atReturn = reported();
+    await until(() => reported() > atReturn && agent.unsent === 0);
+    t.true((await ask()) > 0);
+    const answer = await fetch(`${second.http}/api/devices/pi-1/history?name=count`);
+    const { values } = (await answer.json()) as { readonly values: readonly { readonly value: number }[] };
+    const numbers = values.map(({ value }) => value);
+    t.deepEqual(
+      numbers,
+      Array.from(numbers, (_, at) => at + 1),
+    );
   },
   test.serial,
 );
