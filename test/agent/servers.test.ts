@@ -8,6 +8,7 @@ import { parseConfig } from "#config/index.js";
 import { UdpSocket } from "#net/index.js";
 import { UdpRelay } from "#testing/udp-relay.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { issueThrowawayCredentials, type ThrowawayAuthority } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -268,4 +269,86 @@ test("closing takes seconds though the server has gone, and leaves what it has n
   // A report alone would wait for MAX_TRANSMIT_WAIT, 93 s.
   t.true(performance.now() - beganAt < 45_000);
   t.true(agent.unsent > 0);
+});
+
+test("a server whose certificate is renewed goes on with its agents, and has every reading, also after it was restarted", async (t) => {
+  t.timeout(120_000);
+  const folder = folderOf(t);
+  const counts: number[] = [];
+  let authority: ThrowawayAuthority | undefined;
+  const issue = async (commonName: string): Promise<void> => {
+    const issued = await issueThrowawayCredentials({
+      commonName,
+      purpose: "serverAuth",
+      ip: ["127.0.0.1"],
+      atMs: Date.now(),
+      ...(authority === undefined ? {} : { authority }),
+    });
+    authority = issued.authority;
+    writeFileSync(join(folder, "ca.pem"), issued.authority.certificatePem);
+    writeFileSync(join(folder, "server.pem"), issued.certificatePem);
+    writeFileSync(join(folder, "server.key"), issued.privateKeyPem, { mode: 0o600 });
+  };
+  const config = (port: number) =>
+    parseConfig(
+      `
+realm: dpe.example
+credentials: { certificate: server.pem, key: server.key }
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coaps: ${port} }, connection: dtls, clientAuthentication: [digest] }
+subscribers: [{ name: alice, password: secret-word, endpoints: ["*"] }]
+`,
+      join(folder, "server.yaml"),
+      SERVER_SCHEMA,
+    );
+  const startServer = async (port: number): Promise<DpeServer> => {
+    const server = await DpeServer.start(config(port), (event) => {
+      if (event.type !== "report") return;
+      for (const { name, value } of event.records) if (name === "counter") counts.push(Number(value));
+    });
+    t.teardown(() => server.close());
+    return server;
+  };
+  await issue("first");
+  const server = await startServer(0);
+  const port = server.addresses.coaps?.port ?? 0;
+  const yaml = `
+endpoint: pi-1
+server: ${uri(port)}
+interfaces:
+  dpe1:
+    connection: dtls
+    serverAuthentication: certificate
+    ca: ${join(folder, "ca.pem")}
+    credentials: { username: alice, password: secret-word }
+`;
+  let count = 0;
+  const source: Source = {
+    name: "counter",
+    everyMs: 50,
+    read: () => Promise.resolve([{ name: "counter", value: ++count }]),
+  };
+  const events: AgentEvent[] = [];
+  const agent = new DpeAgent(parseConfig(yaml, "agent.yaml", AGENT_SCHEMA), [source], (event) => events.push(event));
+  t.teardown(() => agent.close());
+  await until(() => counts.length > 2);
+  await issue("renewed");
+  await server.reload(config(port));
+  const atRenewal = counts.length;
+  await until(() => counts.length > atRenewal + 2);
+
+  await server.close();
+  const restarted = await startServer(port);
+  const atRestart = counts.length;
+  await until(() => counts.length > atRestart + 2);
+  t.deepEqual(restarted.associationCounts, { full: 1, resumed: 0, restored: 0 }, "the new certificate was verified");
+  t.deepEqual(
+    counts,
+    Array.from(counts, (_, index) => index + 1),
+  );
+  t.true(
+    events.some(({ type }) => type === "lost"),
+    "it is told that the server was away",
+  );
+  t.false(events.some(({ type }) => type === "refused"));
 });
