@@ -104,6 +104,21 @@ test("behind a link that loses, delays, doubles and rebinds, no reading is lost 
   t.true(link.counters.lost > 0 && link.counters.duplicated > 0 && link.counters.rebound === 10);
 });
 
+test("a fleet whose associations all end at once comes back, and nothing that it read is lost", async (t) => {
+  const { server, taken, port } = await serve(t);
+  const fleet = await Fleet.of(options(port, { devices: 20 }));
+  fleet.start();
+  await until(() => fleet.up === 20 && fleet.figures.counts.reports >= 20);
+  server.endAssociationsOf("bench");
+  await until(() => fleet.figures.counts.registrations === 40);
+  const before = fleet.figures.counts.reports;
+  await until(() => fleet.figures.counts.reports >= before + 20);
+  t.is(await fleet.settle(30_000), 0);
+  const { counts } = await fleet.stop();
+  t.is(counts.connectionsLost, 20);
+  t.is(taken.size, counts.readings);
+});
+
 test("sleepers come back each time, with their registration", async (t) => {
   const { server, taken, port } = await serve(t);
   const fleet = await Fleet.of(options(port, { devices: 3, profile: "battery-sensor" }));

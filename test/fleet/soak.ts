@@ -1,0 +1,76 @@
+import { parseArgs } from "node:util";
+import { Fleet } from "#sim/index.js";
+import { FleetServer, type ServerUsage } from "./fleet-server.js";
+import { median, megabytes, Outcome, wait } from "./outcome.js";
+
+/**
+ * Devices against one server over DTLS for a time. Ends with status 1 unless every acknowledged reading is in the server's
+ * store, once, nothing is left unsent, no association was lost, and the server's memory is flat after the warm-up.
+ *
+ * Flat: the least heap of each tenth of the time after the warm-up is compared, as between two collections a heap only grows;
+ * and the median of the memory that no file stands behind. What the history of readings takes is in LMDB, and not counted.
+ */
+const { values } = parseArgs({
+  options: {
+    devices: { type: "string", default: "2000" },
+    seconds: { type: "string", default: "600" },
+    every: { type: "string", default: "10" },
+  },
+});
+const devices = Number(values.devices);
+const seconds = Number(values.seconds);
+const outcome = new Outcome();
+const server = await FleetServer.start();
+const fleet = await Fleet.of(server.fleet(devices, { everyMs: Number(values.every) * 1000 }));
+const startedAt = performance.now();
+fleet.start((sample) => {
+  if (sample.seconds % 10 !== 0) return;
+  const p99 = fleet.figures.latencyMs(0.99)?.toFixed(1) ?? "–";
+  process.stderr.write(`${sample.seconds} s: ${sample.devicesUp} up, ${sample.reports} reports/s, p99 ${p99} ms\n`);
+});
+const all: { readonly atMs: number; readonly usage: ServerUsage }[] = [];
+while (performance.now() - startedAt < seconds * 1000) {
+  all.push({ atMs: performance.now() - startedAt, usage: await server.usage() });
+  await wait(1000);
+}
+const up = fleet.up;
+const unsent = await fleet.settle(30_000);
+const { counts, latencyMs, errors } = await fleet.stop();
+const kept = await server.stop();
+
+const warmUpMs = Math.max(devices / 100 + 20, 0.2 * seconds) * 1000;
+const steady = all.filter(({ atMs }) => atMs >= warmUpMs);
+const tenth = Math.max(1, Math.floor(steady.length / 10));
+const part = (from: number): readonly ServerUsage[] => steady.slice(from, from + 3 * tenth).map(({ usage }) => usage);
+const ends = [part(0), part(Math.max(0, steady.length - 3 * tenth))] as const;
+const [heapFirst, heapLast] = ends.map((usages) => Math.min(...usages.map(({ heapBytes }) => heapBytes)));
+const [anonymousFirst, anonymousLast] = ends.map((usages) =>
+  median(usages.map(({ anonymousBytes }) => anonymousBytes)),
+);
+const [from, to] = [steady[0], steady.at(-1)];
+const cpu = from && to ? (to.usage.cpuSeconds - from.usage.cpuSeconds) / ((to.atMs - from.atMs) / 1000) : Number.NaN;
+
+outcome.say("devices, seconds", `${devices}, ${seconds}`);
+outcome.say("reports acknowledged", `${counts.reports}, ${(counts.reports / seconds).toFixed(0)} a second`);
+outcome.say("latency p50, p90, p99, max", `${latencyMs.p50}, ${latencyMs.p90}, ${latencyMs.p99}, ${latencyMs.max} ms`);
+outcome.say("processor of the server, steady", `${(100 * cpu).toFixed(0)} % of a core`);
+outcome.say("least heap, first and last three tenths", `${megabytes(heapFirst ?? 0)}, ${megabytes(heapLast ?? 0)}`);
+outcome.say("anonymous memory, the same", `${megabytes(anonymousFirst ?? 0)}, ${megabytes(anonymousLast ?? 0)}`);
+outcome.expect("every device is registered", up, up === devices);
+outcome.expect("acknowledged readings that the store lacks", counts.readings - kept, counts.readings === kept);
+outcome.expect("readings unsent or dropped", unsent + counts.dropped, unsent + counts.dropped === 0);
+outcome.expect(
+  "associations lost",
+  `${counts.connectionsLost} ${JSON.stringify(errors)}`,
+  counts.connectionsLost === 0,
+);
+const growth = (heapLast ?? Number.NaN) - (heapFirst ?? Number.NaN);
+const isFlat = growth <= Math.max(0.1 * (heapFirst ?? 0), 8e6);
+outcome.expect("the heap is flat (10 %, or 8 MB)", megabytes(growth), isFlat);
+const anonymousGrowth = (anonymousLast ?? Number.NaN) - (anonymousFirst ?? Number.NaN);
+outcome.expect(
+  "anonymous memory is flat (15 %)",
+  megabytes(anonymousGrowth),
+  anonymousGrowth <= 0.15 * (anonymousFirst ?? 0),
+);
+outcome.end();

@@ -1,0 +1,3 @@
+import { wireTable } from "./wire-bytes.js";
+
+process.stdout.write(`${await wireTable()}\n`);
