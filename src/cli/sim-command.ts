@@ -119,8 +119,10 @@ function show(fleet: Fleet, { seconds, devicesUp, reports, errors }: FleetSample
   const bar = `${"█".repeat(done)}${"░".repeat(BAR_LENGTH - done)}`;
   const text =
     `${String(seconds).padStart(4)} s  ${bar} ${devicesUp}/${fleet.size} up  ${reports} reports/s  ` +
-    `${counts.reports} in all  p50 ${p50} ms  p99 ${p99} ms  ${errors} errors/s`;
-  if (process.stdout.isTTY) process.stdout.write(`\r\x1b[K${text}`);
+    `${counts.reports} in all  p50 ${p50} ms  p99 ${p99} ms  ` +
+    `${errors} errors/s${errors === 0 ? "" : ` (most often ${fleet.figures.mostFrequentError ?? ""})`}`;
+  // A longer line would wrap, and could not be written over.
+  if (process.stdout.isTTY) process.stdout.write(`\r\x1b[K${text.slice(0, (process.stdout.columns || 80) - 1)}`);
   else if (seconds % 5 === 0) process.stdout.write(`${text}\n`);
 }
 

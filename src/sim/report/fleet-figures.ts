@@ -51,6 +51,25 @@ export class FleetFigures {
     return sample;
   }
 
+  /** From the first bucket that has any, empty ones between included: equal steps of a logarithmic scale. */
+  #histogram(): FleetReport["histogram"] {
+    const all = Array.from(this.#buckets, (count: number | undefined, bucket) => ({
+      upToMs: Number((FIRST_BUCKET_MS * GROWTH ** bucket).toPrecision(3)),
+      count: count ?? 0,
+    }));
+    return all.slice(
+      Math.max(
+        0,
+        all.findIndex(({ count }) => count > 0),
+      ),
+    );
+  }
+
+  /** The error that came most often, if any did. */
+  get mostFrequentError(): string | undefined {
+    return [...this.#errors].toSorted(([, a], [, b]) => b - a)[0]?.[0];
+  }
+
   get errorsInAll(): number {
     return [...this.#errors.values()].reduce((sum, count) => sum + count, 0);
   }
@@ -76,9 +95,7 @@ export class FleetFigures {
       counts: { ...this.counts },
       errors: Object.fromEntries([...this.#errors].toSorted(([, a], [, b]) => b - a)),
       latencyMs: { p50: latency(0.5), p90: latency(0.9), p99: latency(0.99), max: latency(1) },
-      histogram: this.#buckets.flatMap((count, bucket) =>
-        (count ?? 0) === 0 ? [] : [{ upToMs: Number((FIRST_BUCKET_MS * GROWTH ** bucket).toPrecision(3)), count }],
-      ),
+      histogram: this.#histogram(),
       samples: this.#samples,
     };
   }

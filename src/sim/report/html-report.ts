@@ -18,7 +18,14 @@ td + td { text-align: right; font-variant-numeric: tabular-nums } svg { width: 1
 <p>${Math.round(seconds)} s, ${counts.registrations} registrations, ${counts.reports} reports of ${counts.readings} readings acknowledged.</p>
 <h2>From sending a report to its acknowledgement</h2>
 <p>half within ${ms(latencyMs.p50)}, 90 % within ${ms(latencyMs.p90)}, 99 % within ${ms(latencyMs.p99)}, all within ${ms(latencyMs.max)}</p>
-${bars(histogram.map(({ upToMs, count }) => ({ label: `≤ ${upToMs} ms`, value: count })))}
+${bars(
+  histogram.map(({ upToMs, count }) => ({ label: `≤ ${upToMs} ms`, value: count })),
+  (["p50", "p90", "p99"] as const).map((name) => ({
+    label: name,
+    at: histogram.findIndex(({ upToMs }) => upToMs >= (latencyMs[name] ?? Infinity)),
+  })),
+)}
+<p>Each bar is 5 % wider than the one before: the scale is logarithmic.</p>
 <h2>Reports acknowledged each second</h2>
 ${line(
   bySecond(({ reports }) => reports),
@@ -60,7 +67,10 @@ function line(points: readonly Point[], colour: string): string {
   );
 }
 
-function bars(all: readonly { readonly label: string; readonly value: number }[]): string {
+function bars(
+  all: readonly { readonly label: string; readonly value: number }[],
+  marks: readonly { readonly label: string; readonly at: number }[],
+): string {
   const [first, last] = [all[0], all.at(-1)];
   if (first === undefined || last === undefined) return "<p>nothing was measured</p>";
   const highest = Math.max(...all.map(({ value }) => value));
@@ -70,8 +80,14 @@ function bars(all: readonly { readonly label: string; readonly value: number }[]
     const at = MARGIN + index * width;
     return `<rect x="${at.toFixed(1)}" y="${(HEIGHT - 18 - height).toFixed(1)}" width="${(width * 0.9).toFixed(1)}" height="${height.toFixed(1)}" fill="var(--line)"><title>${label}: ${value}</title></rect>`;
   });
+  const lines = marks.map(({ label, at }, index) => {
+    const x = (MARGIN + (at + 0.5) * width).toFixed(1);
+    return at < 0
+      ? ""
+      : `<path d="M${x} 4V${HEIGHT - 18}" stroke="currentColor" stroke-dasharray="3 3" opacity=".6"/><text x="${x}" y="${12 + 12 * index}" dx="-4" text-anchor="end">${label}</text>`;
+  });
   return frame(
-    `<text x="0" y="18">${highest}</text>${shapes.join("")}<text x="${MARGIN}" y="${HEIGHT - 2}">${first.label}</text>` +
+    `<text x="0" y="18">${highest}</text>${shapes.join("")}${lines.join("")}<text x="${MARGIN}" y="${HEIGHT - 2}">${first.label}</text>` +
       `<text x="${WIDTH}" y="${HEIGHT - 2}" text-anchor="end">${last.label}</text>`,
   );
 }
