@@ -82,7 +82,7 @@ test("D45 a flood of spoofed ClientHellos leaves nothing behind, and each answer
   t.true(grown < 1_000_000);
 });
 
-test("D45 a ClientHello shorter than its answer would be gets none", (t) => {
+test("D45 the shortest ClientHello that there can be is longer than its answer", (t) => {
   const gate = new ServerGate(SERVER);
   // As short as can be: no extensions, one suite. 67 bytes, where the answer has 49.
   const hello = {
@@ -314,6 +314,43 @@ test("D53 an old ClientHello replayed after the handshake is known for what it i
   pair.server.association?.handleDatagram(hello, 100);
   t.is(pair.server.association?.poll(), undefined);
   t.false(pair.client.association?.beganWith(hello));
+});
+
+test("what begins like a ClientHello and is none is dropped by the gate, each for its reason", (t) => {
+  const gate = new ServerGate(SERVER);
+  const { first } = hellos(gate);
+  const body = first.subarray(25);
+  const message = (type: number, bytes: Uint8Array): Uint8Array =>
+    plainRecord(CONTENT_TYPES.handshake, wholeMessage(type, 0, bytes));
+  for (const [datagram, reason] of [
+    [message(HANDSHAKE_TYPES.client_hello, body.subarray(0, 30)), "malformed-client-hello"],
+    [message(HANDSHAKE_TYPES.client_hello, new Uint8Array(0)), "malformed-client-hello"],
+    [message(HANDSHAKE_TYPES.finished, body), "not-a-client-hello"],
+    [plainRecord(CONTENT_TYPES.returnRoutabilityCheck, new Uint8Array(9)), "not-a-client-hello"],
+    [plainRecord(CONTENT_TYPES.handshake, body.subarray(0, 5)), "malformed-fragment"],
+    [first.subarray(0, 12), "truncated-record"],
+  ] as const) {
+    const answer = gate.handleDatagram(datagram, ADDRESS, 0);
+    t.deepEqual(answer, { type: "drop", reason });
+  }
+});
+
+test("alerts that are none, or only warn, end no handshake; each drop is told as it is counted", (t) => {
+  const told: string[] = [];
+  const pair = makePair({ client: { ...CLIENT, onDrop: (reason) => told.push(reason) }, server: SERVER });
+  const { client } = pair;
+  for (const alert of [Uint8Array.of(2), Uint8Array.of(3, 40), Uint8Array.of(2, 40, 0)]) {
+    client.handleDatagram(plainRecord(CONTENT_TYPES.alert, alert), 0);
+  }
+  client.handleDatagram(plainRecord(CONTENT_TYPES.alert, Uint8Array.of(1, 90)), 0);
+  client.handleDatagram(plainRecord(CONTENT_TYPES.returnRoutabilityCheck, new Uint8Array(9)), 0);
+  t.deepEqual(client.association?.counters.dropped, {
+    "malformed-alert": 3,
+    "ignored-alert": 1,
+    "plaintext-not-allowed": 1,
+  });
+  t.is(told.length, 5);
+  t.true(connect(pair));
 });
 
 test("a ClientHello in fragments is verified by its first one, and taken when it is whole", (t) => {

@@ -2,6 +2,7 @@ import { createPublicKey, generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { SharedKeys } from "#dtls/index.js";
 import { connect, type DtlsSession, type EndpointOptions, listen } from "#net/index.js";
 import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
 import type { ExecutionContext } from "ava";
@@ -100,6 +101,40 @@ testWith("openssl", "openssl s_client resumes a session with our server, by tick
     await session.closed;
     await client.end();
   }
+});
+
+testWith("openssl", "openssl s_client takes the ticket that our server renews at resumption", async (t) => {
+  const secret = new Uint8Array(32).fill(3);
+  const file = join(folder(t), "session");
+  const tickets: string[] = [];
+  // The second process has the same secret, and a clock that is a minute ahead.
+  for (const [aheadMs, use] of [
+    [0, ["-sess_out", file]],
+    [60_000, ["-sess_in", file]],
+  ] as const) {
+    const sharedKeys = new SharedKeys(secret, performance.timeOrigin + aheadMs);
+    const { port, nth } = await serve(t, { server: { pskEnabled: true, sharedKeys, sessionLifetimeSeconds: 100 } });
+    const client = PeerProcess.start(t, "openssl", [
+      "s_client",
+      "-connect",
+      `127.0.0.1:${port}`,
+      "-psk_identity",
+      "alice",
+      ...OPENSSL_PSK,
+      ...use,
+    ]);
+    const session = await nth(0);
+    t.is(session.peer?.isResumed, aheadMs > 0);
+    await client.printed("Start Time");
+    tickets.push(/TLS session ticket:\s+0000 - ([0-9a-f -]+)/.exec(client.output)?.[1] ?? "none");
+    client.write("hello\n");
+    await client.printed("hello");
+    client.write("Q\n");
+    await session.closed;
+    await client.end();
+  }
+  t.false(tickets.includes("none"));
+  t.not(tickets[0], tickets[1]);
 });
 
 testWith("openssl", "exported keying material equals that of openssl s_client and s_server", async (t) => {
