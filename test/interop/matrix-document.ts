@@ -36,9 +36,8 @@ and holds each of the others up for 30 ms with a probability of 0.3.
 On the rough path a handshake that a peer gives up is begun again, as a device would: libcoap's client allows one five
 seconds, and wolfSSL 5.5's server does not send its last flight a second time.
 
-Where a cell says no, that handshake did not complete: gnutls-serv and the wolfSSL program had finished, their last flight was
-lost, they sent it no more, and serve one client at a time, so that a new handshake found them busy with the old one;
-node-dtls-client timed out in a busy moment, and sends no flight twice.
+Each of the cells that can be had said yes in the last whole run, beside other work. On the rough path another run may say no: gnutls-serv
+and the wolfSSL program may have finished, their last flight be lost, and they send it no more and serve one client at a time.
 
 A dash is what a peer does not have: OpenSSL, GnuTLS and mbedTLS 2.28 have none of our ECDHE_PSK suites, Debian's wolfSSL is
 built without plain PSK, node-dtls-client has PSK only, is no server, and sends no flight twice, so that no rough path is
