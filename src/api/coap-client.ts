@@ -1,4 +1,10 @@
-import { CoapError, type CoapTarget, decomposeUri, type TransmissionParameters } from "#coap/index.js";
+import {
+  CoapError,
+  type CoapTarget,
+  decomposeUri,
+  type QBlockParameters,
+  type TransmissionParameters,
+} from "#coap/index.js";
 import {
   type CoapConnection,
   CoapEndpoint,
@@ -30,7 +36,8 @@ export class CoapClient {
 
   constructor(options: CoapClientOptions = {}) {
     this.#options = options;
-    this.#endpoint = new CoapEndpoint(options.parameters === undefined ? {} : { parameters: options.parameters });
+    const { parameters, qBlock = {} } = options;
+    this.#endpoint = new CoapEndpoint({ qBlock, ...(parameters === undefined ? {} : { parameters }) });
   }
 
   /** Sends a request, in blocks where it or its response is long. @throws as the class says, and COAP_BAD_URI. */
@@ -149,6 +156,8 @@ export class CoapClient {
 
 export interface CoapClientOptions extends Credentials {
   readonly parameters?: Partial<TransmissionParameters>;
+  /** Of requests that are `robust` (RFC 9177). */
+  readonly qBlock?: Partial<QBlockParameters>;
 }
 
 /**

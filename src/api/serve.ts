@@ -3,6 +3,7 @@ import {
   type EndpointLimits,
   type Options,
   NO_PAYLOAD,
+  type QBlockParameters,
   type RequestMessage,
   type TransmissionParameters,
 } from "#coap/index.js";
@@ -38,7 +39,7 @@ export async function serve(
   options: ServeOptions = {},
 ): Promise<CoapServer> {
   const { handle, streamedFor } = routed(handler);
-  const { maxAmplification, limits, parameters, blockwise, understands, onFault } = options;
+  const { maxAmplification, limits, parameters, blockwise, qBlock, understands, onFault } = options;
   const endpoint = new CoapEndpoint({
     onRequest: (message, connection) => answer(handle, message, new CoapRequest(message, connection)),
     ...(streamedFor === undefined
@@ -57,6 +58,7 @@ export async function serve(
     ...(limits === undefined ? {} : { limits }),
     ...(parameters === undefined ? {} : { parameters }),
     ...(blockwise === undefined ? {} : { blockwise }),
+    ...(qBlock === undefined ? {} : { qBlock }),
     ...(understands === undefined ? {} : { applicationOptions: understands }),
     ...(onFault === undefined ? {} : { onFault }),
   });
@@ -237,6 +239,8 @@ export interface ServeOptions {
   readonly limits?: Partial<EndpointLimits>;
   readonly parameters?: Partial<TransmissionParameters>;
   readonly blockwise?: Partial<BlockwiseServerOptions>;
+  /** Default none: no Q-Block (RFC 9177). `{}`: with the RFC's parameters; bodies are whole in memory then, within `blockwise`. */
+  readonly qBlock?: Partial<QBlockParameters>;
   /** Numbers of critical options that the handlers obey, such as `OPTION.IfMatch`; others are refused with 4.02. */
   readonly understands?: readonly number[];
   readonly onFault?: (error: unknown) => void;

@@ -11,6 +11,10 @@ export {
 } from "./blockwise/blockwise-transfer.js";
 export { type DropCause, type Droppable, PiecewiseServer } from "./blockwise/piecewise-server.js";
 export { StreamedTransfer, type StreamStep } from "./blockwise/streamed-transfer.js";
+export { DEFAULT_Q_BLOCK_PARAMETERS, type QBlockParameters } from "./q-block/q-block-parameters.js";
+export { QBlockServer, type QBlockServerOptions } from "./q-block/q-block-server.js";
+export { QBlockTransfer, type QBlockTransferOptions } from "./q-block/q-block-transfer.js";
+export { decodeMissing, encodeMissing } from "./q-block/q-block-option.js";
 export { decodeLinks, encodeLinks, type Link } from "./link-format.js";
 export { filterLinks } from "./link-filter.js";
 export { DEFAULT_HOP_LIMIT, forwardedHopLimit } from "./hop-limit.js";

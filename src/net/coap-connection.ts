@@ -29,6 +29,8 @@ export class CoapConnection {
   wasUsed = false;
   /** For the endpoint: requests of the peer that are not answered yet. */
   unanswered = 0;
+  /** For the endpoint: whether the peer has Q-Block (RFC 9177), where that is known. */
+  hasQBlock: boolean | undefined;
   /** For the endpoint: whether the peer asked to end the connection when they are. */
   isReleased = false;
   readonly #endpoint: CoapEndpoint;
@@ -128,6 +130,11 @@ export interface RequestOptions {
   readonly responseBlockBytes?: number;
   /** Default 1 MiB: a longer response body fails with COAP_BODY_TOO_LARGE. */
   readonly maxBodyBytes?: number;
+  /**
+   * Default false. true: bodies go by Q-Block (RFC 9177) where the peer has it and the transport is datagrams: in rows of
+   * Non-confirmable messages, of which only what is lost is sent again. For networks that lose much, or one way more.
+   */
+  readonly robust?: boolean;
   /** Default true. false: one message each way, with its block options as they are, for a proxy. */
   readonly isBlockwise?: boolean;
   /** Handed to `onSend` with each message of the request. */

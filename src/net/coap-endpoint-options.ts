@@ -4,6 +4,7 @@ import type {
   IncomingRequest,
   OptionFormat,
   Options,
+  QBlockParameters,
   RequestMessage,
   ResponseMessage,
   TransmissionParameters,
@@ -73,6 +74,12 @@ export interface CoapEndpointOptions {
   readonly onDisconnect?: (connection: CoapConnection) => void;
   /** A handler threw; the peer was answered 5.00 with no detail. */
   readonly onFault?: (error: unknown, incoming: IncomingRequest, connection: CoapConnection) => void;
+  /**
+   * Default none: no Q-Block (RFC 9177), and 4.02 to who tries. Else it is spoken on datagrams, both ways, with these
+   * parameters; not where `onMessage` or `onSend` is to see each message, as theirs have no response each. Addresses on
+   * plain UDP have to show by Echo that they receive, unless `maxAmplification` is Infinity.
+   */
+  readonly qBlock?: Partial<QBlockParameters>;
   /** Critical options that `onRequest` obeys, such as If-Match; see the Endpoint's option of this name. */
   readonly applicationOptions?: readonly number[];
   readonly optionFormats?: readonly OptionFormat[];

@@ -9,6 +9,7 @@ import {
   emptyResponse,
   type IncomingRequest,
   isSuccessCode,
+  OPTION,
   type Peer,
   type RequestMessage,
   type ResponseMessage,
@@ -20,6 +21,8 @@ import { OutgoingRequests } from "./outgoing-requests.js";
 import { CoapStream } from "./coap-stream.js";
 import { StreamedBodies } from "./streamed-bodies.js";
 import { PlainPeers, type PlainTransport } from "./plain-peers.js";
+import { QBlockRequests } from "./q-block-requests.js";
+import { QBlockService } from "./q-block-service.js";
 import { pooledRandom } from "./random-pool.js";
 import { streamCutBytes } from "./transfer-options.js";
 import { AmplificationGuard } from "./amplification-guard.js";
@@ -39,6 +42,7 @@ export class CoapEndpoint {
   readonly #endpoint: Endpoint;
   readonly #blockwise: BlockwiseServer<CoapConnection>;
   readonly #streamed: StreamedBodies;
+  readonly #qBlock: QBlockService | undefined;
   readonly #blockBytes: number;
   readonly #amplification: AmplificationGuard;
   readonly #connections = new Map<Peer, CoapConnection>();
@@ -53,11 +57,13 @@ export class CoapEndpoint {
 
   constructor(options: CoapEndpointOptions = {}) {
     this.#options = options;
+    const isPlain = options.onMessage === undefined && options.onSend === undefined && options.proxy === undefined;
+    const qBlock = isPlain ? options.qBlock : undefined;
     this.#endpoint = new Endpoint({
       random: pooledRandom(),
       ...(options.parameters === undefined ? {} : { parameters: options.parameters }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
-      ...(options.applicationOptions === undefined ? {} : { applicationOptions: options.applicationOptions }),
+      applicationOptions: [...(options.applicationOptions ?? []), ...(qBlock === undefined ? [] : Q_BLOCK_OPTIONS)],
       ...(options.optionFormats === undefined ? {} : { optionFormats: options.optionFormats }),
       ...(options.proxy === undefined ? {} : { isProxy: true }),
     });
@@ -65,7 +71,10 @@ export class CoapEndpoint {
     this.#blockwise = new BlockwiseServer(options.blockwise);
     this.#streamed = new StreamedBodies(options);
     this.#blockBytes = options.blockwise?.blockBytes ?? DEFAULT_BLOCKWISE_SERVER_OPTIONS.blockBytes;
-    this.#outgoing = new OutgoingRequests(this.#endpoint, options.onSend, () => this.#pump());
+    const pump = (): void => this.#pump();
+    this.#qBlock = qBlock === undefined ? undefined : new QBlockService(this.#endpoint, options, qBlock, pump);
+    const requests = qBlock === undefined ? undefined : new QBlockRequests(this.#endpoint, qBlock, pump);
+    this.#outgoing = new OutgoingRequests(this.#endpoint, options.onSend, requests, pump);
   }
 
   get counters(): EndpointCounters {
@@ -78,7 +87,7 @@ export class CoapEndpoint {
       connections: this.#connections.size,
       recentMessages: this.#endpoint.recentMessages,
       observations: this.#endpoint.observations,
-      bodyBytes: this.#blockwise.bufferedBytes + this.#streamed.bufferedBytes,
+      bodyBytes: this.#blockwise.bufferedBytes + this.#streamed.bufferedBytes + (this.#qBlock?.bufferedBytes ?? 0),
     };
   }
 
@@ -179,6 +188,7 @@ export class CoapEndpoint {
     this.#endpoint.closePeer(connection.peer, monotonicNow());
     this.#blockwise.closePeer(connection);
     this.#streamed.closePeer(connection);
+    this.#qBlock?.closePeer(connection);
     this.#connections.delete(connection.peer);
     this.#pump();
     this.#options.onDisconnect?.(connection);
@@ -263,6 +273,10 @@ export class CoapEndpoint {
     }
     if (!connection.isVerified && this.#options.proxy?.needsProvenAddress === true)
       return this.#demandProof(incoming, connection);
+    if (this.#qBlock !== undefined && connection.peer.stream === undefined && QBlockService.concerns(incoming)) {
+      const isTrusted = connection.isVerified || this.#options.maxAmplification === Infinity;
+      return isTrusted ? this.#qBlock.receive(incoming, connection) : this.#demandProof(incoming, connection);
+    }
     if (++connection.unanswered >= MAX_UNANSWERED && connection.transport instanceof CoapStream)
       connection.transport.setReading(false);
     const serve = (message: RequestMessage, context?: unknown): Answer => this.#serve(message, connection, context);
@@ -378,11 +392,17 @@ export class CoapEndpoint {
 
   #setTimer(): void {
     const endpointAt = this.#endpoint.nextTimeout() ?? Infinity;
-    const at = this.#streamed.isActive ? Math.min(endpointAt, this.#streamed.nextTimeout() ?? Infinity) : endpointAt;
+    const isMore = this.#streamed.isActive || this.#qBlock !== undefined;
+    const at = isMore ? Math.min(endpointAt, this.#bodiesAt()) : endpointAt;
     if (at >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
     this.#timer = setTimeout(this.#onTimer, Math.max(0, at - monotonicNow()));
+  }
+
+  #bodiesAt(): number {
+    const all = [this.#streamed, this.#qBlock, this.#outgoing].map((part) => part?.nextTimeout() ?? Infinity);
+    return Math.min(...all);
   }
 
   readonly #onTimer = (): void => {
@@ -391,10 +411,13 @@ export class CoapEndpoint {
     this.#endpoint.handleTimeout(now);
     this.#blockwise.sweep(now);
     this.#streamed.sweep(now);
+    this.#qBlock?.handleTimeout(now);
+    this.#outgoing.handleTimeout(now);
     this.#pump();
   };
 }
 
+const Q_BLOCK_OPTIONS = [OPTION.QBlock1, OPTION.QBlock2];
 const DEFAULT_MAX_AMPLIFICATION = 3;
 /** Requests of one TCP connection under way at once; the next ones wait in the network. */
 const MAX_UNANSWERED = 64;

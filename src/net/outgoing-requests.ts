@@ -22,6 +22,7 @@ import {
   type StreamedResponse,
 } from "./coap-connection.js";
 import type { CoapEndpointOptions, SendMessage } from "./coap-endpoint-options.js";
+import type { QBlockRequests } from "./q-block-requests.js";
 import { transferOptions } from "./transfer-options.js";
 import { monotonicNow } from "./udp-socket.js";
 
@@ -29,12 +30,19 @@ import { monotonicNow } from "./udp-socket.js";
 export class OutgoingRequests {
   readonly #endpoint: Endpoint;
   readonly #onSend: CoapEndpointOptions["onSend"];
+  readonly #qBlock: QBlockRequests | undefined;
   readonly #pump: () => void;
   readonly #pending = new Map<Exchange, PendingExchange>();
   #requestTag = randomBytes(4).readUInt32BE();
 
   /** `pump` carries out what the endpoint asks for. */
-  constructor(endpoint: Endpoint, onSend: CoapEndpointOptions["onSend"], pump: () => void) {
+  constructor(
+    endpoint: Endpoint,
+    onSend: CoapEndpointOptions["onSend"],
+    qBlock: QBlockRequests | undefined,
+    pump: () => void,
+  ) {
+    this.#qBlock = qBlock;
     this.#endpoint = endpoint;
     this.#onSend = onSend;
     this.#pump = pump;
@@ -48,6 +56,11 @@ export class OutgoingRequests {
     if (options.isBlockwise === false) return this.#send(connection, request, options, undefined);
     // RFC 9175 §3.5: bodies of one operation that are under way at once must not be taken for one another.
     const requestTag = this.#nextRequestTag();
+    const isRobust = options.robust === true && connection.peer.stream === undefined && connection.hasQBlock !== false;
+    if (isRobust && this.#qBlock !== undefined) {
+      const response = await this.#robust(this.#qBlock, connection, request, requestTag, options);
+      if (response !== undefined) return response;
+    }
     const transfer = new BlockwiseTransfer(request, { ...transferOptions(connection, request, options), requestTag });
     for (;;) {
       const response = transfer.handleResponse(await this.#send(connection, transfer.next(), options, undefined));
@@ -148,11 +161,39 @@ export class OutgoingRequests {
     });
   }
 
+  /** Once more with the Echo that it is answered with (RFC 9175 §2.3). */
+  async #robust(
+    qBlock: QBlockRequests,
+    connection: CoapConnection,
+    request: RequestMessage,
+    requestTag: Uint8Array,
+    options: RequestOptions,
+  ): Promise<ResponseMessage | undefined> {
+    const first = await qBlock.request(connection, request, requestTag, options);
+    if (first === undefined) return undefined;
+    const echo = first.code === CODE.Unauthorized ? first.options.get(OPTION.Echo) : undefined;
+    if (echo === undefined || request.options.has(OPTION.Echo)) {
+      connection.hasQBlock = true;
+      return first;
+    }
+    const echoing = { ...request, options: request.options.with(OPTION.Echo, echo) };
+    return qBlock.request(connection, echoing, requestTag, options);
+  }
+
+  nextTimeout(): number | undefined {
+    return this.#qBlock?.nextTimeout();
+  }
+
+  handleTimeout(now: number): void {
+    this.#qBlock?.handleTimeout(now);
+  }
+
   async ping(connection: CoapConnection, options: RequestOptions): Promise<void> {
     await this.#outcome(() => this.#endpoint.ping(connection.peer, monotonicNow()), options, undefined, undefined);
   }
 
   handleResponse(exchange: Exchange, response: ResponseMessage): void {
+    if (exchange.request.hasManyResponses === true) return this.#qBlock?.handleResponse(exchange, response);
     const pending = this.#pending.get(exchange);
     if (exchange.state !== "observing") this.#pending.delete(exchange);
     pending?.resolve(response);
@@ -167,6 +208,7 @@ export class OutgoingRequests {
   }
 
   handleFailure(exchange: Exchange, error: CoapError): void {
+    if (exchange.request.hasManyResponses === true) return this.#qBlock?.handleFailure(exchange, error);
     const pending = this.#pending.get(exchange);
     this.#pending.delete(exchange);
     // Before its first response an exchange's promise fails; after it, the observation's iteration does.

@@ -153,6 +153,11 @@ export class Endpoint {
     this.#responder.respond(incoming, response, now);
   }
 
+  /** As {@link respond}, any number of times: after the first one by Non-confirmable messages (RFC 9177 §4.4). */
+  respondMore(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+    this.#responder.respondMore(incoming, response, now);
+  }
+
   /** As {@link respond}, and keeps the observation that was asked for. Returns whether there is one. */
   respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number): boolean {
     return this.#responder.respondObserved(incoming, response, now);
@@ -320,7 +325,7 @@ export interface EndpointOptions {
   readonly optionFormats?: readonly OptionFormat[];
   /**
    * Numbers of critical options that only an application can obey, and this one does: If-Match, If-None-Match, Proxy-Uri,
-   * Proxy-Scheme. Default none: a request with one is refused with 4.02, or 5.05 for the proxy's.
+   * Proxy-Scheme, Q-Block1, Q-Block2. Default none: a request with one is refused with 4.02, or 5.05 for the proxy's.
    */
   readonly applicationOptions?: readonly number[];
   /** Default false. true: unknown options that are safe to forward stay in messages, for a proxy (RFC 7252 §5.7.2). */
@@ -363,5 +368,12 @@ function unremembered(peer: Peer): RecentMessage {
 
 const NO_MESSAGE_LAYER = { type: MESSAGE_TYPE.NonConfirmable, messageId: 0 };
 const SIGNAL_CLASS = 7;
-const APPLICATION_OPTIONS = [OPTION.IfMatch, OPTION.IfNoneMatch, OPTION.ProxyUri, OPTION.ProxyScheme];
+const APPLICATION_OPTIONS = [
+  OPTION.IfMatch,
+  OPTION.IfNoneMatch,
+  OPTION.ProxyUri,
+  OPTION.ProxyScheme,
+  OPTION.QBlock1,
+  OPTION.QBlock2,
+];
 const TEXT_ENCODER = new TextEncoder();

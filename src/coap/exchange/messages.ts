@@ -7,6 +7,11 @@ export interface RequestMessage {
   readonly payload: Uint8Array;
   /** Default true: Confirmable. */
   readonly isConfirmable?: boolean;
+  /**
+   * Default false. true: any number of responses is taken, each an output `response`, until the exchange is cancelled, and
+   * NSTART does not hold the request back: its sender paces itself (RFC 9177).
+   */
+  readonly hasManyResponses?: boolean;
 }
 
 /** A response of one message. */

@@ -171,7 +171,8 @@ export class Requester {
       this.#transmitter.send(peer, exchange.messageId, bytes, exchange, now);
     } else {
       this.#core.emit({ type: "datagram", peer, bytes });
-      this.#timers.schedule(exchange, now + this.#placeHeldMs(peer, bytes.length));
+      const heldMs = exchange.holdsPlace ? this.#placeHeldMs(peer, bytes.length) : this.#core.times.nonLifetimeMs;
+      this.#timers.schedule(exchange, now + heldMs);
       if (wantsNoResponse(request.options)) this.#core.emit({ type: "response", exchange, response: NOTHING });
     }
   }
@@ -231,6 +232,10 @@ export class Requester {
     }
     peer.exchanges ??= new Map();
     peer.exchanges.set(exchange.key, exchange);
+    if (request.hasManyResponses === true) {
+      this.start(exchange, now);
+      return exchange;
+    }
     if (!this.#queue.enter(exchange, now)) {
       const limit = this.#core.limits.maxQueuedRequestsPerPeer;
       this.handleFailure(exchange, new CoapError("COAP_LIMIT_REACHED", `${limit} requests wait already`), now);
@@ -247,6 +252,8 @@ export class Requester {
       exchange.newest = { sequence, at: now };
       this.#settle(exchange, now);
       this.#scheduleRefresh(exchange, options.maxAge ?? DEFAULT_MAX_AGE_SECONDS, now);
+    } else if (exchange.request.hasManyResponses === true) {
+      this.#timers.schedule(exchange, now + this.#core.times.nonLifetimeMs);
     } else {
       this.#end(exchange, now);
     }

@@ -57,6 +57,13 @@ export class Responder {
     this.#answer(incoming, response, now);
   }
 
+  /** Answers once, or once more by a Non-confirmable message with the same token (RFC 9177 §4.4). */
+  respondMore(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+    if (incoming.progress !== "answered") return this.respond(incoming, response, now);
+    checkCode(response);
+    if (!incoming.peer.isClosed) this.#sendNonConfirmable(incoming, response);
+  }
+
   /**
    * Answers a request with Observe 0 and keeps its token for `notify`. Returns whether there is an observation now: not
    * when the response is an error, or a limit is reached; then it is answered as a plain request.

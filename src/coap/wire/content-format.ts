@@ -12,6 +12,8 @@ export const CONTENT_FORMAT = {
   "application/senml+cbor": 112,
   /** RFC 9290 */
   "application/concise-problem-details+cbor": 257,
+  /** RFC 9177 */
+  "application/missing-blocks+cbor-seq": 272,
   /** RFC 8790 */
   "application/senml-etch+json": 320,
   "application/senml-etch+cbor": 322,

@@ -1,4 +1,4 @@
-/** CoAP option numbers (RFC 7252 §5.10, RFC 7641, RFC 7959, RFC 7967, RFC 8613, RFC 8768, RFC 9175). */
+/** CoAP option numbers (RFC 7252 §5.10, RFC 7641, RFC 7959, RFC 7967, RFC 8613, RFC 8768, RFC 9175, RFC 9177). */
 export const OPTION = {
   IfMatch: 1,
   UriHost: 3,
@@ -13,10 +13,12 @@ export const OPTION = {
   UriQuery: 15,
   HopLimit: 16,
   Accept: 17,
+  QBlock1: 19,
   LocationQuery: 20,
   Block2: 23,
   Block1: 27,
   Size2: 28,
+  QBlock2: 31,
   ProxyUri: 35,
   ProxyScheme: 39,
   Size1: 60,
@@ -89,6 +91,8 @@ const RFC_OPTIONS: readonly OptionFormat[] = [
   { number: OPTION.Block2, name: "Block2", format: "uint", minLength: 0, maxLength: 3 },
   { number: OPTION.Block1, name: "Block1", format: "uint", minLength: 0, maxLength: 3 },
   { number: OPTION.Size2, name: "Size2", format: "uint", minLength: 0, maxLength: 4 },
+  { number: OPTION.QBlock1, name: "Q-Block1", format: "uint", minLength: 0, maxLength: 3 },
+  { number: OPTION.QBlock2, name: "Q-Block2", format: "uint", minLength: 0, maxLength: 3, isRepeatable: true },
   { number: OPTION.ProxyUri, name: "Proxy-Uri", format: "string", minLength: 1, maxLength: 1034 },
   { number: OPTION.ProxyScheme, name: "Proxy-Scheme", format: "string", minLength: 1, maxLength: 255 },
   { number: OPTION.Size1, name: "Size1", format: "uint", minLength: 0, maxLength: 4 },
