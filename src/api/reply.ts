@@ -3,6 +3,7 @@ import {
   CONTENT_FORMAT,
   encodeProblemDetails,
   encodeUint,
+  isSuccessCode,
   OPTION,
   type Option,
   Options,
@@ -84,7 +85,17 @@ export function responseOf(request: RequestMessage, result: HandlerResult): Obse
   return {
     ...head,
     payload: isValid || payload === undefined ? NOTHING.payload : bytesOf(payload),
-    ...(observe === undefined ? {} : { observe: (notify) => observe((state) => notify(responseOf(request, state))) }),
+    ...(observe === undefined
+      ? {}
+      : {
+          observe: (notify) =>
+            observe((state) => {
+              const next = responseOf(request, state);
+              // RFC 7641 §4.2: a state that cannot be told in the first one's format ends the observation.
+              const isOther = isSuccessCode(next.code) && next.options.contentFormat !== head.options.contentFormat;
+              notify(isOther ? { ...NOTHING, code: CODE.NotAcceptable } : next);
+            }),
+        }),
   };
 }
 

@@ -17,6 +17,8 @@ export interface ObservableResponse extends ResponseMessage {
   readonly observe?: (notify: (response: ResponseMessage) => void) => () => void;
   /** The body, in place of the payload: it is read as its blocks are asked for. */
   readonly body?: StreamedBody;
+  /** The endpoint's own: who asked. */
+  readonly principal?: string;
   /** Default false. true: notifications are messages as they are, not bodies to be cut into blocks. */
   readonly isMessage?: boolean;
   /** The last word on each message of a notification, such as a proof over it. */
@@ -64,6 +66,11 @@ export interface CoapEndpointOptions {
     connection: CoapConnection,
     serve: (message: RequestMessage, context?: unknown) => Answer,
   ) => Answer;
+  /**
+   * Default: all messages of a connection are one user's. Who a message is from, by the `context` that `onMessage` gave: blocks
+   * of one user's body are never put together with another's.
+   */
+  readonly principalOf?: (context: unknown) => string;
   /** Sees each message of a request of ours: change it, send it, perhaps again, and give the response. */
   readonly onSend?: (
     message: RequestMessage,

@@ -298,25 +298,31 @@ export class CoapEndpoint {
 
   #serve(message: RequestMessage, connection: CoapConnection, context: unknown): Answer {
     const now = this.#now();
+    const principal = this.#options.principalOf?.(context) ?? "";
     if (this.#streamed.isActive) {
       const cutBytes = (response?: ResponseMessage): number => this.#streamCut(connection, message, response);
       const streamed = this.#streamed.serve(message, connection, context, cutBytes);
       if (streamed !== undefined) return streamed;
     }
-    const input = this.#blockwise.receive(connection, message, now, "", this.#cutBytes(connection, message));
+    const input = this.#blockwise.receive(connection, message, now, principal, this.#cutBytes(connection, message));
     if (input.type === "answer") return input.response;
     const { onRequest } = this.#options;
     const answer =
       onRequest === undefined ? emptyResponse(CODE.NotFound) : onRequest(input.request, connection, context);
     return answer instanceof Promise
-      ? answer.then((response) => this.#cutAny(connection, message, response))
-      : this.#cutAny(connection, message, answer);
+      ? answer.then((response) => this.#cutAny(connection, message, response, principal))
+      : this.#cutAny(connection, message, answer, principal);
   }
 
-  #cutAny(connection: CoapConnection, message: RequestMessage, response: ObservableResponse): Answer {
+  #cutAny(
+    connection: CoapConnection,
+    message: RequestMessage,
+    response: ObservableResponse,
+    principal: string,
+  ): Answer {
     const { body } = response;
-    if (body === undefined) return this.#cut(connection, message, response);
-    return this.#streamed.cut(response, body, message, connection, (first) =>
+    if (body === undefined) return this.#cut(connection, message, response, principal);
+    return this.#streamed.cut(response, body, message, connection, principal, (first) =>
       this.#streamCut(connection, message, first),
     );
   }
@@ -326,10 +332,15 @@ export class CoapEndpoint {
   }
 
   /** The first block of a response, or all of it; it stays observable where it was. */
-  #cut(connection: CoapConnection, message: RequestMessage, response: ObservableResponse): ObservableResponse {
+  #cut(
+    connection: CoapConnection,
+    message: RequestMessage,
+    response: ObservableResponse,
+    principal = "",
+  ): ObservableResponse {
     const cutBytes = this.#cutBytes(connection, message, response);
-    const first = this.#blockwise.send(connection, message, response, this.#now(), "", cutBytes);
-    return response.observe === undefined ? first : { ...first, observe: response.observe };
+    const first = this.#blockwise.send(connection, message, response, this.#now(), principal, cutBytes);
+    return response.observe === undefined ? first : { ...first, observe: response.observe, principal };
   }
 
   /** How long a block for this peer may be; undefined: as long as the blocks of datagrams are. */
@@ -359,8 +370,16 @@ export class CoapEndpoint {
       this.#endpoint.respond(incoming, response, now);
     } else if (this.#endpoint.respondObserved(incoming, response, now)) {
       const stop = observe((notification) => {
+<<<<<<< HEAD
         const message = response.isMessage === true ? notification : this.#cut(connection, incoming, notification);
         this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#now());
+=======
+        const message =
+          response.isMessage === true
+            ? notification
+            : this.#cut(connection, incoming, notification, response.principal);
+        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, monotonicNow());
+>>>>>>> 3f35180 (coap: more ETSI cases; bodies of one user never mix with another's)
         this.#pump();
       });
       this.#observers.set(incoming, stop);

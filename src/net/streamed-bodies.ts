@@ -46,18 +46,20 @@ export class StreamedBodies {
     cutBytes: (response?: ResponseMessage) => number,
   ): Promise<ObservableResponse> | ObservableResponse | undefined {
     const now = monotonicNow();
-    const pulled = this.#server.pull(connection, message, cutBytes(), now);
+    const principal = this.#options.principalOf?.(context) ?? "";
+    const pulled = this.#server.pull(connection, message, cutBytes(), now, principal);
     if (pulled !== undefined) {
       if (pulled.type === "answer") return pulled.response;
       return pulled.download.pull(pulled.sizeBytes, pulled.send);
     }
+    const isStream = connection.peer.stream !== undefined;
     const handler = this.#options.onStream?.(message, connection, context);
     if (handler === undefined) return undefined;
-    const input = this.#server.receive(connection, message, now, () => new Upload());
+    const input = this.#server.receive(connection, message, now, () => new Upload(), isStream, principal);
     if (input.type === "answer") return input.response;
     const { upload, payload, isLast, isFirst, goOn } = input;
     if (isFirst) upload.begin(handler, message);
-    return this.#take(upload, payload, isLast, goOn, message, connection, cutBytes);
+    return this.#take(upload, payload, isLast, goOn, message, connection, principal, cutBytes);
   }
 
   /** The message of a response whose body is streamed: all of it where it is short, else its first block. */
@@ -66,6 +68,7 @@ export class StreamedBodies {
     body: StreamedBody,
     message: RequestMessage,
     connection: CoapConnection,
+    principal: string,
     cutBytes: (response?: ResponseMessage) => number,
   ): Promise<ObservableResponse> {
     const download = new Download(body);
@@ -81,7 +84,7 @@ export class StreamedBodies {
     const first: ResponseMessage = { code: response.code, options: response.options, payload: piece };
     if (!isLast) {
       const etag = randomBytes(ETAG_BYTES);
-      return this.#server.begin(connection, message, first, download, etag, sizeBytes, monotonicNow());
+      return this.#server.begin(connection, message, first, download, etag, sizeBytes, monotonicNow(), principal);
     }
     return block1 === undefined
       ? first
@@ -107,6 +110,7 @@ export class StreamedBodies {
     goOn: ResponseMessage | undefined,
     message: RequestMessage,
     connection: CoapConnection,
+    principal: string,
     cutBytes: (response?: ResponseMessage) => number,
   ): Promise<ObservableResponse> {
     const taken = upload.pipe.write(payload);
@@ -114,18 +118,18 @@ export class StreamedBodies {
     else await Promise.race([taken, upload.begunEarly]);
     if (upload.isDropped) return emptyResponse(CODE.RequestEntityIncomplete);
     if (!isLast && upload.isEarly) {
-      this.#server.end(connection, message);
+      this.#server.end(connection, message, principal);
       upload.drop("replaced");
       throw new CoapError("COAP_INVALID_MESSAGE", "a streamed response was given before its request was read");
     }
     if (!isLast && goOn !== undefined) {
       const refused = upload.refused;
       if (refused === undefined) return goOn;
-      this.#server.end(connection, message);
+      this.#server.end(connection, message, principal);
     }
     const response = await upload.response;
     const { block1 } = message.options;
-    if (response.body !== undefined) return this.cut(response, response.body, message, connection, cutBytes);
+    if (response.body !== undefined) return this.cut(response, response.body, message, connection, principal, cutBytes);
     return block1 === undefined ? response : { ...response, options: response.options.withBlock1(block1) };
   }
 }

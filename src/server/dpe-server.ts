@@ -21,7 +21,7 @@ import { Dpe2Requests } from "./dpe2-requests.js";
 import { gbaCredentials } from "./gba-config.js";
 import { ExternalSources } from "./external-sources.js";
 import { type FleetAnswer, FleetRequests } from "./fleet-requests.js";
-import { GuardedRequests } from "./guarded-requests.js";
+import { GuardedRequests, principalOf } from "./guarded-requests.js";
 import { guardDigest } from "./interface-config.js";
 import { LIVE_CHANNEL, liveEventOf } from "./live-event.js";
 import { NetworkPresence } from "./network-presence.js";
@@ -103,6 +103,7 @@ export class DpeServer {
       optionFormats: BINDING_OPTION_FORMATS,
       blockwise: { optionsOutsideOperation: [BINDING_OPTION.DigestAuthorization] },
       onMessage: (message, peer, serve) => this.#requests.guard(message, peer, serve),
+      principalOf,
       onRequest: (request, peer, context) => this.#requests.serve(request, peer, context),
       onSend: (message, peer, send, context) => this.#dpe2.send(message, peer, send, context),
       onFault: (error) => onEvent({ type: "fault", error }),

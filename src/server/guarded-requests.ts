@@ -111,6 +111,11 @@ export class GuardedRequests {
   }
 }
 
+/** Who a message is from, by the judgement that accepted it. */
+export function principalOf(context: unknown): string {
+  return (context as Extract<Judgement, { type: "accept" }> | undefined)?.subscriber?.name ?? "";
+}
+
 type Serve = (message: RequestMessage, context?: unknown) => Answer;
 
 export interface GuardedParts {

@@ -248,6 +248,9 @@ test.serial(
     t.is(await put(5, true, block("d")), "4.08", "blocks are missing");
     t.is(await put(1, true, block("d")), "4.08", "and the body was given up");
     t.is(await put(0, true, "short"), "4.00");
+    const bert = [[OPTION.Block1, 0x0f]] as const;
+    const large = { method: "PUT", payload: block("b", 1024), options: bert, isBlockwise: false } as const;
+    t.is((await client.request(`${origin}/log`, large)).status, "4.02", "datagrams have no BERT");
     t.is(await put(0, true, block("e")), "2.31");
     t.is(await put(0, false, "anew"), "2.04", "another body from its start");
     t.deepEqual(pieces.slice(3), [block("c"), block("e"), "anew"]);

@@ -111,7 +111,14 @@ export const STANDARDS: readonly Standard[] = [
     "a reordered notification is dropped",
     "converge to the last value over the same links",
   ),
-  row("7641", "3.3.1", "asking anew after Max-Age", "converge to the last value over the same links"),
+  row(
+    "7641",
+    "3.3.1",
+    "asking anew after Max-Age, also of a server that has restarted",
+    "converge to the last value over the same links",
+    "TD_COAP OBS_03, OBS_04 and OBS_10",
+  ),
+  row("7641", "4.2", "another format ends an observation", "ETSI TD_COAP ${area} between our client"),
   row(
     "7641",
     "3.6",

@@ -231,6 +231,22 @@ export const ETSI_CASES: readonly EtsiCase[] = [
   links("LINK_07", "href=/link1", ["/link1"]),
   links("LINK_08", "href=/link*", ["/link1", "/link2", "/link3"]),
   {
+    id: "LINK_09",
+    what: "links in a hierarchy",
+    steps: [
+      { method: "GET", path: "/.well-known/core", query: "ct=40" },
+      { method: "GET", path: "/path" },
+      { method: "GET", path: "/path/sub1" },
+    ],
+    check: (t, seen) => {
+      const [entry, links, leaf] = seen.responses;
+      t.regex(text(entry?.payload ?? new Uint8Array(0)), /^<\/path>;ct="?40"?$/);
+      t.is(links?.options.contentFormat, 40);
+      t.deepEqual(text(links?.payload ?? new Uint8Array(0)).match(/<[^>]*>/g), ["</path/sub1>", "</path/sub2>"]);
+      t.is(leaf?.code, CODE.Content);
+    },
+  },
+  {
     id: "BLOCK_01",
     what: "GET in blocks, early negotiation",
     steps: [{ method: "GET", path: "/large", blockBytes: 64 }],
@@ -303,6 +319,26 @@ export const ETSI_CASES: readonly EtsiCase[] = [
       t.true(notified.every(({ token }) => Buffer.compare(token, seen.requests[0]?.token ?? token) === 0));
       const isCancelled = seen.requests.some(({ options }) => options.observe === 1);
       t.true(isCancelled || seen.clientEmpties.some(({ type }) => type === Reset));
+    },
+  },
+  {
+    id: "OBS_02",
+    what: "observation by Non-confirmable messages",
+    steps: [{ method: "GET", path: "/obs", observeSeconds: 1, isNon: true }],
+    check: (t, seen) => {
+      t.is(seen.requests[0]?.type, NonConfirmable);
+      const notified = seen.responses.filter(({ options }) => options.observe !== undefined);
+      t.true(notified.length >= 3, String(notified.length));
+      t.true(notified.every(({ type }) => type === NonConfirmable));
+    },
+  },
+  {
+    id: "OBS_08",
+    what: "the server ends an observation when the format of the content changes",
+    steps: [{ method: "GET", path: "/obs-format", observeSeconds: 1 }],
+    check: (t, seen) => {
+      t.is(seen.responses[0]?.options.contentFormat, 0);
+      t.is(formatCode(seen.responses.at(-1)?.code ?? 0), "4.06");
     },
   },
   {

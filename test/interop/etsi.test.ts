@@ -11,8 +11,10 @@ import {
   router,
   serve,
 } from "#api/index.js";
-import { decodeMessage, type Message } from "#coap/index.js";
+import { decodeMessage, encodeMessage, type Message, MESSAGE_TYPE, Options } from "#coap/index.js";
+import { parseConfig } from "#config/index.js";
 import { type SocketAddress, UdpSocket } from "#net/index.js";
+import { DpeProxy, PROXY_SCHEMA } from "#proxy/index.js";
 import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 import coap from "coap";
@@ -63,6 +65,12 @@ function etsiResources(): Router {
     .post("/large-post", (incoming) => incoming.text().toUpperCase())
     .get("/obs", () => every(100, (count) => `state ${count}`), { rt: "observe", obs: true })
     .get("/obs-deleted", () => every(100, (count) => (count < 3 ? `state ${count}` : { code: CODE.NotFound })))
+    .get("/obs-format", () =>
+      every(100, (count) => (count < 3 ? `state ${count}` : { payload: "{}", contentFormat: 50 })),
+    )
+    .get("/path", () => ({ payload: "</path/sub1>,</path/sub2>", contentFormat: 40 }), { ct: "40" })
+    .get("/path/sub1", () => "leaf")
+    .get("/path/sub2", () => "leaf")
     .get("/obs-changed", () => every(100, () => "changed"));
 }
 
@@ -266,6 +274,169 @@ test("ETSI TD_COAP CORE_15 and CORE_16: piggybacked and separate responses where
     const response = await client.request(`coap://127.0.0.1:${relay.port}${path}`);
     t.is(response.status, "2.05");
     t.is(relay.seen.requests.length, 1, "one request, however often it was sent");
+  }
+});
+
+/** A reverse proxy in between; it keeps no cache, so that CORE_29 ends at its target each time. */
+const PROXIED = { CORE_18: "CORE_24", CORE_19: "CORE_25", CORE_20: "CORE_26", CORE_21: "CORE_27", CORE_22: "CORE_28" };
+const PROXIED_TOO = { CORE_01: "CORE_29", CORE_23: "CORE_30" };
+
+test("ETSI TD_COAP CORE_24 to CORE_31: locations, formats, validation and preconditions through a reverse proxy; ping", async (t) => {
+  const server = await start(t);
+  const config = `
+listen: { host: 127.0.0.1, coap: 0, proveAddresses: false }
+targets: [{ name: origin, uri: "coap://127.0.0.1:${server.address?.port}", serverAuthentication: none }]
+routes: [{ target: origin }]
+identities: { required: false }
+`;
+  const proxy = await DpeProxy.start(parseConfig(config, "proxy.yaml", PROXY_SCHEMA), () => undefined);
+  t.teardown(() => proxy.close());
+  const address = proxy.addresses.coap;
+  for (const [id, proxied] of Object.entries({ ...PROXIED, ...PROXIED_TOO })) {
+    const one = ETSI_CASES.find((candidate) => candidate.id === id);
+    if (one === undefined) throw new Error(`no case ${id}`);
+    await run(t, { address }, byOurs, { ...one, id: proxied });
+  }
+  const client = new CoapClient();
+  t.teardown(() => client.close());
+  await t.notThrowsAsync(client.ping(`coap://127.0.0.1:${address?.port}`), "CORE_31");
+});
+
+test("ETSI TD_COAP CORE_12 and OBS_06: a request with an empty Token, and an observation that is ended by Reset", async (t) => {
+  let observers = 0;
+  const app = etsiResources().get("/ticks", () => ({
+    payload: "tick",
+    observe: (notify) => {
+      observers++;
+      const timer = setInterval(() => notify("tick"), 20);
+      return () => {
+        observers--;
+        clearInterval(timer);
+      };
+    },
+  }));
+  const server = await serve(app, { host: "127.0.0.1", port: 0 });
+  t.teardown(() => server.close());
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  t.teardown(() => socket.close());
+  const address = server.address ?? { address: "", port: 0 };
+  const NONE = new Uint8Array(0);
+  const message = (path: string, messageId: number, token: Uint8Array, options = Options.none): Uint8Array =>
+    encodeMessage({
+      type: MESSAGE_TYPE.Confirmable,
+      code: CODE.GET,
+      messageId,
+      token,
+      options: options.with(OPTION.UriPath, path),
+      payload: NONE,
+    });
+  const received = (send: Uint8Array): Promise<Message> =>
+    new Promise((resolve) => {
+      socket.onDatagram = (bytes) => resolve(decodeMessage(Uint8Array.from(bytes)));
+      socket.send(send, address);
+    });
+  const plain = await received(message("test", 1, NONE));
+  t.like(plain, { code: CODE.Content, type: MESSAGE_TYPE.Acknowledgement, messageId: 1 });
+  t.is(plain.token.length, 0);
+  t.is(
+    (await received(message("ticks", 2, Uint8Array.of(7), Options.none.with(OPTION.Observe, 0)))).options.has(
+      OPTION.Observe,
+    ),
+    true,
+  );
+  t.is(observers, 1);
+  await new Promise<void>((resolve) => {
+    socket.onDatagram = (bytes) => {
+      const { messageId } = decodeMessage(Uint8Array.from(bytes));
+      socket.send(
+        encodeMessage({
+          type: MESSAGE_TYPE.Reset,
+          code: 0,
+          messageId,
+          token: NONE,
+          options: Options.none,
+          payload: NONE,
+        }),
+        address,
+      );
+      setTimeout(resolve, 0);
+    };
+  });
+  for (let waited = 0; observers > 0 && waited < 500; waited++) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.is(observers, 0);
+});
+
+test("ETSI TD_COAP OBS_03, OBS_04 and OBS_10: ended by GET, taken up again by itself when the server has restarted, not ended by another GET", async (t) => {
+  const observed = new Set<() => void>();
+  let state = 0;
+  const app = (): Router =>
+    router()
+      .get("/state", () => ({
+        payload: String(state),
+        maxAgeSeconds: 0,
+        observe: (notify) => {
+          const tell = (): void => notify({ payload: String(state), maxAgeSeconds: 0 });
+          observed.add(tell);
+          return () => observed.delete(tell);
+        },
+      }))
+      .get("/other", () => "other");
+  const change = (): void => {
+    state++;
+    for (const tell of observed) tell();
+  };
+  let server = await serve(app(), { host: "127.0.0.1", port: 0 });
+  t.teardown(() => server.close());
+  const port = server.address?.port ?? 0;
+  const origin = `coap://127.0.0.1:${port}`;
+  // Its Max-Age is over at once; a server that tells nothing is asked again so soon, and again until it answers.
+  const client = new CoapClient({ parameters: { reregistrationDelayMs: 50, ackTimeoutMs: 200 } });
+  t.teardown(() => client.close());
+  const seen: string[] = [];
+  for await (const response of client.observe(`${origin}/state`)) {
+    seen.push(response.text());
+    if (seen.length === 1) {
+      t.is((await client.request(`${origin}/state`)).text(), "0", "another GET of the same resource");
+      change();
+    } else if (state === 1) {
+      await server.close();
+      t.is(observed.size, 0);
+      state = 2;
+      server = await serve(app(), { host: "127.0.0.1", port });
+    } else if (response.text() === "2") {
+      t.is(observed.size, 1, "the observation is at the new server");
+      break;
+    }
+  }
+  t.is(seen[0], "0");
+  t.is(seen.at(-1), "2");
+  for (let waited = 0; observed.size > 0 && waited < 500; waited++) {
+    change();
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  t.is(observed.size, 0, "ended by GET with Observe 1, or by the Reset of the next notification");
+});
+
+/** What a server of the npm package coap can show: it looks for the blocks of a request under one token, and cuts into 1024 bytes only. */
+const NODE_COAP_SERVER_CASES =
+  "CORE_01 CORE_03 CORE_04 CORE_02 CORE_05 CORE_07 CORE_08 CORE_06 CORE_10 CORE_13 CORE_14 BLOCK_02".split(" ");
+
+test("ETSI TD_COAP between our client and a server of the npm package coap, by id", async (t) => {
+  const codes: Readonly<Record<string, string>> = { PUT: "2.04", POST: "2.01", DELETE: "2.02" };
+  const peer = coap.createServer((incoming, outgoing) => {
+    const { pathname, search } = new URL(incoming.url, "coap://localhost");
+    outgoing.code = codes[incoming.method ?? ""] ?? "2.05";
+    if (pathname === "/large") outgoing.end("x".repeat(1280));
+    else if (pathname === "/query") outgoing.end(search.slice(1).replaceAll("&", " "));
+    else outgoing.end(incoming.method === "GET" ? "test" : undefined);
+  });
+  const port = await freePort();
+  await new Promise<void>((resolve) => peer.listen(port, "127.0.0.1", () => resolve()));
+  t.teardown(() => new Promise<void>((resolve) => peer.close(() => resolve())));
+  for (const id of NODE_COAP_SERVER_CASES) {
+    const one = ETSI_CASES.find((candidate) => candidate.id === id);
+    if (one === undefined) throw new Error(`no case ${id}`);
+    await run(t, { address: { address: "127.0.0.1", port } }, byOurs, one);
   }
 });
 

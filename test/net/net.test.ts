@@ -365,3 +365,34 @@ test("a port in use, an unknown name and a foreign address fail by code", async 
 });
 
 const SELF_SIGNED = Uint8Array.of(0x30, 0x00);
+
+test("blocks of one user's body are never put together with another's on the same connection", async (t) => {
+  const bodies: string[] = [];
+  const server = new CoapEndpoint({
+    onMessage: (message, _connection, serve) => serve(message, message.options.uint(OPTION.Size2)),
+    principalOf: (context) => String(context),
+    blockwise: { optionsOutsideOperation: [OPTION.Size2] },
+    onRequest: (request) => {
+      bodies.push(text(request.payload));
+      return emptyResponse(CODE.Changed);
+    },
+  });
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  server.addSocket(socket);
+  const client = new CoapEndpoint();
+  t.teardown(async () => {
+    await Promise.all([client.close(), server.close()]);
+  });
+  const connection = client.addSocket(await UdpSocket.bind({ host: "127.0.0.1" })).connectTo(socket.address);
+  const send = async (user: number, number: number, hasMore: boolean, letter: string): Promise<number> => {
+    const options = Options.none.with(OPTION.Size2, user).withBlock1({ number, hasMore, sizeBytes: 16 });
+    const payload = new TextEncoder().encode(letter.repeat(16));
+    return (await connection.request({ code: CODE.PUT, options, payload }, { isBlockwise: false })).code;
+  };
+  t.is(await send(1, 0, true, "a"), CODE.Continue);
+  t.is(await send(2, 1, false, "b"), CODE.RequestEntityIncomplete);
+  t.is(await send(2, 0, true, "b"), CODE.Continue);
+  t.is(await send(1, 1, false, "a"), CODE.Changed);
+  t.is(await send(2, 1, false, "b"), CODE.Changed);
+  t.deepEqual(bodies, ["a".repeat(32), "b".repeat(32)]);
+});

@@ -36,7 +36,14 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
   }
 
   /** Takes a message of a request that is to be handled piece by piece; `begin` is called for its first one. */
-  receive(peer: P, request: RequestMessage, now: number, begin: () => U, principal = ""): PieceInput<U> {
+  receive(
+    peer: P,
+    request: RequestMessage,
+    now: number,
+    begin: () => U,
+    mayBeBert: boolean,
+    principal = "",
+  ): PieceInput<U> {
     let block: Block | undefined;
     try {
       block = request.options.block1;
@@ -45,6 +52,7 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
     }
     const { payload } = request;
     if (block === undefined) return { type: "piece", upload: begin(), payload, isLast: true, isFirst: true };
+    if (block.isBert === true && !mayBeBert) return answer(CODE.BadOption);
     const key = this.#key(request, principal);
     if (!isFull(block, payload.length)) return answer(CODE.BadRequest);
     const offset = block.number * block.sizeBytes;
