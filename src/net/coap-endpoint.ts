@@ -370,16 +370,11 @@ export class CoapEndpoint {
       this.#endpoint.respond(incoming, response, now);
     } else if (this.#endpoint.respondObserved(incoming, response, now)) {
       const stop = observe((notification) => {
-<<<<<<< HEAD
-        const message = response.isMessage === true ? notification : this.#cut(connection, incoming, notification);
-        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#now());
-=======
         const message =
           response.isMessage === true
             ? notification
             : this.#cut(connection, incoming, notification, response.principal);
-        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, monotonicNow());
->>>>>>> 3f35180 (coap: more ETSI cases; bodies of one user never mix with another's)
+        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#now());
         this.#pump();
       });
       this.#observers.set(incoming, stop);

@@ -22,3 +22,9 @@ export const DEFAULT_Q_BLOCK_PARAMETERS: QBlockParameters = {
   nonPartialTimeoutMs: 247_000,
   ackRandomFactor: 1.5,
 };
+
+/** How long to wait for what is missing, asked for so often in vain; well within the time that it is kept. */
+export function receiveTimeoutMs(parameters: QBlockParameters, attempts: number): number {
+  const { nonReceiveTimeoutMs, nonPartialTimeoutMs } = parameters;
+  return Math.min(nonReceiveTimeoutMs * 2 ** attempts, nonPartialTimeoutMs / 4);
+}

@@ -10,7 +10,7 @@ import { OPTION } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
 import { BlockSet } from "./block-set.js";
 import { encodeMissing, qBlock1Of, qBlocks2Of, withQBlock1, withQBlocks2 } from "./q-block-option.js";
-import type { QBlockParameters } from "./q-block-parameters.js";
+import { type QBlockParameters, receiveTimeoutMs } from "./q-block-parameters.js";
 
 /**
  * The server half of transfers with Q-Block1 and Q-Block2 (RFC 9177). No I/O: poll its outputs after each call. `P` is a peer,
@@ -130,6 +130,7 @@ export class QBlockServer<P extends object, R> {
     if (entry?.type === "handling") return undefined;
     if (entry?.type === "download") {
       // The last block came again: the response has been lost, and is given anew.
+      this.#keep(entry, now);
       entry.to = from;
       entry.next = 0;
       this.#sendRow(entry, now);
@@ -180,13 +181,13 @@ export class QBlockServer<P extends object, R> {
   }
 
   #askForMissing(upload: Upload<P, R>, now: number): void {
-    const { nonMaxRetransmit, nonReceiveTimeoutMs, maxPayloads } = this.#options.parameters;
+    const { nonMaxRetransmit, maxPayloads } = this.#options.parameters;
     const { set } = upload;
     if (++upload.attempts > nonMaxRetransmit) {
       this.#forget(upload.peer, upload.key);
       return this.#answer(upload.latest, CODE.RequestEntityIncomplete);
     }
-    upload.timeoutAt = now + nonReceiveTimeoutMs * 2 ** upload.attempts;
+    upload.timeoutAt = now + receiveTimeoutMs(this.#options.parameters, upload.attempts);
     this.#schedule(upload);
     // Where the body ends is not known before its last block: to the end of the row, which the client knows better.
     const end = set.count ?? (Math.floor(set.highest / maxPayloads) + 1) * maxPayloads;
@@ -220,6 +221,7 @@ export class QBlockServer<P extends object, R> {
     // What is not kept any more is made anew where that does no harm.
     if (isBeginning || (entry?.type !== "download" && isRepeatable && !isTagged)) return request;
     if (entry?.type !== "download") return this.#refuse(from, CODE.RequestEntityIncomplete);
+    this.#keep(entry, now);
     if (first?.hasMore === true && first.number * first.sizeBytes >= entry.next * entry.sizeBytes) {
       entry.to = from;
       this.#sendRow(entry, now);

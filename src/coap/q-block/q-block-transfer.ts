@@ -8,7 +8,7 @@ import { OPTION } from "../wire/option-registry.js";
 import type { Options } from "../wire/options.js";
 import { BlockSet } from "./block-set.js";
 import { decodeMissing, qBlocks2Of, withQBlock1, withQBlocks2, qBlock1Of } from "./q-block-option.js";
-import type { QBlockParameters } from "./q-block-parameters.js";
+import { type QBlockParameters, receiveTimeoutMs } from "./q-block-parameters.js";
 
 /**
  * The client half of one operation with Q-Block1 and Q-Block2 (RFC 9177): bodies go in rows of Non-confirmable messages, and
@@ -103,9 +103,13 @@ export class QBlockTransfer {
     const isRefused = code === CODE.BadOption || code === CODE.BadRequest;
     if (isRefused && this.#state === "probing") return this.#end({ type: "unknown" });
     const [block2] = qBlocks2Of(options);
+    const isMissing =
+      code === CODE.RequestEntityIncomplete &&
+      options.contentFormat === CONTENT_FORMAT["application/missing-blocks+cbor-seq"];
     if (this.#state === "receiving") {
       if (block2 !== undefined && isSuccessCode(code)) this.#receive(response, block2, now);
-      else if (!isSuccessCode(code)) this.#end({ type: "done", response });
+      // What was missing of the request may be told late, and is there by now.
+      else if (!isSuccessCode(code) && !isMissing) throw mismatch("the server has lost the rest of the response");
       return;
     }
     if (code === CODE.Continue) {
@@ -114,8 +118,7 @@ export class QBlockTransfer {
       if (acknowledged + 1 >= this.#next && this.#next < this.#count) this.#sendRow(now);
       return;
     }
-    const isMissing = options.contentFormat === CONTENT_FORMAT["application/missing-blocks+cbor-seq"];
-    if (code === CODE.RequestEntityIncomplete && isMissing) return this.#sendMissing(response.payload, now);
+    if (isMissing) return this.#sendMissing(response.payload, now);
     if (block2 !== undefined && isSuccessCode(code)) {
       this.#state = "receiving";
       return this.#receive(response, block2, now);
@@ -201,7 +204,7 @@ export class QBlockTransfer {
   }
 
   #askForMissing(now: number): void {
-    const { nonMaxRetransmit, nonReceiveTimeoutMs, maxPayloads } = this.#options.parameters;
+    const { nonMaxRetransmit, maxPayloads } = this.#options.parameters;
     const received = this.#received;
     if (received === undefined) return;
     if (++this.#attempts > nonMaxRetransmit)
@@ -217,7 +220,7 @@ export class QBlockTransfer {
           ? numbers.map((number) => ({ number, hasMore: false, sizeBytes }))
           : [{ number: received.highest + 1, hasMore: true, sizeBytes }],
     );
-    this.#timeoutAt = now + nonReceiveTimeoutMs * 2 ** this.#attempts;
+    this.#timeoutAt = now + receiveTimeoutMs(this.#options.parameters, this.#attempts);
   }
 
   /** §4.4: later blocks are asked for without the body, with Observe left out. */
@@ -230,7 +233,7 @@ export class QBlockTransfer {
   }
 
   #awaitResponse(now: number): void {
-    this.#timeoutAt = now + 2 * this.#options.parameters.nonReceiveTimeoutMs * 2 ** this.#attempts;
+    this.#timeoutAt = now + 2 * receiveTimeoutMs(this.#options.parameters, this.#attempts);
   }
 
   #pauseMs(): number {
