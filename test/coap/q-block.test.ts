@@ -30,7 +30,7 @@ import fc from "fast-check";
 
 const NONE = new Uint8Array(0);
 const BODY_BYTES = 65_536;
-const parameters = { ...DEFAULT_Q_BLOCK_PARAMETERS, nonMaxRetransmit: 20 };
+const parameters = { ...DEFAULT_Q_BLOCK_PARAMETERS, nonMaxRetransmit: 20, nonPartialTimeoutMs: 2_470_000 };
 
 /** One side of a link that speaks Q-Block, or where `hasQBlock` is false refuses it as a critical option. */
 class Side implements LinkPeer {

@@ -23,8 +23,7 @@ export const DEFAULT_Q_BLOCK_PARAMETERS: QBlockParameters = {
   ackRandomFactor: 1.5,
 };
 
-/** How long to wait for what is missing, asked for so often in vain; well within the time that it is kept. */
-export function receiveTimeoutMs(parameters: QBlockParameters, attempts: number): number {
-  const { nonReceiveTimeoutMs, nonPartialTimeoutMs } = parameters;
-  return Math.min(nonReceiveTimeoutMs * 2 ** attempts, nonPartialTimeoutMs / 4);
+/** How long to wait for what is missing, asked for so often in vain: twice as long each time, as long as the RFC goes. */
+export function receiveTimeoutMs({ nonReceiveTimeoutMs }: QBlockParameters, attempts: number): number {
+  return nonReceiveTimeoutMs * 2 ** Math.min(attempts, DEFAULT_Q_BLOCK_PARAMETERS.nonMaxRetransmit);
 }
