@@ -172,6 +172,8 @@ test("10,000 wrong passwords from 100 addresses: answered by 4.29 soon, memory f
     }),
   );
   for (let round = 0; round < 100; round++) {
+    // The test's own record of what happened is no part of the server.
+    events.all.length = 0;
     if (round === 70) half = liveHeapBytes();
     await Promise.all(
       attackers.map(async ({ ask }) => {
@@ -185,7 +187,7 @@ test("10,000 wrong passwords from 100 addresses: answered by 4.29 soon, memory f
   }
   const grown = liveHeapBytes() - half;
   t.log(`live heap: ${grown} bytes more after 3,000 further wrong passwords`);
-  t.true(grown < 20_000_000, `the live heap grew by ${grown} bytes after 7,000`);
+  t.true(grown < 2_000_000, `the live heap grew by ${grown} bytes after 7,000`);
   t.is(outcomes.get("invalid-credentials"), 500, "five for each address");
   t.true((outcomes.get("too-many-failures") ?? 0) > 5000, JSON.stringify([...outcomes]));
   t.is(server.audit.list().length, 1000, "the trail is bounded");
