@@ -21,7 +21,8 @@ export async function runServer(file: string, place?: WorkerPlace): Promise<void
   const failed = (error: unknown): void => running.log?.error({ error: describe(error) }, "reload-failed");
   // Credentials and subscribers are read again when a file of them changes, and on SIGHUP.
   const watcher = new ConfigWatcher(file, SERVER_SCHEMA, {
-    onChange: (changed) => void running.server?.reload(changed).catch(failed),
+    onChange: (changed) =>
+      void running.server?.reload(place === undefined ? changed : configAt(changed, place)).catch(failed),
     onFault: failed,
   });
   const config = place === undefined ? watcher.value : configAt(watcher.value, place);

@@ -41,6 +41,7 @@ export function writeEvent(log: Logger, event: ServerEvent): void {
       return;
     case "reloaded":
       log.info({ associationsEnded: event.associationsEnded }, "reloaded");
+      if (event.waiting.length > 0) log.warn({ keys: event.waiting }, "changed, but in force from the next start only");
       return;
     case "association-ended":
       log.info({ peer: event.peer, cause: event.cause }, "association-ended");

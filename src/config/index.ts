@@ -12,5 +12,6 @@ export { listOf, oneOf, section, text, type ListOptions } from "./section.js";
 export { refuse, type Refusal } from "./refusal.js";
 export { integer, type IntegerOptions } from "./integer.js";
 export { ipPrefixBlock } from "./ip-prefix-block.js";
+export { changedKeys } from "./changed-keys.js";
 export { ConfigWatcher, DEFAULT_WATCH_TIMES, type WatchOptions } from "./config-watcher.js";
 export { storeLocation, type StoredAt } from "./store-location.js";

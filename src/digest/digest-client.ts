@@ -33,21 +33,21 @@ import { type StoredCredential, normalizeUsername } from "./stored-credential.js
  * `forgetChallenges` when the association changes.
  */
 export class DigestClient {
-  private readonly options: DigestClientOptions;
-  private readonly username: string;
-  private session: Session | undefined;
+  readonly #options: DigestClientOptions;
+  readonly #username: string;
+  #session: Session | undefined;
   /** Sessions of DPE-2 challenges, by nonce, oldest first. */
-  private readonly proofSessions = new Map<string, Session>();
-  private readonly maxProofNonces: number;
+  readonly #proofSessions = new Map<string, Session>();
+  readonly #maxProofNonces: number;
 
   /** @throws DigestError DIGEST_BAD_USERNAME, DIGEST_BAD_OPTION */
   constructor(options: DigestClientOptions) {
     const { secret } = options;
-    this.options = options;
-    this.username = normalizeUsername("username" in secret ? secret.username : secret.credential.username);
-    this.maxProofNonces = options.maxProofNonces ?? DIGEST_CLIENT_DEFAULTS.maxProofNonces;
-    if (!Number.isInteger(this.maxProofNonces) || this.maxProofNonces < 1)
-      throw new DigestError("DIGEST_BAD_OPTION", `maxProofNonces ${this.maxProofNonces}`);
+    this.#options = options;
+    this.#username = normalizeUsername("username" in secret ? secret.username : secret.credential.username);
+    this.#maxProofNonces = options.maxProofNonces ?? DIGEST_CLIENT_DEFAULTS.maxProofNonces;
+    if (!Number.isInteger(this.#maxProofNonces) || this.#maxProofNonces < 1)
+      throw new DigestError("DIGEST_BAD_OPTION", `maxProofNonces ${this.#maxProofNonces}`);
   }
 
   /** Begins the attempt for one message: send it with `attempt.authorization`, or without when that is undefined. */
@@ -57,18 +57,18 @@ export class DigestClient {
 
   /** An Authorization with the next nonce count under the newest challenge; undefined while none is known. */
   authorize(request: DigestRequest): Authorization | undefined {
-    const { session } = this;
+    const session = this.#session;
     if (session === undefined) return undefined;
-    const authorization = this.sign(session, request);
-    if (session.qop === "none" || session.nonceCount >= MAX_NONCE_COUNT) this.session = undefined;
+    const authorization = this.#sign(session, request);
+    if (session.qop === "none" || session.nonceCount >= MAX_NONCE_COUNT) this.#session = undefined;
     return authorization;
   }
 
   /** Takes a challenge to answer from now on; a cause when this client cannot answer it. */
   takeChallenge(challenge: Challenge): CannotAnswer | undefined {
-    const session = this.openSession(challenge);
+    const session = this.#openSession(challenge);
     if (typeof session === "string") return session;
-    this.session = session;
+    this.#session = session;
     return undefined;
   }
 
@@ -81,10 +81,10 @@ export class DigestClient {
     info: AuthenticationInfo | undefined,
     response: DigestResponse,
   ): "verified" | "absent" | "wrong" {
-    const verdict = this.judgeInfo(authorization, info, response);
-    const session = this.session;
+    const verdict = this.#judgeInfo(authorization, info, response);
+    const session = this.#session;
     const isCurrent = session !== undefined && areEqualBytes(session.nonce, authorization.nonce);
-    if (verdict !== "wrong" && info?.nextnonce !== undefined && isCurrent) this.renewSession(session, info.nextnonce);
+    if (verdict !== "wrong" && info?.nextnonce !== undefined && isCurrent) this.#renewSession(session, info.nextnonce);
     return verdict;
   }
 
@@ -94,31 +94,31 @@ export class DigestClient {
    */
   prove(challenge: Challenge, response: DigestResponse): Authorization | CannotAnswer {
     const key = encodeHex(challenge.nonce);
-    const session = this.proofSessions.get(key) ?? this.openSession(challenge);
+    const session = this.#proofSessions.get(key) ?? this.#openSession(challenge);
     if (typeof session === "string") return session;
-    this.proofSessions.delete(key);
+    this.#proofSessions.delete(key);
     if (session.nonceCount >= MAX_NONCE_COUNT || (session.qop === "none" && session.nonceCount > 0))
       return "nonce-exhausted";
-    this.proofSessions.set(key, session);
-    for (const oldest of this.proofSessions.keys()) {
-      if (this.proofSessions.size <= this.maxProofNonces) break;
-      this.proofSessions.delete(oldest);
+    this.#proofSessions.set(key, session);
+    for (const oldest of this.#proofSessions.keys()) {
+      if (this.#proofSessions.size <= this.#maxProofNonces) break;
+      this.#proofSessions.delete(oldest);
     }
-    return this.sign(session, { method: "", uri: response.uri, body: response.body });
+    return this.#sign(session, { method: "", uri: response.uri, body: response.body });
   }
 
   /** Forgets the challenge if it is still the one with this nonce: an answer to it was refused. */
   forgetNonce(nonce: Uint8Array): void {
-    if (this.session !== undefined && areEqualBytes(this.session.nonce, nonce)) this.session = undefined;
+    if (this.#session !== undefined && areEqualBytes(this.#session.nonce, nonce)) this.#session = undefined;
   }
 
   /** Forgets every challenge, as when an association or the credential changes; the next message goes without answer. */
   forgetChallenges(): void {
-    this.session = undefined;
-    this.proofSessions.clear();
+    this.#session = undefined;
+    this.#proofSessions.clear();
   }
 
-  private judgeInfo(
+  #judgeInfo(
     authorization: Authorization,
     info: AuthenticationInfo | undefined,
     response: DigestResponse,
@@ -128,25 +128,25 @@ export class DigestClient {
     if (info.qop !== undefined && info.qop !== authorization.qop) return "wrong";
     if (info.nonceCount !== undefined && info.nonceCount !== authorization.nonceCount) return "wrong";
     if (info.cnonce !== undefined && !areEqualBytes(info.cnonce, authorization.cnonce)) return "wrong";
-    const ha1 = this.ha1For(authorization.algorithm, authorization.realm);
+    const ha1 = this.#ha1For(authorization.algorithm, authorization.realm);
     if (ha1 === undefined) return "wrong";
     return areEqualBytes(info.rspauth, computeRspauth(authorization, ha1, response)) ? "verified" : "wrong";
   }
 
-  private openSession(challenge: Challenge): Session | CannotAnswer {
+  #openSession(challenge: Challenge): Session | CannotAnswer {
     const { realm, nonce, opaque } = challenge;
-    const { secret } = this.options;
+    const { secret } = this.#options;
     const expectedRealm = "credential" in secret ? secret.credential.realm : secret.realm;
     if (expectedRealm !== undefined && expectedRealm !== realm) return "unexpected-realm";
-    const strongest = this.strongestShared(challenge.algorithms, realm);
+    const strongest = this.#strongestShared(challenge.algorithms, realm);
     if (strongest === undefined) return "no-shared-algorithm";
     const { algorithm, ha1 } = strongest;
-    const qop = this.strongestQop(challenge.qops);
+    const qop = this.#strongestQop(challenge.qops);
     if (qop === undefined) return "no-shared-qop";
     const username = challenge.userhash
-      ? decodeHex(computeUserhash(hashOf(algorithm), this.username, realm))
-      : this.username;
-    const cnonce = qop === "none" && !isSessionAlgorithm(algorithm) ? NO_CNONCE : this.options.random(CNONCE_BYTES);
+      ? decodeHex(computeUserhash(hashOf(algorithm), this.#username, realm))
+      : this.#username;
+    const cnonce = qop === "none" && !isSessionAlgorithm(algorithm) ? NO_CNONCE : this.#options.random(CNONCE_BYTES);
     const session = { realm, nonce: nonce.slice(), algorithm, qop, username, ha1, cnonce, nonceCount: 0 };
     return opaque === undefined ? session : { ...session, opaque: opaque.slice() };
   }
@@ -155,12 +155,12 @@ export class DigestClient {
    * Differs from RFC 7616 §3.6: a nextnonce begins a new -sess session with a cnonce of its own, so that A1 always comes
    * from the nonce and cnonce in the same message, and a server needs to remember neither.
    */
-  private renewSession(session: Session, nextnonce: Uint8Array): void {
-    const cnonce = this.options.random(CNONCE_BYTES);
-    this.session = { ...session, nonce: nextnonce.slice(), cnonce, nonceCount: 0 };
+  #renewSession(session: Session, nextnonce: Uint8Array): void {
+    const cnonce = this.#options.random(CNONCE_BYTES);
+    this.#session = { ...session, nonce: nextnonce.slice(), cnonce, nonceCount: 0 };
   }
 
-  private sign(session: Session, request: DigestRequest): Authorization {
+  #sign(session: Session, request: DigestRequest): Authorization {
     session.nonceCount += 1;
     const { realm, nonce, opaque, algorithm, qop, username, cnonce, nonceCount } = session;
     const fields = { realm, nonce, algorithm, qop, username, cnonce, nonceCount };
@@ -168,88 +168,88 @@ export class DigestClient {
     return opaque === undefined ? { ...fields, response } : { ...fields, opaque, response };
   }
 
-  private strongestShared(
+  #strongestShared(
     offered: readonly DigestAlgorithm[],
     realm: string,
   ): { readonly algorithm: DigestAlgorithm; readonly ha1: Uint8Array } | undefined {
     for (const algorithm of DIGEST_ALGORITHMS) {
-      if (!offered.includes(algorithm) || !this.allows(algorithm)) continue;
-      const ha1 = this.ha1For(algorithm, realm);
+      if (!offered.includes(algorithm) || !this.#allows(algorithm)) continue;
+      const ha1 = this.#ha1For(algorithm, realm);
       if (ha1 !== undefined) return { algorithm, ha1 };
     }
     return undefined;
   }
 
-  private strongestQop(offered: readonly DigestQop[]): AuthorizationQop | undefined {
-    const { dangerAllowNoQop = DIGEST_CLIENT_DEFAULTS.dangerAllowNoQop } = this.options;
+  #strongestQop(offered: readonly DigestQop[]): AuthorizationQop | undefined {
+    const { dangerAllowNoQop = DIGEST_CLIENT_DEFAULTS.dangerAllowNoQop } = this.#options;
     if (offered.length === 0) return dangerAllowNoQop ? "none" : undefined;
     return DIGEST_QOPS.find((one) => offered.includes(one));
   }
 
-  private allows(algorithm: DigestAlgorithm): boolean {
-    return hashOf(algorithm) !== "MD5" || (this.options.dangerAllowMd5 ?? DIGEST_CLIENT_DEFAULTS.dangerAllowMd5);
+  #allows(algorithm: DigestAlgorithm): boolean {
+    return hashOf(algorithm) !== "MD5" || (this.#options.dangerAllowMd5 ?? DIGEST_CLIENT_DEFAULTS.dangerAllowMd5);
   }
 
-  private ha1For(algorithm: DigestAlgorithm, realm: string): Uint8Array | undefined {
-    const { secret } = this.options;
+  #ha1For(algorithm: DigestAlgorithm, realm: string): Uint8Array | undefined {
+    const { secret } = this.#options;
     const hash = hashOf(algorithm);
     if ("credential" in secret) return secret.credential.ha1[hash];
-    return decodeHex(computeHa1(hash, this.username, realm, secret.password.normalize("NFC")));
+    return decodeHex(computeHa1(hash, this.#username, realm, secret.password.normalize("NFC")));
   }
 }
 
 /** One message's way through Digest: at most one answer that counts, and one more when its nonce was stale. */
 export class DigestAttempt {
-  private readonly client: DigestClient;
-  private readonly request: DigestRequest;
-  private state: AttemptState;
+  readonly #client: DigestClient;
+  readonly #request: DigestRequest;
+  #state: AttemptState;
 
   /** By `DigestClient.attempt`. */
   constructor(client: DigestClient, request: DigestRequest) {
-    this.client = client;
-    this.request = request;
+    this.#client = client;
+    this.#request = request;
     const authorization = client.authorize(request);
-    this.state = authorization === undefined ? { type: "unanswered" } : { type: "answered", authorization };
+    this.#state = authorization === undefined ? { type: "unanswered" } : { type: "answered", authorization };
   }
 
   /** What to send with the message now; undefined: nothing yet. A CoAP retransmission sends the same again. */
   get authorization(): Authorization | undefined {
-    return "authorization" in this.state ? this.state.authorization : undefined;
+    return "authorization" in this.#state ? this.#state.authorization : undefined;
   }
 
   /** Takes the challenge of a refusal: send the message again with the new authorization, or give up. */
   handleChallenge(challenge: Challenge): ChallengeOutcome {
-    switch (this.state.type) {
+    switch (this.#state.type) {
       case "unanswered":
-        return this.answer(challenge, "answered");
+        return this.#answer(challenge, "answered");
       case "answered":
-        return challenge.stale ? this.answer(challenge, "answered-again") : this.giveUp("answer-refused");
+        return challenge.stale ? this.#answer(challenge, "answered-again") : this.#giveUp("answer-refused");
       case "answered-again":
-        return this.giveUp(challenge.stale ? "stale-again" : "answer-refused");
+        return this.#giveUp(challenge.stale ? "stale-again" : "answer-refused");
       case "given-up":
-        return { type: "give-up", cause: this.state.cause };
+        return { type: "give-up", cause: this.#state.cause };
     }
   }
 
   /** Judges the Authentication-Info of the response, as `DigestClient.takeInfo`; `absent` when nothing was answered. */
   handleInfo(info: AuthenticationInfo | undefined, response: DigestResponse): "verified" | "absent" | "wrong" {
     const { authorization } = this;
-    return authorization === undefined ? "absent" : this.client.takeInfo(authorization, info, response);
+    return authorization === undefined ? "absent" : this.#client.takeInfo(authorization, info, response);
   }
 
-  private answer(challenge: Challenge, type: "answered" | "answered-again"): ChallengeOutcome {
-    const cannot = this.client.takeChallenge(challenge);
-    if (cannot !== undefined) return this.giveUp(cannot);
-    const authorization = this.client.authorize(this.request);
-    if (authorization === undefined) return this.giveUp("nonce-exhausted");
-    this.state = { type, authorization };
+  #answer(challenge: Challenge, type: "answered" | "answered-again"): ChallengeOutcome {
+    const cannot = this.#client.takeChallenge(challenge);
+    if (cannot !== undefined) return this.#giveUp(cannot);
+    const authorization = this.#client.authorize(this.#request);
+    if (authorization === undefined) return this.#giveUp("nonce-exhausted");
+    this.#state = { type, authorization };
     return { type: "retry", authorization };
   }
 
-  private giveUp(cause: GiveUpCause): ChallengeOutcome {
+  #giveUp(cause: GiveUpCause): ChallengeOutcome {
     // An answer that was refused must not go out again, preemptively, with the next message.
-    if (this.authorization !== undefined) this.client.forgetNonce(this.authorization.nonce);
-    this.state = { type: "given-up", cause };
+    if (this.authorization !== undefined) this.#client.forgetNonce(this.authorization.nonce);
+    this.#state = { type: "given-up", cause };
     return { type: "give-up", cause };
   }
 }

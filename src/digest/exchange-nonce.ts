@@ -8,7 +8,7 @@ import { NonceCountWindow } from "./nonce-count-window.js";
  */
 export class ExchangeNonce implements NonceJudge {
   readonly nonce: Uint8Array;
-  private readonly window: NonceCountWindow = new NonceCountWindow();
+  readonly #window: NonceCountWindow = new NonceCountWindow();
 
   /** `nonce` is at least 16 random bytes, kept. */
   constructor(nonce: Uint8Array) {
@@ -20,6 +20,6 @@ export class ExchangeNonce implements NonceJudge {
   }
 
   accept(_nonce: Uint8Array, nonceCount: number): "fresh" | "replayed" {
-    return this.window.accept(nonceCount) ? "fresh" : "replayed";
+    return this.#window.accept(nonceCount) ? "fresh" : "replayed";
   }
 }

@@ -54,3 +54,4 @@ export {
   type DigestClientOptions,
   type GiveUpCause,
 } from "./digest-client.js";
+export { conceal } from "./conceal.js";

@@ -5,23 +5,23 @@
  * and datagrams overtake each other.
  */
 export class NonceCountWindow {
-  private highest = 0;
+  #highest = 0;
   /** Bit n: the count `highest - n` was seen. */
-  private seen = 0n;
+  #seen = 0n;
 
   /** Takes a count, 1 … 0xffffffff; true when it is the first time. Call it only for an authentic response. */
   accept(nonceCount: number): boolean {
-    const ahead = nonceCount - this.highest;
+    const ahead = nonceCount - this.#highest;
     if (ahead > 0) {
-      this.seen =
-        ahead >= NONCE_COUNT_WINDOW ? 1n : BigInt.asUintN(NONCE_COUNT_WINDOW, this.seen << BigInt(ahead)) | 1n;
-      this.highest = nonceCount;
+      this.#seen =
+        ahead >= NONCE_COUNT_WINDOW ? 1n : BigInt.asUintN(NONCE_COUNT_WINDOW, this.#seen << BigInt(ahead)) | 1n;
+      this.#highest = nonceCount;
       return true;
     }
     if (-ahead >= NONCE_COUNT_WINDOW) return false;
     const bit = 1n << BigInt(-ahead);
-    if ((this.seen & bit) !== 0n) return false;
-    this.seen |= bit;
+    if ((this.#seen & bit) !== 0n) return false;
+    this.#seen |= bit;
     return true;
   }
 }

@@ -28,19 +28,19 @@ import { NonceCountWindow } from "./nonce-count-window.js";
  * the caller; `now` is milliseconds of a clock that does not run backwards within one keeper.
  */
 export class NonceKeeper {
-  private readonly random: (size: number) => Uint8Array;
-  private readonly rotateAfterMs: number;
+  readonly #random: (size: number) => Uint8Array;
+  readonly #rotateAfterMs: number;
   /** The key that MACs are made with, then the one before it: nonces live no longer than from one rotation to the next. */
-  private keys: readonly [Uint8Array, ...Uint8Array[]];
-  private rotatedAt: number | undefined;
-  private readonly lifetimeMs: number;
-  private readonly renewAfterMs: number;
-  private readonly maxNonces: number;
-  private readonly epoch: Uint8Array;
+  #keys: readonly [Uint8Array, ...Uint8Array[]];
+  #rotatedAt: number | undefined;
+  readonly #lifetimeMs: number;
+  readonly #renewAfterMs: number;
+  readonly #maxNonces: number;
+  readonly #epoch: Uint8Array;
   /** By serial, in the order in which the states began. */
-  private readonly states = new Map<number, NonceState>();
-  private nextSerial = 1;
-  private watermark = 0;
+  readonly #states = new Map<number, NonceState>();
+  #nextSerial = 1;
+  #watermark = 0;
 
   /** @throws DigestError DIGEST_BAD_OPTION */
   constructor(options: NonceKeeperOptions) {
@@ -53,18 +53,18 @@ export class NonceKeeper {
     if (!Number.isInteger(maxNonces) || maxNonces < 1) throw badOption(`maxNonces ${maxNonces}`);
     const rotateAfterMs = options.rotateAfterMs ?? Math.max(NONCE_KEEPER_DEFAULTS.rotateAfterMs, lifetimeMs);
     if (!(rotateAfterMs >= lifetimeMs)) throw badOption(`rotateAfterMs ${rotateAfterMs} below lifetimeMs`);
-    this.random = options.random;
-    this.rotateAfterMs = rotateAfterMs;
-    this.keys = [options.key.slice()];
-    this.lifetimeMs = lifetimeMs;
-    this.renewAfterMs = renewAfterMs;
-    this.maxNonces = maxNonces;
-    this.epoch = options.random(EPOCH_BYTES);
+    this.#random = options.random;
+    this.#rotateAfterMs = rotateAfterMs;
+    this.#keys = [options.key.slice()];
+    this.#lifetimeMs = lifetimeMs;
+    this.#renewAfterMs = renewAfterMs;
+    this.#maxNonces = maxNonces;
+    this.#epoch = options.random(EPOCH_BYTES);
   }
 
   /** Nonces that have state now. */
   get size(): number {
-    return this.states.size;
+    return this.#states.size;
   }
 
   /**
@@ -73,13 +73,13 @@ export class NonceKeeper {
    * @param association - identifies the DTLS association that alone may answer it; left out: anyone may.
    */
   issue(now: number, association?: Uint8Array): Uint8Array {
-    const key = this.currentKey(now);
+    const key = this.#currentKey(now);
     const nonce = new Uint8Array(NONCE_BYTES);
     const view = new DataView(nonce.buffer);
-    nonce.set(this.epoch, EPOCH_AT);
+    nonce.set(this.#epoch, EPOCH_AT);
     writeUint48(view, ISSUED_AT, Math.floor(now));
-    writeUint48(view, SERIAL_AT, this.nextSerial);
-    this.nextSerial += 1;
+    writeUint48(view, SERIAL_AT, this.#nextSerial);
+    this.#nextSerial += 1;
     nonce.set(associationTag(key, association), TAG_AT);
     nonce.set(macOf(key, nonce, association), MAC_AT);
     return nonce;
@@ -95,10 +95,10 @@ export class NonceKeeper {
    */
   judge(nonce: Uint8Array, now: number, association?: Uint8Array): NonceVerdict {
     if (nonce.length !== NONCE_BYTES) return { type: "forged" };
-    const isThisEpoch = timingSafeEqual(nonce.subarray(EPOCH_AT, ISSUED_AT), this.epoch);
+    const isThisEpoch = timingSafeEqual(nonce.subarray(EPOCH_AT, ISSUED_AT), this.#epoch);
     let isOurs = false;
     let isThisAssociation = false;
-    for (const key of this.keys) {
+    for (const key of this.#keys) {
       isOurs = timingSafeEqual(nonce.subarray(MAC_AT), macOf(key, nonce, association)) || isOurs;
       isThisAssociation =
         timingSafeEqual(nonce.subarray(TAG_AT, MAC_AT), associationTag(key, association)) || isThisAssociation;
@@ -107,9 +107,9 @@ export class NonceKeeper {
     if (!isOurs) return { type: "forged" };
     const { issuedMs, serial } = fieldsOf(nonce);
     const ageMs = Math.floor(now) - issuedMs;
-    if (ageMs < 0 || ageMs > this.lifetimeMs) return { type: "stale", cause: "expired" };
-    if (serial <= this.watermark && !this.states.has(serial)) return { type: "stale", cause: "forgotten" };
-    return { type: "valid", needsRenewal: ageMs >= this.renewAfterMs };
+    if (ageMs < 0 || ageMs > this.#lifetimeMs) return { type: "stale", cause: "expired" };
+    if (serial <= this.#watermark && !this.#states.has(serial)) return { type: "stale", cause: "forgotten" };
+    return { type: "valid", needsRenewal: ageMs >= this.#renewAfterMs };
   }
 
   /**
@@ -119,33 +119,33 @@ export class NonceKeeper {
   accept(nonce: Uint8Array, nonceCount: number, now: number): "fresh" | "replayed" {
     if (!isNonceCount(nonceCount)) return "replayed";
     const { issuedMs, serial } = fieldsOf(nonce);
-    let state = this.states.get(serial);
+    let state = this.#states.get(serial);
     if (state === undefined) {
-      this.makeRoom(now);
+      this.#makeRoom(now);
       state = { issuedMs, window: new NonceCountWindow() };
-      this.states.set(serial, state);
+      this.#states.set(serial, state);
     }
     return state.window.accept(nonceCount) ? "fresh" : "replayed";
   }
 
   /** Drops expired states from the front (time refuses them, no watermark needed), then evicts while there is no room. */
-  private makeRoom(now: number): void {
-    for (const [serial, state] of this.states) {
-      const isExpired = now - state.issuedMs > this.lifetimeMs;
-      if (!isExpired && this.states.size < this.maxNonces) return;
-      this.states.delete(serial);
+  #makeRoom(now: number): void {
+    for (const [serial, state] of this.#states) {
+      const isExpired = now - state.issuedMs > this.#lifetimeMs;
+      if (!isExpired && this.#states.size < this.#maxNonces) return;
+      this.#states.delete(serial);
       // Also for an expired one: then invariant N3 holds without a word about clocks.
-      this.watermark = Math.max(this.watermark, serial);
+      this.#watermark = Math.max(this.#watermark, serial);
     }
   }
 
-  private currentKey(now: number): Uint8Array {
-    this.rotatedAt ??= now;
-    const [current] = this.keys;
-    if (now - this.rotatedAt < this.rotateAfterMs) return current;
-    this.rotatedAt = now;
-    const fresh = this.random(MIN_KEY_BYTES);
-    this.keys = [fresh, current];
+  #currentKey(now: number): Uint8Array {
+    this.#rotatedAt ??= now;
+    const [current] = this.#keys;
+    if (now - this.#rotatedAt < this.#rotateAfterMs) return current;
+    this.#rotatedAt = now;
+    const fresh = this.#random(MIN_KEY_BYTES);
+    this.#keys = [fresh, current];
     return fresh;
   }
 }

@@ -1,5 +1,6 @@
 import { DIGEST_HASHES, type DigestHash } from "./algorithm.js";
 import { computeHa1 } from "./calculation.js";
+import { conceal } from "./conceal.js";
 import { DigestError } from "./errors.js";
 import { decodeHex } from "./hex.js";
 
@@ -30,7 +31,7 @@ export function createStoredCredential(
   const password = input.password.normalize("NFC");
   const ha1: Partial<Record<DigestHash, Uint8Array>> = {};
   for (const hash of hashes) ha1[hash] = decodeHex(computeHa1(hash, username, input.realm, password));
-  return { username, realm: input.realm, ha1 };
+  return conceal({ username, realm: input.realm, ha1 }, "ha1");
 }
 
 /**

@@ -24,7 +24,9 @@ export class DtlsSession {
    * Client: what resumes this session in a later `connect` to the same server (its option `session`); known once opened,
    * if the server agrees to it. A secret, as good as the keys.
    */
-  resumption: Uint8Array | undefined;
+  get resumption(): Uint8Array | undefined {
+    return this.#resumption;
+  }
   /** Whether it goes on from before a restart, without a handshake. */
   readonly isRestored: boolean = false;
   onmessage: ((data: Uint8Array) => void) | undefined;
@@ -40,6 +42,7 @@ export class DtlsSession {
   #sourceAddress: SocketAddress | undefined;
   #lastHeardAt: number;
   #attachment: Uint8Array = NO_BYTES;
+  #resumption: Uint8Array | undefined;
   /** The state could not be kept: nothing leaves, or has an effect, any more. */
   #isUnsaved = false;
   #timer: NodeJS.Timeout | undefined;
@@ -292,7 +295,7 @@ export class DtlsSession {
         void this.#answerSession(output.sessionId);
         return;
       case "session":
-        if (this.#association.role === "client") this.resumption = output.state;
+        if (this.#association.role === "client") this.#resumption = output.state;
         else this.#surroundings.keepSession(output.sessionId, output.state, output.lifetimeSeconds);
         return;
       case "closed":

@@ -1,4 +1,4 @@
-import { computeUserhash, type DigestHash, type StoredCredential } from "#digest/index.js";
+import { computeUserhash, conceal, type DigestHash, type StoredCredential } from "#digest/index.js";
 import type { InterfaceName } from "#dpe/index.js";
 import { formatSubscriberIdentity, type SubscriberIdentity } from "./subscriber-identity.js";
 
@@ -21,9 +21,13 @@ export class Subscribers {
     return this.#byName.values();
   }
 
-  /** Takes these in place of those before; whoever keeps one of those must be told. */
+  /** Takes these in place of those before; whoever keeps one of those must be told. Their secrets are not shown in logs any more. */
   replace(subscribers: readonly Subscriber[]): void {
     this.#byUserhash.clear();
+    for (const { psk, digest } of subscribers) {
+      if (psk !== undefined) conceal(psk, "key");
+      if (digest !== undefined) conceal(digest, "ha1");
+    }
     this.#byName = new Map(subscribers.map((subscriber) => [subscriber.name, subscriber]));
     this.#byPskIdentity = new Map(
       subscribers.flatMap((subscriber) =>

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { EndpointCounters } from "#coap/index.js";
 import { BINDING_OPTION, BINDING_OPTION_FORMATS, DpeError, type Registration } from "#dpe/index.js";
+import { changedKeys } from "#config/index.js";
 import { CoapEndpoint, type Observation, type SocketAddress, type SteeringCounters } from "#net/index.js";
 import {
   type AuditEvent,
@@ -47,6 +48,7 @@ export class DpeServer {
   /** Authentications of late, and counts of all. */
   readonly audit: AuditTrail = new AuditTrail();
 
+  readonly #config: ServerConfig;
   readonly #credentials: ServerCredentials;
   readonly #coap: CoapEndpoint;
   readonly #onEvent: (event: ServerEvent) => void;
@@ -64,6 +66,7 @@ export class DpeServer {
   private constructor(config: ServerConfig, onEvent: (event: ServerEvent) => void, parts: ServerParts, store: Store) {
     this.store = store;
     this.#ownsStore = parts.store === undefined;
+    this.#config = config;
     this.#onEvent = onEvent;
     this.#credentials = new ServerCredentials(config);
     const credentials = this.#credentials;
@@ -278,7 +281,7 @@ export class DpeServer {
   /**
    * Takes credentials and subscribers of a configuration that was read anew: new handshakes use them at once. Associations
    * end at once whose certificate is not valid any more, whose key is another now, or whose subscriber is gone or changed.
-   * All else of the configuration waits for a restart.
+   * All else of the configuration waits for a restart, and is told by its keys.
    *
    * @throws X509Error for a file that does not serve, changing nothing.
    */
@@ -287,7 +290,8 @@ export class DpeServer {
     this.#credentials.replaceMaterial(config.credentials);
     await this.directory.configure(config.subscribers);
     this.#listeners.replaceCredentials();
-    this.#onEvent({ type: "reloaded", associationsEnded: await endWhatMayNotGoOn() });
+    const waiting = changedKeys(this.#config, config).filter((key) => !TAKEN_AT_ONCE.test(key));
+    this.#onEvent({ type: "reloaded", associationsEnded: await endWhatMayNotGoOn(), waiting });
   }
 
   /** What the part `external` knows of addresses has changed: see {@link NetworkPresence}. RADIUS accounting tells by itself. */
@@ -354,6 +358,7 @@ export interface ServerParts {
   readonly worker?: ServerWorker;
 }
 
+const TAKEN_AT_ONCE = /^(?:credentials|subscribers)(?:\.|$)/;
 const CLOSE_TIMEOUT_MS = 2000;
 const DEVICE_PAGE = 500;
 const SWEEP_INTERVAL_MS = 10_000;

@@ -10,8 +10,8 @@ export type ServerEvent =
   | { readonly type: "gone"; readonly registration: Registration; readonly cause: "deregistered" | "expired" }
   | { readonly type: "authentication-error"; readonly peer: string; readonly error: string; readonly rule: string }
   | { readonly type: "audit"; readonly event: AuditEvent }
-  /** Credentials and subscribers were read anew. */
-  | { readonly type: "reloaded"; readonly associationsEnded: number }
+  /** Credentials and subscribers were read anew; `waiting` are the keys that have changed and hold from the next start only. */
+  | { readonly type: "reloaded"; readonly associationsEnded: number; readonly waiting: readonly string[] }
   | { readonly type: "association-ended"; readonly peer: string; readonly cause: string }
   | {
       readonly type: "associations-restored";

@@ -35,7 +35,7 @@ export class SubscriberDirectory {
     this.#stop();
   }
 
-  /** Those of the configuration first. */
+  /** Those of the configuration first; of secrets only that there are any. */
   async list(): Promise<readonly SubscriberRow[]> {
     const rows = await this.#surroundings.store.subscribers.list();
     const banned = new Set(rows.filter(({ isBanned }) => isBanned).map(({ name }) => name));
@@ -50,7 +50,10 @@ export class SubscriberDirectory {
       ...(config.endpoints === undefined ? {} : { endpoints: config.endpoints }),
       ...(config.interfaces === undefined ? {} : { interfaces: config.interfaces }),
     }));
-    return [...configured, ...rows.filter(({ isConfigured }) => isConfigured !== true)];
+    return [
+      ...configured,
+      ...rows.filter(({ isConfigured }) => isConfigured !== true).map((row) => withoutSecrets(row)),
+    ];
   }
 
   /**
@@ -154,6 +157,14 @@ function configOf(row: SubscriberRow): SubscriberConfig {
     ...(keys === undefined ? {} : { keys }),
     ...(endpoints === undefined ? {} : { endpoints }),
     ...(interfaces === undefined ? {} : { interfaces }),
+  };
+}
+
+function withoutSecrets({ digest, psk, ...row }: SubscriberRow): SubscriberRow {
+  return {
+    ...row,
+    ...(digest === undefined ? {} : { digest: { realm: digest.realm, ha1: {} } }),
+    ...(psk === undefined ? {} : { psk: { identity: psk.identity, key: new Uint8Array(0) } }),
   };
 }
 

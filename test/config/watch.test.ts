@@ -1,7 +1,7 @@
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ConfigError, ConfigWatcher, path, secret, section, text } from "#config/index.js";
+import { changedKeys, ConfigError, ConfigWatcher, path, Secret, secret, section, text } from "#config/index.js";
 import test, { type ExecutionContext } from "ava";
 
 const SCHEMA = section({ name: text(), key: secret(), certificate: path({ isReadableFile: true }) });
@@ -75,4 +75,16 @@ test("reload reads what has not changed too, and close ends the watching", async
   await until("one first");
   watcher.close();
   t.is(told.length, 1);
+});
+
+test("the keys of two readings that differ are told by name, secrets by their key alone", (t) => {
+  const read = (token: string, port: number, names: readonly string[]) => ({
+    http: { token: new Secret(token), port },
+    names,
+    only: undefined,
+  });
+  t.deepEqual(changedKeys(read("a", 1, ["x"]), read("a", 1, ["x"])), []);
+  t.deepEqual(changedKeys(read("a", 1, ["x"]), read("b", 2, ["x", "y"])), ["http.token", "http.port", "names"]);
+  t.deepEqual(changedKeys(read("a", 1, []), { ...read("a", 1, []), only: { more: 1 } }), ["only"]);
+  t.deepEqual(changedKeys([{ key: new Secret("a") }], [{ key: new Secret("b") }]), [""]);
 });

@@ -360,5 +360,12 @@ test("R16 dpe server takes a changed list by itself and on SIGHUP, and logs a br
   await logged(/"associationsEnded":0,"msg":"reloaded"/);
   child.kill("SIGHUP");
   await logged(/"associationsEnded":0,"msg":"reloaded"/);
+  pki.write(
+    "server.yaml",
+    pki.config().replace("connection: dtls", "connection: none").replace("\ncred", "\nrealm: x\ncred"),
+  );
+  await logged(
+    /"keys":\["realm","interfaces.dpe1.connection"\],"msg":"changed, but in force from the next start only"/,
+  );
   t.is(bob.state, "connected");
 });
