@@ -1,10 +1,10 @@
 import { pino } from "pino";
-import { loadConfig } from "#config/index.js";
+import { ConfigWatcher } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import { DpeProxy, PROXY_SCHEMA, type ProxyEvent } from "#proxy/index.js";
 import { type Command, configFile } from "./command.js";
 import { describe } from "./exit.js";
-import { untilSignal } from "./signals.js";
+import { onHangup, untilSignal } from "./signals.js";
 
 /** `dpe proxy`: runs until SIGINT or SIGTERM, then closes its associations. */
 export const proxyCommand: Command = {
@@ -15,9 +15,17 @@ export const proxyCommand: Command = {
 };
 
 async function runProxy(file: string): Promise<void> {
-  const config = loadConfig(file, PROXY_SCHEMA);
   const log = pino();
+  const running: { proxy?: DpeProxy } = {};
+  const failed = (error: unknown): void => log.error({ error: describe(error) }, "reload-failed");
+  const watcher = new ConfigWatcher(file, PROXY_SCHEMA, {
+    onChange: (changed) => void running.proxy?.reload(changed).catch(failed),
+    onFault: failed,
+  });
+  const config = watcher.value;
   const proxy = await DpeProxy.start(config, (event) => log.info(logged(event), event.type));
+  running.proxy = proxy;
+  onHangup(() => watcher.reload());
   const { coap, coaps, radius } = proxy.addresses;
   log.info(
     {
@@ -29,6 +37,7 @@ async function runProxy(file: string): Promise<void> {
     "listening",
   );
   await untilSignal();
+  watcher.close();
   await proxy.close();
   log.info("stopped");
 }
@@ -41,6 +50,8 @@ function logged(event: ProxyEvent): Record<string, unknown> {
       return { target: event.target, error: describe(event.error) };
     case "handshake-failed":
       return { peer: event.peer, cause: event.cause };
+    case "reloaded":
+      return { associationsEnded: event.associationsEnded, changedButWaiting: event.waiting };
     case "radius":
       return { ...event.event };
     case "fault":

@@ -8,11 +8,11 @@ import type { IdentitiesConfig, IdentitySource, StaticIdentity } from "./proxy-c
 
 /** Who the clients of a proxy are, by what their DTLS proves, by a list, and by RADIUS accounting. */
 export class ClientIdentities {
-  readonly #config: IdentitiesConfig;
-  readonly #anchors: readonly Uint8Array[];
+  #config: IdentitiesConfig;
+  #anchors: readonly Uint8Array[];
   readonly #radius: RadiusListener<SubscriberIdentity> | undefined;
   /** Names that a connection's certificate proves. */
-  readonly #names = new WeakMap<CoapConnection, Promise<readonly string[]>>();
+  #names = new WeakMap<CoapConnection, Promise<readonly string[]>>();
 
   private constructor(
     config: IdentitiesConfig,
@@ -30,13 +30,20 @@ export class ClientIdentities {
     ca: string | undefined,
     onRadius: (event: AccountingEvent) => void,
   ): Promise<ClientIdentities> {
-    const anchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+    const anchors = readAnchors(ca);
     const radius = config.radius === undefined ? undefined : await listenForAccounting(config.radius, onRadius);
     return new ClientIdentities(config, anchors, radius);
   }
 
   get radiusAddress(): { readonly address: string; readonly port: number } | undefined {
     return this.#radius?.address;
+  }
+
+  /** Takes others in place of those before; RADIUS goes on as it was. @throws X509Error, changing nothing. */
+  replace(config: IdentitiesConfig, ca: string | undefined): void {
+    this.#anchors = readAnchors(ca);
+    this.#config = config;
+    this.#names = new WeakMap();
   }
 
   /** Whether a client's chain leads to an anchor. */
@@ -90,6 +97,10 @@ export class ClientIdentities {
     }
     return undefined;
   }
+}
+
+function readAnchors(ca: string | undefined): readonly Uint8Array[] {
+  return ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
 }
 
 function isClient(

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { CoapError, CODE, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import { changedKeys } from "#config/index.js";
 import { BINDING_OPTION, BINDING_OPTION_FORMATS, CONNECTION_LEVEL } from "#dpe/index.js";
 import {
   type CoapConnection,
@@ -10,12 +11,13 @@ import {
   formatAddress,
   listen,
   type ObservableResponse,
+  type ServerOptions,
   type SocketAddress,
   UdpSocket,
 } from "#net/index.js";
 import type { AccountingEvent } from "#radius/index.js";
 import { encodeSubscriberIdentity, refusal } from "#security/index.js";
-import { loadCredentials } from "#x509/index.js";
+import { type CertificateFaultAlert, loadCredentials } from "#x509/index.js";
 import { ClientIdentities } from "./client-identities.js";
 import { hopLimitReached, nextHop } from "./hop-limit.js";
 import type { ProxyConfig } from "./proxy-config.js";
@@ -31,13 +33,13 @@ import { UpstreamAssociations } from "./upstream-associations.js";
  * Nothing is reached but the targets that are listed.
  */
 export class DpeProxy {
-  readonly #config: ProxyConfig;
+  #config: ProxyConfig;
   readonly #onEvent: (event: ProxyEvent) => void;
   readonly #identities: ClientIdentities;
-  readonly #router: RequestRouter;
+  #router: RequestRouter;
   readonly #coap: CoapEndpoint;
   readonly #upstream: UpstreamAssociations;
-  readonly #keys: ReadonlyMap<string, Uint8Array>;
+  #keys: ReadonlyMap<string, Uint8Array>;
   #dtls: DtlsEndpoint | undefined;
   #plain: UdpSocket | undefined;
 
@@ -46,7 +48,7 @@ export class DpeProxy {
     this.#identities = identities;
     this.#onEvent = onEvent;
     this.#router = new RequestRouter(config);
-    this.#keys = new Map(config.credentials.psk.map(({ identity, key }) => [identity, key.reveal()]));
+    this.#keys = keysOf(config);
     this.#coap = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
       applicationOptions: FORWARDED_OPTIONS,
@@ -101,6 +103,50 @@ export class DpeProxy {
     return this.#upstream.size;
   }
 
+  /**
+   * Takes credentials, targets, routes and identities of a configuration that was read anew. Associations end at once, of
+   * clients whose key is another now or whose certificate is not valid any more, and with targets of which anything changed.
+   * What is listened on, RADIUS and the limits wait for a restart.
+   *
+   * @throws X509Error for a file that does not serve, changing nothing.
+   */
+  async reload(config: ProxyConfig): Promise<void> {
+    const router = new RequestRouter(config, this.#router.targets);
+    const server = serverOptions(config);
+    this.#identities.replace(config.identities, config.credentials.ca);
+    const before = this.#keys;
+    const waiting = changedKeys(this.#config, config).filter((key) => !TAKEN_AT_ONCE.test(key));
+    this.#router = router;
+    this.#keys = keysOf(config);
+    const { listen: bound, maxAssociations, idleTimeout } = this.#config;
+    this.#config = { ...config, listen: bound, maxAssociations, idleTimeout };
+    this.#dtls?.replaceServer(server);
+    this.#upstream.keepOnly(router.targets);
+    let associationsEnded = 0;
+    for (const client of this.#coap.connections) {
+      const alert = await this.#endOf(client, before);
+      if (alert === undefined || client.isClosed) continue;
+      associationsEnded++;
+      if (client.transport instanceof DtlsSession) client.transport.abort(alert, "credentials have changed");
+    }
+    this.#onEvent({ type: "reloaded", associationsEnded, waiting });
+  }
+
+  /** The alert by which a client's association ends that may not go on with the credentials of now. */
+  async #endOf(
+    { peerInfo }: CoapConnection,
+    before: ReadonlyMap<string, Uint8Array>,
+  ): Promise<CertificateFaultAlert | "access_denied" | undefined> {
+    if (peerInfo?.pskIdentity !== undefined) {
+      const identity = new TextDecoder().decode(peerInfo.pskIdentity);
+      const [old, now] = [before.get(identity), this.#keys.get(identity)];
+      return old !== undefined && now !== undefined && Buffer.compare(old, now) === 0 ? undefined : "access_denied";
+    }
+    if (peerInfo?.certificates === undefined) return undefined;
+    const verdict = await this.#identities.verify(peerInfo.certificates);
+    return verdict.ok ? undefined : verdict.alert;
+  }
+
   async close(): Promise<void> {
     await this.#identities.close();
     await this.#upstream.close();
@@ -110,20 +156,11 @@ export class DpeProxy {
 
   async #listen(): Promise<void> {
     const { host, coap, coaps } = this.#config.listen;
-    const { certificate, key, ca } = this.#config.credentials;
     if (coaps !== undefined) {
-      const own =
-        certificate === undefined || key === undefined
-          ? undefined
-          : loadCredentials(readFileSync(certificate, "utf8"), key.text());
       this.#dtls = await listen((session) => this.#coap.addSession(session), {
         host,
         port: coaps,
-        server: {
-          pskEnabled: this.#keys.size > 0,
-          ...(own === undefined ? {} : { certificate: own }),
-          clientCertificate: ca === undefined ? "none" : "request",
-        },
+        server: serverOptions(this.#config),
         verify: (certificates) => this.#identities.verify(certificates),
         pskOf: (identity) => this.#keys.get(new TextDecoder().decode(identity)),
         onHandshakeFailed: (remote, error) =>
@@ -240,8 +277,26 @@ export type ProxyEvent =
   | { readonly type: "refused"; readonly peer: string; readonly rule: string }
   | { readonly type: "target-failed"; readonly target: string; readonly error: unknown }
   | { readonly type: "handshake-failed"; readonly peer: string; readonly cause: string }
+  /** `waiting` are the keys that have changed and hold from the next start only. */
+  | { readonly type: "reloaded"; readonly associationsEnded: number; readonly waiting: readonly string[] }
   | { readonly type: "radius"; readonly event: AccountingEvent }
   | { readonly type: "fault"; readonly error: unknown };
+
+function keysOf({ credentials }: ProxyConfig): ReadonlyMap<string, Uint8Array> {
+  return new Map(credentials.psk.map(({ identity, key }) => [identity, key.reveal()]));
+}
+
+/** @throws X509Error. */
+function serverOptions({ credentials }: ProxyConfig): ServerOptions {
+  const { certificate, key, ca, psk } = credentials;
+  return {
+    pskEnabled: psk.length > 0,
+    ...(certificate === undefined || key === undefined
+      ? {}
+      : { certificate: loadCredentials(readFileSync(certificate, "utf8"), key.text()) }),
+    clientCertificate: ca === undefined ? "none" : "request",
+  };
+}
 
 /** R17 end to end: the client's demand holds for both legs. */
 function needsMoreSecurity(options: Options, client: CoapConnection, { config }: Target): boolean {
@@ -289,6 +344,8 @@ function diagnostic(code: number, text: string): ResponseMessage {
   return { code, options: Options.none, payload: new TextEncoder().encode(text) };
 }
 
+const TAKEN_AT_ONCE =
+  /^(?:name|credentials|targets|routes|forward|requestsBack|hopLimit|timeout|identities\.(?!radius))/;
 /** What only the target can obey goes to it; what only a proxy can, is obeyed here. */
 const FORWARDED_OPTIONS: readonly number[] = [OPTION.IfMatch, OPTION.IfNoneMatch, OPTION.ProxyUri, OPTION.ProxyScheme];
 /** Header, token and payload marker. */

@@ -20,9 +20,16 @@ export class RequestRouter {
   readonly #forward: readonly Target[];
   readonly #routes: readonly { readonly host: string | undefined; readonly path: string[]; readonly target: Target }[];
 
-  /** @throws X509Error for files of a target that do not serve. */
-  constructor(config: ProxyConfig) {
-    const targets = new Map(config.targets.map((target) => [target.name, new Target(target)]));
+  /** All that requests may go to. */
+  readonly targets: readonly Target[];
+
+  /** Of `before` those targets stay of which nothing changed. @throws X509Error for files of a target that do not serve. */
+  constructor(config: ProxyConfig, before: readonly Target[] = []) {
+    this.targets = config.targets.map((target) => {
+      const made = new Target(target);
+      return before.find(({ mark }) => mark === made.mark) ?? made;
+    });
+    const targets = new Map(this.targets.map((target) => [target.config.name, target]));
     this.#forward = config.forward.flatMap((name) => targets.get(name) ?? []);
     this.#routes = config.routes
       .flatMap(({ host, path, target: name }) => {

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import {
@@ -18,6 +19,8 @@ export class Target {
   readonly config: TargetConfig;
   /** Segments below which its resources are. */
   readonly basePath: readonly string[];
+  /** Of everything that a connection with it rests on: files and keys as they were read. */
+  readonly mark: string;
   readonly #dtls: Parameters<typeof connect>[1];
 
   /** @throws X509Error for a certificate, key or anchor file that does not serve. */
@@ -25,6 +28,7 @@ export class Target {
     this.config = config;
     this.basePath = segmentsOf(config.uri.path);
     this.#dtls = dtlsOptions(config);
+    this.mark = markOf(config);
   }
 
   /**
@@ -56,6 +60,23 @@ export class Target {
     await session.opened;
     return endpoint.addSession(session);
   }
+}
+
+function markOf({ name, uri, serverAuthentication, ca, credentials }: TargetConfig): string {
+  const { psk, certificate, key } = credentials;
+  const hash = createHash("sha256");
+  for (const part of [
+    name,
+    uri.href,
+    serverAuthentication,
+    ca === undefined ? "" : readFileSync(ca),
+    psk?.identity ?? "",
+    psk?.key.reveal() ?? "",
+    certificate === undefined ? "" : readFileSync(certificate),
+    key?.reveal() ?? "",
+  ])
+    hash.update(createHash("sha256").update(part).digest());
+  return hash.digest("base64");
 }
 
 /** The segments of a URI's path, decoded; none for `/`. */

@@ -64,6 +64,11 @@ export class UpstreamAssociations {
     for (const upstream of this.#ofClient.get(client)?.values() ?? []) void this.#close(upstream);
   }
 
+  /** Closes what goes to targets other than these. */
+  keepOnly(targets: readonly Target[]): void {
+    for (const upstream of this.#open) if (!targets.includes(upstream.target)) void this.#close(upstream);
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     clearInterval(this.#sweeper);

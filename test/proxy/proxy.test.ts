@@ -1,3 +1,7 @@
+import { X509Certificate } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { execFile } from "node:child_process";
 import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { CODE, formatCode, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
@@ -14,6 +18,7 @@ import {
 } from "#security/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { testWith } from "#testing/peer-process.js";
+import { issueThrowawayCredentials } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -431,6 +436,67 @@ interfaces:
   await until((event) => event.type === "report" && event.records.length > 0);
   t.is((await server.store.registrations.page({ limit: 10 }, Date.now()))[0]?.subscriber, "bob");
   t.like((await server.query("pi-1", "temperature"))[0], { name: "temperature", value: 20 });
+});
+
+test("R16 changed keys, certificates and targets hold at once, and end what those before had opened", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "dpe-proxy-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const write = async (commonName: string): Promise<void> => {
+    const made = await issueThrowawayCredentials({
+      commonName,
+      purpose: "serverAuth",
+      atMs: Date.now(),
+      ip: ["127.0.0.1"],
+    });
+    writeFileSync(join(folder, "own.pem"), made.certificatePem);
+    writeFileSync(join(folder, "own.key"), made.privateKeyPem, { mode: 0o600 });
+  };
+  await write("first");
+  const [one, other] = [await origin(t, () => content("one")), await origin(t, () => content("other"))];
+  const config = (key: string, port: number, listen = 0): string => `
+listen: { host: 127.0.0.1, coaps: ${listen} }
+credentials: { certificate: own.pem, key: own.key, psk: [{ identity: a, key: "hex:${key}" }, { identity: b, key: "hex:${KEY}" }] }
+targets: [{ name: origin, uri: "coap://127.0.0.1:${port}", serverAuthentication: none }]
+routes: [{ target: origin }]
+identities: { required: false }
+`;
+  const parse = (text: string) => parseConfig(text, join(folder, "proxy.yaml"), PROXY_SCHEMA);
+  const events: ProxyEvent[] = [];
+  const proxy = await DpeProxy.start(parse(config(KEY, one.port)), (event) => events.push(event));
+  t.teardown(() => proxy.close());
+  const dial = async (options: Parameters<typeof connect>[1]) => {
+    const session = await connect({ host: "127.0.0.1", port: proxy.addresses.coaps!.port }, options);
+    await session.opened;
+    const endpoint = new CoapEndpoint({ optionFormats: BINDING_OPTION_FORMATS });
+    t.teardown(() => endpoint.close());
+    const closed = session.closed;
+    return { session, closed, connection: endpoint.addSession(session) };
+  };
+  const byKey = (identity: string, key: string) =>
+    dial({ psk: { identity: new TextEncoder().encode(identity), key: Buffer.from(key, "hex") } });
+  const nameShown = async (): Promise<string> => {
+    const { session } = await dial({ verify: () => ({ ok: true }) });
+    return new X509Certificate(session.peer!.certificates![0]!.slice()).subject;
+  };
+  const [a, b] = [await byKey("a", KEY), await byKey("b", KEY)];
+  t.is(text(await a.connection.request(get(at("x")))), "one");
+  t.is(text(await b.connection.request(get(at("x")))), "one");
+  t.is(proxy.associations, 2);
+  t.is(await nameShown(), "CN=first");
+
+  await write("second");
+  await proxy.reload(parse(config(PROXY_KEY, other.port, 1)));
+  t.is((await a.closed)?.receivedAlert, "access_denied");
+  t.like(events.at(-1), { type: "reloaded", associationsEnded: 1, waiting: ["listen.coaps"] });
+  t.is(text(await b.connection.request(get(at("x")))), "other");
+  t.is(proxy.associations, 1);
+  t.is(await nameShown(), "CN=second");
+  await t.throwsAsync(byKey("a", KEY));
+  await byKey("a", PROXY_KEY);
+
+  writeFileSync(join(folder, "own.key"), "no key", { mode: 0o600 });
+  await t.throwsAsync(proxy.reload(parse(config(KEY, one.port))), { code: "X509_NO_PRIVATE_KEY" });
+  t.is(text(await b.connection.request(get(at("x")))), "other");
 });
 
 test("a wrong configuration of a proxy is refused with file, line and key", (t) => {
