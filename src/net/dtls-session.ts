@@ -27,6 +27,10 @@ export class DtlsSession {
   get resumption(): Uint8Array | undefined {
     return this.#resumption;
   }
+
+  set resumption(state: Uint8Array | undefined) {
+    this.#resumption = state;
+  }
   /** Whether it goes on from before a restart, without a handshake. */
   readonly isRestored: boolean = false;
   onmessage: ((data: Uint8Array) => void) | undefined;
