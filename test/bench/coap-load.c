@@ -6,12 +6,16 @@
  *   coap-load get -p PORT [-r PATH] [-e PAYLOAD]   Confirmable GETs; counts answers
  *   coap-load handshake -p PORT                    full handshakes, each from a new port; counts those completed
  *   coap-load idle -p PORT                         opens sessions, prints READY, holds them until standard input ends
+ *   coap-load observe -p PORT                      opens sessions of `none` with OUTSTANDING observations in each; prints READY, then
+ *                                                  a line for each round, when all have been notified: acknowledges what is Confirmable
  *   coap-load hello -p PORT                        ClientHellos without a cookie, each of another random and port, that go no
  *                                                  further, as spoofed ones do not; counts them, and the bytes both ways
  *
  *   -n SESSIONS (8)     in `handshake` and `hello`, how many at a time
  *   -o OUTSTANDING (4)  requests in flight in each session
- *   -w SECONDS (0)      runs for so long before it counts
+ *   -w COUNT (0)        answers or handshakes that are passed over before it counts: a compiler that works while its program
+ *                       runs goes by these, not by time
+ *   -C                  `observe`: Confirmable requests, which make Confirmable notifications
  *   -t SECONDS (3)      counts for so long
  *   -P PID              the server: its processor time within the measured time is reported too
  *   -s none|psk|ecdsa   plain UDP, TLS_PSK_WITH_AES_128_CCM_8 or TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 on P-256
@@ -31,6 +35,7 @@
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,16 +69,18 @@ struct session {
 };
 
 static struct {
-    int port, count, outstanding, server_pid;
-    double warmup, seconds;
+    int port, count, outstanding, server_pid, is_confirmable;
+    long warmup;
+    double seconds;
     const char *path, *payload, *security, *identity, *key, *certificate, *certificate_key;
-} option = {0, 8, 4, 0, 0, 3, "b", "hello", "none", "", "", NULL, NULL};
+} option = {0, 8, 4, 0, 0, 0, 3, "b", "hello", "none", "", "", NULL, NULL};
 
 static struct session sessions[MAX_SESSIONS];
 static SSL_CTX *context;
 static BIO_METHOD *method;
 static int queue;
 static double now;
+static int is_observing;
 static long answers, opened, retransmissions, polls, idle_polls;
 
 /* Datagrams that wait to be sent on one socket. */
@@ -265,9 +272,42 @@ static void receive_answer(struct session *session, const unsigned char *message
     send_new_request(session, slot);
 }
 
+/* ---- observations ---- */
+
+static void send_observe(struct session *session, int slot) {
+    unsigned char message[8 + PATH_BYTES];
+    size_t length = strlen(option.path), size = 0;
+    message[size++] = option.is_confirmable ? 0x41 : 0x51;
+    message[size++] = 0x01; /* GET */
+    message[size++] = (unsigned char)(session->ids[slot] >> 8);
+    message[size++] = (unsigned char)session->ids[slot];
+    message[size++] = (unsigned char)slot;
+    message[size++] = 0x60; /* Observe, 0 */
+    message[size++] = (unsigned char)(0x50 | length); /* Uri-Path */
+    memcpy(message + size, option.path, length);
+    session->sent_at[slot] = now;
+    queue_datagram(session, message, size + length);
+}
+
+/* The first 2.05 for a slot establishes its observation; each later one is a notification. */
+static void receive_notification(struct session *session, const unsigned char *message, int size) {
+    if (size < 5 || message[1] != 0x45 || message[4] >= option.outstanding) fail("a notification that is not a 2.05 of ours");
+    if ((message[0] & 0xf0) == 0x40) {
+        unsigned char acknowledgement[4] = {0x60, 0, message[2], message[3]};
+        queue_datagram(session, acknowledgement, sizeof acknowledgement);
+    }
+    if (session->sent_at[message[4]] != 0) {
+        session->sent_at[message[4]] = 0;
+        opened++;
+    } else {
+        answers++;
+    }
+}
+
 static void handle_datagram(struct session *session, const unsigned char *bytes, int size) {
     if (session->ssl == NULL) {
-        receive_answer(session, bytes, size);
+        if (is_observing) receive_notification(session, bytes, size);
+        else receive_answer(session, bytes, size);
         return;
     }
     session->datagram = bytes;
@@ -305,7 +345,12 @@ static void handle_timeouts(int count) {
             for (int slot = 0; slot < option.outstanding; slot++) {
                 if (session->sent_at[slot] == 0 || now - session->sent_at[slot] < RETRANSMIT_SECONDS) continue;
                 retransmissions++;
-                send_request(session, slot);
+                if (is_observing) {
+                    session->ids[slot] += MAX_OUTSTANDING; /* a duplicate of a Non-confirmable message would not be answered */
+                    send_observe(session, slot);
+                } else {
+                    send_request(session, slot);
+                }
             }
         }
         flush(session);
@@ -321,7 +366,7 @@ static void run_once(int count, void (*each)(struct session *)) {
     if (ready == 0) idle_polls++;
     read_clock();
     if (heard_at == 0 || ready > 0) heard_at = now;
-    if (now - heard_at > SILENCE_SECONDS) fail("nothing arrived for %.0f s", SILENCE_SECONDS);
+    if (!is_observing && now - heard_at > SILENCE_SECONDS) fail("nothing arrived for %.0f s", SILENCE_SECONDS);
     for (int i = 0; i < ready; i++) {
         handle_readable(events[i].data.ptr);
         if (each != NULL) each(events[i].data.ptr);
@@ -365,7 +410,7 @@ static void report(long count, double seconds, long lost, double idle, double se
 
 static void measure(const long *counter, void (*each)(struct session *)) {
     read_clock();
-    for (double end = now + option.warmup; now < end;) run_once(option.count, each);
+    for (long end = *counter + option.warmup; *counter < end;) run_once(option.count, each);
     double start = now, server = server_cpu_seconds();
     long before = *counter, lost = retransmissions, polled = polls, idle = idle_polls;
     while (now < start + option.seconds) run_once(option.count, each);
@@ -397,6 +442,37 @@ static void run_idle(void) {
     while (getchar() != EOF) continue;
 }
 
+static void run_observe(void) {
+    enum { REGISTERING_AT_ONCE = 64 };
+    if (context != NULL) fail("observe needs -s none");
+    is_observing = 1;
+    long all = (long)option.count * option.outstanding;
+    int begun = 0;
+    read_clock();
+    for (opened = 0; opened < all;) {
+        while (begun < option.count && (long)begun * option.outstanding - opened < REGISTERING_AT_ONCE) {
+            open_session(&sessions[begun]);
+            opened--; /* a session of `none` is open at once: what is counted here are observations */
+            for (int slot = 0; slot < option.outstanding; slot++) {
+                sessions[begun].ids[slot] = (unsigned short)slot;
+                send_observe(&sessions[begun], slot);
+            }
+            flush(&sessions[begun++]);
+        }
+        run_once(begun, NULL);
+    }
+    puts("READY");
+    fflush(stdout);
+    for (long round = 1;; round++) {
+        for (struct pollfd input = {0, POLLIN, 0}; answers < round * all;) {
+            run_once(option.count, NULL);
+            if (poll(&input, 1, 0) > 0) return;
+        }
+        printf("%ld\n", round);
+        fflush(stdout);
+    }
+}
+
 /* Each round sends a ClientHello from each of `count` new ports, and takes what comes back within a millisecond or so. */
 static void run_hello(void) {
     enum { RANDOM_AT = 27, RANDOM_BYTES = 32 }; /* after the headers of record and message, and the version */
@@ -415,12 +491,8 @@ static void run_hello(void) {
     if (size < RANDOM_AT + RANDOM_BYTES) fail("no ClientHello");
     long sent = 0, bytes_in = 0;
     read_clock();
-    double end = now + option.warmup, start = 0, server = 0;
-    for (int is_counting = 0; !is_counting || now < end; read_clock()) {
-        if (!is_counting && now >= end) {
-            is_counting = 1;
-            start = now, end = now + option.seconds, server = server_cpu_seconds(), sent = bytes_in = 0;
-        }
+    double start = now, server = server_cpu_seconds();
+    for (; now < start + option.seconds; read_clock()) {
         int sockets[BATCH];
         int count = option.count < BATCH ? option.count : BATCH;
         for (int i = 0; i < count; i++) {
@@ -448,12 +520,13 @@ static void run_hello(void) {
 
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
-    for (int letter; (letter = getopt(argc - 1, argv + 1, "p:n:o:w:t:P:r:e:s:u:k:c:j:")) != -1;) {
+    for (int letter; (letter = getopt(argc - 1, argv + 1, "p:n:o:w:t:P:r:e:s:u:k:c:j:C")) != -1;) {
         switch (letter) {
         case 'p': option.port = atoi(optarg); break;
         case 'n': option.count = atoi(optarg); break;
         case 'o': option.outstanding = atoi(optarg); break;
-        case 'w': option.warmup = atof(optarg); break;
+        case 'w': option.warmup = atol(optarg); break;
+        case 'C': option.is_confirmable = 1; break;
         case 't': option.seconds = atof(optarg); break;
         case 'P': option.server_pid = atoi(optarg); break;
         case 'r': option.path = optarg; break;
@@ -481,7 +554,8 @@ int main(int argc, char **argv) {
     else if (strcmp(mode, "handshake") == 0) run_handshake();
     else if (strcmp(mode, "idle") == 0) run_idle();
     else if (strcmp(mode, "hello") == 0) run_hello();
-    else fail("get | handshake | idle | hello, then options");
+    else if (strcmp(mode, "observe") == 0) run_observe();
+    else fail("get | handshake | idle | observe | hello, then options");
     for (int i = 0; i < option.count; i++) close_session(&sessions[i]);
     return 0;
 }

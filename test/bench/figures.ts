@@ -19,6 +19,7 @@ export type What =
   | `${WorkloadName} /s`
   | `${WorkloadName} /CPU-s`
   | `${"psk" | "certificate"} ${"live" | "resident"} bytes`
+  | `observer ${"NON" | "CON"} ${"live bytes" | "resident bytes" | "round s" | "µs"}`
   | "hello bytes kept"
   | "hello bytes answered"
   | `${"encode" | "decode"} µs`;
@@ -110,6 +111,27 @@ export const FIGURES: readonly Figure[] = [
     peer: "libcoap-mutual",
   },
   {
+    title: "an observer, of 100,000 on one server (8 on each of 12,500 addresses): live bytes",
+    unit: "bytes",
+    what: "observer NON live bytes",
+    ours: "ours-observed",
+  },
+  { title: "the same: resident bytes", unit: "bytes", what: "observer NON resident bytes", ours: "ours-observed" },
+  {
+    title: "a round of 100,000 notifications, Non-confirmable, until the last has come",
+    unit: "s",
+    what: "observer NON round s",
+    ours: "ours-observed",
+  },
+  { title: "the same: of the server", unit: "CPU-µs each", what: "observer NON µs", ours: "ours-observed" },
+  {
+    title: "a round of 100,000 notifications, Confirmable and acknowledged, until the last has come",
+    unit: "s",
+    what: "observer CON round s",
+    ours: "ours-observed",
+  },
+  { title: "the same: of the server", unit: "CPU-µs each", what: "observer CON µs", ours: "ours-observed" },
+  {
     title: "spoofed ClientHellos: bytes kept for each, after a collection",
     unit: "bytes",
     what: "hello bytes kept",
@@ -139,6 +161,15 @@ export interface Value {
   readonly highest: number;
 }
 
+/** A line of the table as measured. */
+export interface Finding {
+  readonly figure: Figure;
+  readonly ours: Value;
+  readonly peer?: Value;
+  /** Of the samples pair by pair, where they were taken in turn: a drift of the machine's speed meets both of a pair. */
+  readonly ratio?: Value;
+}
+
 /** What has been measured, by server. */
 export class Samples {
   readonly #values = new Map<string, number[]>();
@@ -151,11 +182,37 @@ export class Samples {
     this.#values.set(key, [...(this.#values.get(key) ?? []), value]);
   }
 
-  valueOf(server: ServerName, what: What): Value {
-    const sorted = (this.#values.get(`${server} ${what}`) ?? []).toSorted((a, b) => a - b);
-    const [lowest, median, highest] = [sorted[0], sorted[sorted.length >> 1], sorted.at(-1)];
-    if (lowest === undefined || median === undefined || highest === undefined)
-      throw new Error(`nothing was measured: ${server} ${what}`);
-    return { lowest, median, highest };
+  finding(figure: Figure): Finding {
+    const ours = this.#of(figure.ours ?? "ours", figure.what);
+    if (figure.peer === undefined) return { figure, ours: valueOf(ours) };
+    const peer = this.#of(figure.peer, figure.peersWhat ?? figure.what);
+    // Other workloads than the peer's were not taken in turn with it.
+    const isPaired = figure.peersWhat === undefined && ours.length === peer.length;
+    const ratio = isPaired
+      ? valueOf(ours.map((value, index) => value / (peer[index] ?? NaN)))
+      : ratioOf(valueOf(ours), valueOf(peer));
+    return { figure, ours: valueOf(ours), peer: valueOf(peer), ratio };
   }
+
+  #of(server: ServerName, what: What): readonly number[] {
+    const values = this.#values.get(`${server} ${what}`);
+    if (values === undefined) throw new Error(`nothing was measured: ${server} ${what}`);
+    return values;
+  }
+}
+
+function valueOf(values: readonly number[]): Value {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const high = sorted[middle] ?? NaN;
+  const median = sorted.length % 2 === 1 ? high : ((sorted[middle - 1] ?? NaN) + high) / 2;
+  return { median, lowest: sorted[0] ?? NaN, highest: sorted.at(-1) ?? NaN };
+}
+
+function ratioOf(ours: Value, peer: Value): Value {
+  return {
+    median: ours.median / peer.median,
+    lowest: ours.lowest / peer.highest,
+    highest: ours.highest / peer.lowest,
+  };
 }

@@ -41,15 +41,15 @@ export interface Sample {
   readonly retransmissions: number;
 }
 
-/** Runs the loader on the other core; `warmupSeconds` pass before it counts. */
+/** Runs the loader on the other core; `warmUp` answers or handshakes pass before it counts. */
 export async function load(
   server: Server,
   name: WorkloadName,
-  { warmupSeconds, seconds }: { readonly warmupSeconds: number; readonly seconds: number },
+  { warmUp, seconds }: { readonly warmUp: number; readonly seconds: number },
 ): Promise<Sample> {
   const { mode, security, sessions, outstanding } = WORKLOADS[name];
-  const requests = ["-r", PATH, "-e", PAYLOAD, "-n", String(sessions), "-o", String(outstanding)];
-  const times = ["-w", String(warmupSeconds), "-t", String(seconds)];
+  const requests = [...requested(), "-n", String(sessions), "-o", String(outstanding)];
+  const times = ["-w", String(warmUp), "-t", String(seconds)];
   const found = await run(mode, server, security, requests.concat(times));
   return {
     perSecond: found.count / found.seconds,
@@ -91,13 +91,76 @@ export async function idleBytes(
     };
     // In this order: a collection might give pages back.
     const resident = residentBytes(server.pid);
-    return { resident, live: hasLiveBytes ? await server.liveBytes() : 0, release };
+    return { resident, live: hasLiveBytes ? await server.ask("live") : 0, release };
   };
   const first = await hold(fewer);
   const second = await hold(more - fewer);
   await Promise.all([first.release(), second.release()]);
   const per = (a: number, b: number): number => (b - a) / (more - fewer);
   return { resident: per(first.resident, second.resident), live: per(first.live, second.live) };
+}
+
+/** What observers cost, and what it takes to tell all of them of a change. */
+export interface ObserverCost {
+  readonly liveBytes: number;
+  readonly residentBytes: number;
+  /** From the change until the last of them has the notification. */
+  readonly roundSeconds: readonly number[];
+  /** Of the server, for each notification. */
+  readonly cpuMicroseconds: readonly number[];
+}
+
+/** Observers, `each` to a peer of an address of its own, of a server that was just started. */
+export async function observe(
+  server: Server,
+  options: {
+    readonly peers: number;
+    readonly each: number;
+    readonly isConfirmable: boolean;
+    readonly rounds: number;
+    readonly settleMs: number;
+  },
+): Promise<ObserverCost> {
+  const { peers, each, isConfirmable, rounds, settleMs } = options;
+  const count = peers * each;
+  const hold = async (sessions: number) => {
+    const amount = ["-n", String(sessions), "-o", String(each), ...(isConfirmable ? ["-C"] : [])];
+    const holder = spawnPinned("1", LOADER, ["observe", ...target(server, "none"), ...requested(), ...amount]);
+    await firstLine(holder);
+    return holder;
+  };
+  // The slope from a first few on, so that what the program takes for itself is left out.
+  const few = peers / 10;
+  const holders = [await hold(few)];
+  await sleep(settleMs);
+  const before = { resident: residentBytes(server.pid), live: await server.ask("live") };
+  holders.push(await hold(peers - few));
+  await sleep(settleMs);
+  const resident = residentBytes(server.pid);
+  const live = await server.ask("live");
+  const roundSeconds: number[] = [];
+  const cpuMicroseconds: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const cpu = await server.ask("cpu");
+    const begin = performance.now();
+    const told = holders.map(firstLine);
+    await server.ask("notify");
+    await Promise.all(told);
+    roundSeconds.push((performance.now() - begin) / 1000);
+    cpuMicroseconds.push(((await server.ask("cpu")) - cpu) / count);
+  }
+  for (const holder of holders) holder.kill();
+  const added = (peers - few) * each;
+  return {
+    liveBytes: (live - before.live) / added,
+    residentBytes: (resident - before.resident) / added,
+    roundSeconds,
+    cpuMicroseconds,
+  };
+}
+
+function requested(): readonly string[] {
+  return ["-r", PATH, "-e", PAYLOAD];
 }
 
 interface Held {

@@ -1,23 +1,34 @@
-import { cpus } from "node:os";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type Figure, FIGURES, Samples, type Value } from "./figures.js";
-import { idleBytes, load, sayHello, type Security, type WorkloadName } from "./load.js";
-import { firstLine, type Server, spawnPinned, type StartedName, START_SERVER } from "./servers.js";
+import { FIGURES, Samples } from "./figures.js";
+import { idleBytes, load, observe, sayHello, type Security, type WorkloadName } from "./load.js";
+import { json, machine, markdown, type Part, type Report, update } from "./report.js";
+import { allLines, firstLine, type Server, spawnPinned, type StartedName, START_SERVER } from "./servers.js";
 
 /**
  * Measures our server against its peers within one run, servers on one core and the load on another, and prints a Markdown
  * table of medians and ratios. Only the ratios carry over to other machines.
  *
- *   --quick   shorter samples, one of each    --json   prints JSON instead
+ *   --quick    shorter samples, one of each
+ *   --json     prints JSON instead; it is left in dist/bench/report.json in any case
+ *   --update   writes the tables into README.md and docs/performance.md too
  */
 const isQuick = process.argv.includes("--quick");
-const isJson = process.argv.includes("--json");
-const REPETITIONS = isQuick ? 1 : 5;
-const SECONDS = isQuick ? 0.7 : 1.5;
-// A program in JavaScript is compiled as it runs: in its first second it shakes hands at a third of its later speed.
-const WARMUP_SECONDS = { get: isQuick ? 1 : 2, handshake: isQuick ? 3 : 5 };
+const REPETITIONS = isQuick ? 1 : 7;
+const SECONDS = isQuick ? 0.7 : 1;
+/** A program in JavaScript is compiled as it runs: it is the number of rounds that counts, not their time. */
+const WARM_UP: Readonly<Record<WorkloadName, number>> = {
+  "encrypted-get": 60_000,
+  "encrypted-get-single": 30_000,
+  "plain-get": 60_000,
+  "psk-handshake": 10_000,
+  "ecdsa-handshake": 3000,
+  "mutual-handshake": 2000,
+};
 const IDLE_SESSIONS = isQuick ? ([1000, 3000] as const) : ([2000, 12_000] as const);
 const IDLE_REPETITIONS = isQuick ? 1 : 2;
+const OBSERVING_PEERS = isQuick ? 1250 : 12_500;
+const OBSERVERS_EACH = 8;
 const SETTLE_MS = 1500;
 const HELLO_SECONDS = isQuick ? 1 : 3;
 
@@ -31,25 +42,61 @@ const LOADS: readonly (readonly [WorkloadName, readonly StartedName[]])[] = [
   ["mutual-handshake", ["ours-mutual", "libcoap-mutual"]],
 ];
 
-const samples = new Samples();
-await measureLoads();
-await measureIdleMemory();
-await measureHellos();
-await measureCodec();
-process.stdout.write(isJson ? json() : markdown());
+/** Programs of their own, each of which prints Markdown. */
+const PARTS: readonly (readonly [title: string, script: string, ...options: readonly string[]])[] = [
+  ["What Digest costs, by its scope", "digest-scopes.js", isQuick ? "0.5" : "2"],
+  ["Durable reports", "store.js", ...(isQuick ? ["--quick"] : [])],
+  ["The agent", "agent.js", ...(isQuick ? ["--quick"] : [])],
+  ["Whether time tells an unknown user from a wrong password", "unknown-user.js", isQuick ? "5000" : "20000"],
+];
 
-/** Servers stay up, and are measured in turn, so that a drift of the machine's speed meets all alike. */
+const NOT_MEASURED = "not measured";
+const samples = new Samples();
+const begin = performance.now();
+for (const measure of [measureLoads, measureIdleMemory, measureObservers, measureHellos, measureCodec]) {
+  process.stderr.write(`bench: ${measure.name}, after ${((performance.now() - begin) / 1000).toFixed(0)} s\n`);
+  await measure();
+}
+const parts: Part[] = [];
+for (const part of PARTS) parts.push(await run(part));
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+const sizes = `${root}dist/bench/firmware-size.txt`;
+parts.push({
+  title: "The firmware bridge on a Cortex-M3, -Os, bytes",
+  markdown: existsSync(sizes) ? readFileSync(sizes, "utf8").trim() : `${NOT_MEASURED}: no arm-none-eabi-gcc`,
+});
+const { leastLoaderIdle, retransmissions } = samples;
+const report: Report = {
+  date: new Date().toISOString(),
+  machine: machine(),
+  repetitions: REPETITIONS,
+  minutes: (performance.now() - begin) / 60_000,
+  leastLoaderIdle,
+  retransmissions,
+  findings: FIGURES.map((figure) => samples.finding(figure)),
+  parts,
+};
+mkdirSync(`${root}dist/bench`, { recursive: true });
+writeFileSync(`${root}dist/bench/report.json`, json(report));
+process.stdout.write(process.argv.includes("--json") ? json(report) : markdown(report));
+if (process.argv.includes("--update"))
+  for (const file of ["README.md", "docs/performance.md"]) update(`${root}${file}`, markdown(report));
+process.exitCode = parts.some(({ markdown: text }) => text.startsWith(NOT_MEASURED)) ? 1 : 0;
+
+/** Servers stay up, and are measured in turn, there and back, so that a drift of the machine's speed meets all alike. */
 async function measureLoads(): Promise<void> {
   const servers = new Map<StartedName, Server>();
   for (const name of new Set(LOADS.flatMap(([, names]) => names))) servers.set(name, await START_SERVER[name]());
   for (const [workload, names] of LOADS) {
-    const warmupSeconds = WARMUP_SECONDS[workload.endsWith("handshake") ? "handshake" : "get"];
+    const inTurn = names.flatMap((name) => {
+      const server = servers.get(name);
+      return server === undefined ? [] : [{ name, server }];
+    });
+    for (const { name, server } of inTurn)
+      if (!name.startsWith("libcoap")) await load(server, workload, { warmUp: WARM_UP[workload], seconds: 0.1 });
     for (let repetition = 0; repetition < REPETITIONS; repetition++) {
-      for (const name of names) {
-        const server = servers.get(name);
-        if (server === undefined) continue;
-        const isFirst = repetition === 0 && !name.startsWith("libcoap");
-        const sample = await load(server, workload, { warmupSeconds: isFirst ? warmupSeconds : 0.3, seconds: SECONDS });
+      for (const { name, server } of repetition % 2 === 0 ? inTurn : inTurn.toReversed()) {
+        const sample = await load(server, workload, { warmUp: WARM_UP[workload] / 100, seconds: SECONDS });
         samples.add(name, `${workload} /s`, sample.perSecond);
         samples.add(name, `${workload} /CPU-s`, sample.perCpuSecond);
         samples.leastLoaderIdle = Math.min(samples.leastLoaderIdle, sample.loaderIdle);
@@ -81,14 +128,32 @@ async function measureIdleMemory(): Promise<void> {
   }
 }
 
+async function measureObservers(): Promise<void> {
+  for (const kind of ["NON", "CON"] as const) {
+    const server = await START_SERVER["ours-observed"]();
+    const cost = await observe(server, {
+      peers: OBSERVING_PEERS,
+      each: OBSERVERS_EACH,
+      isConfirmable: kind === "CON",
+      rounds: isQuick ? 2 : 5,
+      settleMs: SETTLE_MS,
+    });
+    samples.add("ours-observed", `observer ${kind} live bytes`, cost.liveBytes);
+    samples.add("ours-observed", `observer ${kind} resident bytes`, cost.residentBytes);
+    for (const seconds of cost.roundSeconds) samples.add("ours-observed", `observer ${kind} round s`, seconds);
+    for (const each of cost.cpuMicroseconds) samples.add("ours-observed", `observer ${kind} µs`, each);
+    await server.end();
+  }
+}
+
 /** What is kept of them is the slope after a first lot, which has the program compiled and its heap in shape. */
 async function measureHellos(): Promise<void> {
   const server = await START_SERVER.ours();
   await sayHello(server, HELLO_SECONDS);
-  const before = await server.liveBytes();
+  const before = await server.ask("live");
   const { count, answeredPerByte } = await sayHello(server, HELLO_SECONDS);
   samples.add("ours", "hello bytes answered", answeredPerByte);
-  samples.add("ours", "hello bytes kept", ((await server.liveBytes()) - before) / count);
+  samples.add("ours", "hello bytes kept", ((await server.ask("live")) - before) / count);
   await server.end();
 }
 
@@ -104,58 +169,14 @@ async function measureCodec(): Promise<void> {
   }
 }
 
-function markdown(): string {
-  const rows = FIGURES.map((figure) => {
-    const { ours, peer } = valuesOf(figure);
-    const cells = [
-      figure.title,
-      figure.unit,
-      written(ours),
-      figure.peer ?? "",
-      peer === undefined ? "" : written(peer),
-      peer === undefined ? "" : (ours.median / peer.median).toFixed(2),
-      figure.aim ?? "",
-    ];
-    return `| ${cells.join(" | ")} |`;
-  });
-  return [
-    `${machine()}; medians of ${REPETITIONS}, lowest–highest in brackets.`,
-    "",
-    "| figure | unit | ours | peer | peer's | ours / peer's | aim |",
-    "|---|---|---|---|---|---|---|",
-    ...rows,
-    "",
-    `The loader found nothing to do in at least ${(100 * samples.leastLoaderIdle).toFixed(0)} % of its polls; ` +
-      `${samples.retransmissions} retransmissions.`,
-    "",
-  ].join("\n");
-}
-
-function json(): string {
-  const figures = FIGURES.map((figure) => {
-    const { ours, peer } = valuesOf(figure);
-    const compared =
-      peer === undefined ? {} : { peer: { server: figure.peer, ...peer }, ratio: ours.median / peer.median };
-    return { title: figure.title, unit: figure.unit, ours, ...compared };
-  });
-  const { leastLoaderIdle, retransmissions } = samples;
-  const report = { machine: machine(), repetitions: REPETITIONS, figures, leastLoaderIdle, retransmissions };
-  return `${JSON.stringify(report, null, 2)}\n`;
-}
-
-function valuesOf(figure: Figure): { readonly ours: Value; readonly peer: Value | undefined } {
-  const { what, peer } = figure;
-  return {
-    ours: samples.valueOf(figure.ours ?? "ours", what),
-    peer: peer === undefined ? undefined : samples.valueOf(peer, figure.peersWhat ?? what),
-  };
-}
-
-function written({ median, lowest, highest }: Value): string {
-  const short = (value: number): string => (Math.abs(value) < 100 ? value.toFixed(2) : String(Math.round(value)));
-  return REPETITIONS === 1 ? short(median) : `${short(median)} (${short(lowest)}–${short(highest)})`;
-}
-
-function machine(): string {
-  return `${cpus().length} × ${cpus()[0]?.model ?? "processor"}, Node.js ${process.versions.node}`;
+/** One that fails is said to, and the others go on. */
+async function run([title, script, ...options]: (typeof PARTS)[number]): Promise<Part> {
+  process.stderr.write(`bench: ${script}, after ${((performance.now() - begin) / 1000).toFixed(0)} s\n`);
+  const file = fileURLToPath(new URL(script, import.meta.url));
+  if (!existsSync(file)) return { title, markdown: `${NOT_MEASURED}: there is no ${script}` };
+  try {
+    return { title, markdown: await allLines(spawnPinned("0", process.execPath, [file, ...options])) };
+  } catch (error) {
+    return { title, markdown: `${NOT_MEASURED}: ${error instanceof Error ? error.message : String(error)}` };
+  }
 }

@@ -10,8 +10,8 @@ export interface Server {
   readonly pid: number;
   readonly coap: number;
   readonly coaps: number;
-  /** Ours: bytes in its heap and outside of it, after a collection. */
-  liveBytes(): Promise<number>;
+  /** Ours: what it answers to a line; `live`: bytes in its heap and outside of it, after a collection. */
+  ask(line: string): Promise<number>;
   end(): Promise<void>;
 }
 
@@ -21,6 +21,7 @@ export interface Server {
  */
 export const START_SERVER: Readonly<Record<StartedName, () => Promise<Server>>> = {
   ours: () => ownServer("our-server.js", IDENTITY, KEY, CERTIFICATE, CERTIFICATE_KEY),
+  "ours-observed": () => ownServer("observed-server.js"),
   "ours-mutual": () => ownServer("our-server.js", IDENTITY, KEY, CERTIFICATE, CERTIFICATE_KEY, ANCHOR),
   "node-coap": async () => ownServer("node-coap-server.js", String(await freePort())),
   "node-dgram": () => ownServer("node-dgram-server.js"),
@@ -31,6 +32,7 @@ export const START_SERVER: Readonly<Record<StartedName, () => Promise<Server>>> 
 
 export type StartedName =
   | "ours"
+  | "ours-observed"
   | "ours-mutual"
   | "node-coap"
   | "node-dgram"
@@ -53,22 +55,47 @@ export function spawnPinned(core: "0" | "1", program: string, options: readonly 
 /** The next line that a child prints. */
 export function firstLine(child: ChildProcess): Promise<string> {
   return new Promise((resolve, reject) => {
-    child.stdout?.once("data", (data: Buffer) => resolve(data.toString().trim()));
-    child.once("error", reject);
-    child.once("exit", (code) => reject(new Error(`${child.spawnfile} ended with ${code} before it printed anything`)));
+    const listen = (set: "once" | "off"): void => {
+      child.stdout?.[set]("data", onData);
+      child[set]("error", onError);
+      child[set]("exit", onExit);
+    };
+    const onData = (data: Buffer): void => {
+      listen("off");
+      resolve(data.toString().trim());
+    };
+    const onError = (error: Error): void => {
+      listen("off");
+      reject(error);
+    };
+    const onExit = (code: number | null): void =>
+      onError(new Error(`${child.spawnfile} ended with ${code} before it printed anything`));
+    listen("once");
   });
+}
+
+/** All that a child prints, when it has ended well. */
+export async function allLines(child: ChildProcess): Promise<string> {
+  let text = "";
+  child.stdout?.on("data", (data: Buffer) => (text += data.toString()));
+  const code = await new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", resolve);
+  });
+  if (code !== 0) throw new Error(`${child.spawnargs.join(" ")} ended with ${String(code)}`);
+  return text.trim();
 }
 
 async function ownServer(script: string, ...options: string[]): Promise<Server> {
   const file = fileURLToPath(new URL(script, import.meta.url));
   const child = spawnPinned("0", process.execPath, ["--expose-gc", file, ...options]);
   const [coaps = 0, coap = 0] = (await firstLine(child)).split(" ").map(Number);
-  const liveBytes = async (): Promise<number> => {
+  const ask = async (line: string): Promise<number> => {
     const answer = firstLine(child);
-    child.stdin?.write("\n");
+    child.stdin?.write(`${line}\n`);
     return Number(await answer);
   };
-  return { pid: child.pid ?? 0, coap, coaps, liveBytes, end: () => end(child) };
+  return { pid: child.pid ?? 0, coap, coaps, ask, end: () => end(child) };
 }
 
 /** libcoap's example server makes a resource of what is PUT to it when told to (-d). DTLS is on the next port. */
@@ -81,8 +108,8 @@ async function libcoap(program: string, ...options: string[]): Promise<Server> {
     await sleep(50);
     const said = await coapClient("-m", "put", "-e", PAYLOAD, "-B", "1", uri).then(() => coapClient("-B", "1", uri));
     if (said.includes(PAYLOAD)) {
-      const liveBytes = (): Promise<number> => Promise.reject(new Error("only ours tells"));
-      return { pid: child.pid ?? 0, coap, coaps: coap + 1, liveBytes, end: () => end(child) };
+      const ask = (): Promise<number> => Promise.reject(new Error("only ours tells"));
+      return { pid: child.pid ?? 0, coap, coaps: coap + 1, ask, end: () => end(child) };
     }
   }
   throw new Error(`${program} does not serve /${PATH}`);

@@ -1,0 +1,83 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import type { Finding, Value } from "./figures.js";
+
+/** Everything that one run found. */
+export interface Report {
+  readonly date: string;
+  readonly machine: string;
+  readonly repetitions: number;
+  readonly minutes: number;
+  readonly leastLoaderIdle: number;
+  readonly retransmissions: number;
+  readonly findings: readonly Finding[];
+  /** What other programs of the bench printed, each as Markdown. */
+  readonly parts: readonly Part[];
+}
+
+export interface Part {
+  readonly title: string;
+  readonly markdown: string;
+}
+
+export function machine(): string {
+  return `${cpus().length} × ${cpus()[0]?.model ?? "processor"}, Node.js ${process.versions.node}`;
+}
+
+export function markdown(report: Report): string {
+  const { findings, parts } = report;
+  const rows = findings.map(({ figure, ours, peer, ratio }) => {
+    const cells = [
+      figure.title,
+      figure.unit,
+      written(ours),
+      peer === undefined ? "" : `${written(peer)} ${figure.peer ?? ""}`,
+      ratio === undefined ? "" : written(ratio),
+      figure.aim ?? "",
+    ];
+    return `| ${cells.join(" | ")} |`;
+  });
+  return [
+    `${report.machine}; ${report.date.slice(0, 10)}; ${report.minutes.toFixed(0)} minutes. Medians of ${report.repetitions}, lowest–highest in`,
+    "brackets; ratios are those of samples taken in turn. CPU-s: processor time of the server, all its threads.",
+    "",
+    "| figure | unit | ours | peer's | ours / peer's | aim |",
+    "|---|---|---|---|---|---|",
+    ...rows,
+    "",
+    `The loader found nothing to do in at least ${(100 * report.leastLoaderIdle).toFixed(0)} % of its polls; ` +
+      `${report.retransmissions} retransmissions.`,
+    ...parts.flatMap(({ title, markdown: text }) => ["", `**${title}**`, "", text]),
+    "",
+  ].join("\n");
+}
+
+export function json(report: Report): string {
+  return `${JSON.stringify(report, null, 2)}\n`;
+}
+
+/** Writes the table in place of the one between the markers of a document. */
+export function update(file: string, table: string): void {
+  const document = readFileSync(file, "utf8");
+  const [before, rest] = split(document, BEGIN, file);
+  const [, after] = split(rest, END, file);
+  writeFileSync(file, `${before}${BEGIN}\n\n${table.trim()}\n\n${END}${after}`);
+}
+
+function split(text: string, marker: string, file: string): readonly [string, string] {
+  const at = text.indexOf(marker);
+  if (at < 0) throw new Error(`${file} has no ${marker}`);
+  return [text.slice(0, at), text.slice(at + marker.length)];
+}
+
+function written({ median, lowest, highest }: Value): string {
+  return lowest === highest ? short(median) : `${short(median)} (${short(lowest)}–${short(highest)})`;
+}
+
+function short(value: number): string {
+  if (Math.abs(value) < 100) return value.toFixed(2);
+  return Math.round(value).toLocaleString("en-US");
+}
+
+const BEGIN = "<!-- scripts/bench --update writes from here -->";
+const END = "<!-- to here -->";
