@@ -1,4 +1,5 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
+import { HmacSha256 } from "./crypto/sha256.js";
 import type { PeerInfo } from "./association-output.js";
 import { schemeById, SIGNATURE_SCHEMES } from "./crypto/signatures.js";
 import { suiteById, suiteByName } from "./crypto/suites.js";
@@ -97,7 +98,10 @@ function read(reader: ByteReader): ResumableSession | undefined {
 
 /** A short one-way tag of a pre-shared key under the session's secret: equal only while the key is the same. */
 export function pskTag(key: Uint8Array, masterSecret: Uint8Array): Uint8Array {
-  return createHmac("sha256", masterSecret).update("dpe-coap psk tag").update(key).digest().subarray(0, PSK_TAG_BYTES);
+  const hmac = new HmacSha256(masterSecret);
+  const tag = hmac.mac(PSK_TAG_LABEL, key);
+  hmac.clear();
+  return tag.subarray(0, PSK_TAG_BYTES);
 }
 
 export function isPskOf({ masterSecret, pskTag: expected }: ResumableSession, key: Uint8Array | undefined): boolean {
@@ -116,3 +120,4 @@ function readUint32(reader: ByteReader): number {
 const VERSION = 2;
 const PSK_TAG_BYTES = 16;
 const EMPTY = new Uint8Array(0);
+const PSK_TAG_LABEL = new TextEncoder().encode("dpe-coap psk tag");

@@ -13,6 +13,7 @@ import { decodeSessionState } from "./association-store.js";
 import { DtlsSession } from "./dtls-session.js";
 import { ENDPOINT_DEFAULTS, type EndpointDropReason, type EndpointOptions } from "./endpoint-options.js";
 import { NetError } from "./net-error.js";
+import { pooledRandom } from "./random-pool.js";
 import { RecordJoiner } from "./record-joiner.js";
 import { type RestoredCounts, SessionKeeper } from "./session-keeper.js";
 import type { SessionSurroundings } from "./session-surroundings.js";
@@ -35,6 +36,7 @@ export class DtlsEndpoint {
   #from: SocketAddress = NOWHERE;
   #gate: ServerGate | undefined;
   readonly #sessions = new SessionTable();
+  readonly #random = pooledRandom();
   /** Handshakes, of new peers or of peers that have a session still. */
   readonly #handshakes = new AddressMap<DtlsSession>();
   readonly #joiner: RecordJoiner<DtlsSession>;
@@ -266,7 +268,7 @@ export class DtlsEndpoint {
 
   #newConnectionId(): Uint8Array {
     for (;;) {
-      const connectionId = randomBytes(CONNECTION_ID_BYTES);
+      const connectionId = this.#random(CONNECTION_ID_BYTES);
       const { steering } = this.#options;
       if (steering !== undefined) connectionId[0] = steering.index;
       if (!this.#sessions.hasConnectionId(connectionId)) return connectionId;

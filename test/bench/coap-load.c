@@ -443,7 +443,7 @@ static void run_idle(void) {
 }
 
 static void run_observe(void) {
-    enum { REGISTERING_AT_ONCE = 64 };
+    enum { REGISTERING_AT_ONCE = 128 };
     if (context != NULL) fail("observe needs -s none");
     is_observing = 1;
     long all = (long)option.count * option.outstanding;

@@ -24,8 +24,15 @@ export function machine(): string {
   return `${cpus().length} × ${cpus()[0]?.model ?? "processor"}, Node.js ${process.versions.node}`;
 }
 
+/** All of it. */
 export function markdown(report: Report): string {
-  const { findings, parts } = report;
+  const parts = report.parts.flatMap(({ title, markdown: text }) => ["", `**${title}**`, "", text]);
+  return [table(report).trimEnd(), ...parts, ""].join("\n");
+}
+
+/** Ours against the peers'. */
+export function table(report: Report): string {
+  const { findings } = report;
   const rows = findings.map(({ figure, ours, peer, ratio }) => {
     const cells = [
       figure.title,
@@ -47,7 +54,6 @@ export function markdown(report: Report): string {
     "",
     `The loader found nothing to do in at least ${(100 * report.leastLoaderIdle).toFixed(0)} % of its polls; ` +
       `${report.retransmissions} retransmissions.`,
-    ...parts.flatMap(({ title, markdown: text }) => ["", `**${title}**`, "", text]),
     "",
   ].join("\n");
 }

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { FIGURES, Samples } from "./figures.js";
 import { idleBytes, load, observe, sayHello, type Security, type WorkloadName } from "./load.js";
-import { json, machine, markdown, type Part, type Report, update } from "./report.js";
+import { json, machine, markdown, type Part, type Report, table, update } from "./report.js";
 import { allLines, firstLine, type Server, spawnPinned, type StartedName, START_SERVER } from "./servers.js";
 
 /**
@@ -79,8 +79,10 @@ const report: Report = {
 mkdirSync(`${root}dist/bench`, { recursive: true });
 writeFileSync(`${root}dist/bench/report.json`, json(report));
 process.stdout.write(process.argv.includes("--json") ? json(report) : markdown(report));
-if (process.argv.includes("--update"))
-  for (const file of ["README.md", "docs/performance.md"]) update(`${root}${file}`, markdown(report));
+if (process.argv.includes("--update")) {
+  update(`${root}README.md`, table(report));
+  update(`${root}docs/performance.md`, markdown(report));
+}
 process.exitCode = parts.some(({ markdown: text }) => text.startsWith(NOT_MEASURED)) ? 1 : 0;
 
 /** Servers stay up, and are measured in turn, there and back, so that a drift of the machine's speed meets all alike. */
