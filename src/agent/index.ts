@@ -3,6 +3,7 @@ export { AGENT_SCHEMA, type AgentConfig } from "./agent-config.js";
 export { AgentError, type AgentErrorCode } from "./agent-error.js";
 export type { AgentEvent } from "./agent-event.js";
 export { DpeAgent } from "./dpe-agent.js";
+export { checkCredentials } from "./server-list.js";
 export { agentsOf } from "./firmware-endpoints.js";
 export { firmwareSource, type FirmwareSourceEvent } from "./firmware-source.js";
 export { sourcesOf } from "./sources/configured-sources.js";

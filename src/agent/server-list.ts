@@ -2,6 +2,7 @@ import { type CoapUri, coapUri, listOf, path, section } from "#config/index.js";
 import { z } from "zod";
 import type { AgentConfig } from "./agent-config.js";
 import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
+import { dtlsOptions } from "./server-authentication.js";
 
 /**
  * One of several servers. Which anchors and credentials are its own may be said here; what is demanded of it may not: that is
@@ -28,6 +29,11 @@ export const SERVER_LIST_SCHEMA: z.ZodType<AgentConfig["server"], unknown> = z.u
   listOf(z.union([ENTRY, URI]), { minItems: 1 }),
   URI,
 ]);
+
+/** Reads what each server is shown and verified by. @throws X509Error for a file that does not serve. */
+export function checkCredentials(config: AgentConfig): void {
+  for (const server of serversOf(config)) dtlsOptions(server);
+}
 
 /** The configuration toward each server, in their order. */
 export function serversOf(config: AgentConfig): readonly [ServerConfig, ...ServerConfig[]] {

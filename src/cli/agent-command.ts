@@ -4,14 +4,15 @@ import {
   type AgentConfig,
   type AgentEvent,
   agentsOf,
+  checkCredentials,
   DpeAgent,
   type FirmwareSourceEvent,
   sourcesOf,
 } from "#agent/index.js";
-import { loadConfig } from "#config/index.js";
+import { ConfigWatcher } from "#config/index.js";
 import { type Command, parseWords } from "./command.js";
 import { describe, UsageError } from "./exit.js";
-import { untilSignal } from "./signals.js";
+import { onHangup, untilSignal } from "./signals.js";
 import { serviceStatus } from "./service-status.js";
 
 /** `dpe agent`: runs until SIGINT or SIGTERM, or an authentication error. */
@@ -23,13 +24,53 @@ export const agentCommand: Command = {
     const options = { config: { type: "string" }, once: { type: "boolean", default: false } } as const;
     const { config, once } = parseWords(agentCommand, words, options).values;
     if (config === undefined) throw new UsageError("dpe agent needs --config FILE");
-    return runAgent(loadConfig(config, AGENT_SCHEMA), once);
+    return runAgent(config, once);
   },
 };
 
-async function runAgent(config: AgentConfig, isOnce: boolean): Promise<void> {
+/**
+ * Begins anew when the file changes, or one that it names: a certificate, an anchor, a key, a password. The association that
+ * the old ones made ends then. A file that does not serve is logged, and changes nothing.
+ */
+async function runAgent(file: string, isOnce: boolean): Promise<void> {
   const log = pino();
   const status = serviceStatus();
+  const signal = untilSignal();
+  let changed: (config: AgentConfig) => void = () => undefined;
+  const failed = (error: unknown): void => log.error({ error: describe(error) }, "reload-failed");
+  const watcher = new ConfigWatcher(file, AGENT_SCHEMA, {
+    onChange: (config) => {
+      checkCredentials(config);
+      changed(config);
+    },
+    onFault: failed,
+  });
+  onHangup(() => watcher.reload());
+  try {
+    for (let config: AgentConfig | undefined = watcher.value; config !== undefined;) {
+      const next = new Promise<AgentConfig>((resolve) => (changed = resolve));
+      config = await runUntil(config, { log, status, signal, next, isOnce });
+      if (config !== undefined) log.info("reloaded");
+    }
+  } finally {
+    watcher.close();
+    status.stopping();
+  }
+}
+
+interface Running {
+  readonly log: Logger;
+  readonly status: ReturnType<typeof serviceStatus>;
+  readonly signal: Promise<void>;
+  readonly next: Promise<AgentConfig>;
+  readonly isOnce: boolean;
+}
+
+/** Runs the agents of a configuration until there is another, which it gives, or they are to stop. */
+async function runUntil(
+  config: AgentConfig,
+  { log, status, signal, next, isOnce }: Running,
+): Promise<AgentConfig | undefined> {
   let report: (outcome: Outcome) => void = () => undefined;
   const reported = new Promise<Outcome>((resolve) => (report = resolve));
   const [gateway = config, ...others] = agentsOf(config);
@@ -45,18 +86,22 @@ async function runAgent(config: AgentConfig, isOnce: boolean): Promise<void> {
   // Microcontrollers that are endpoints of their own: one that is refused does not stop the gateway.
   const firmware = others.map((own) => new DpeAgent(own, sourcesFor(own), (event) => write(log, event)));
   status.ready();
+  let follower: AgentConfig | undefined;
   try {
-    const ends = [untilSignal(), agent.stopped];
-    if (!isOnce) await Promise.race(ends);
+    const ends = [signal, agent.stopped];
+    if (!isOnce) follower = (await Promise.race([next, ...ends])) ?? undefined;
     else {
       const outcome = await Promise.race([reported, ...ends]);
       if (outcome?.error !== undefined) throw outcome.error;
     }
   } finally {
-    status.stopping();
-    // What was reported once stays readable at the server until its lifetime ends.
-    await Promise.all([agent, ...firmware].map((one) => one.close({ keepsRegistration: isOnce })));
+    // What was reported once stays readable at the server until its lifetime ends; and who comes back needs no leave.
+    const keepsRegistration = isOnce || follower !== undefined;
+    if (follower !== undefined && config.store === undefined && agent.unsent > 0)
+      log.warn({ readings: agent.unsent }, "readings that wait in memory are lost: set store");
+    await Promise.all([agent, ...firmware].map((one) => one.close({ keepsRegistration })));
   }
+  return follower;
 }
 
 /** The end of `--once`: all was reported, or the server could not be reached. */

@@ -307,9 +307,9 @@ test("R16 TLS over TCP takes changed credentials as DTLS does: new ones at once,
   t.true(await isOpen(bob));
 });
 
-/** `dpe server` as a process, and what it logs. */
-function runServer(t: ExecutionContext, file: string) {
-  const child: ChildProcess = spawn(process.execPath, [DPE, "server", "--config", file], {
+/** `dpe server`, or `dpe agent`, as a process, and what it logs. */
+function runServer(t: ExecutionContext, file: string, command: "server" | "agent" = "server") {
+  const child: ChildProcess = spawn(process.execPath, [DPE, command, "--config", file], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   t.teardown(() => child.kill("SIGKILL"));
@@ -368,4 +368,36 @@ test("R16 dpe server takes a changed list by itself and on SIGHUP, and logs a br
     /"keys":\["realm","interfaces.dpe1.connection"\],"msg":"changed, but in force from the next start only"/,
   );
   t.is(bob.state, "connected");
+});
+
+test("R16 dpe agent takes a changed certificate by itself, and keeps what it has where a file does not serve", async (t) => {
+  const pki = await Pki.make(t);
+  const { server, events } = await serve(t, pki);
+  const hand = async (): Promise<void> => {
+    await pki.issueClient("alice");
+    pki.write("agent.pem", pki.clients.get("alice")!.certificatePem);
+    pki.write("agent.key", pki.clients.get("alice")!.privateKeyPem);
+  };
+  await hand();
+  pki.write(
+    "agent.yaml",
+    `
+endpoint: pi-1
+server: coaps://127.0.0.1:${server.addresses.coaps!.port}
+interfaces:
+  dpe1: { connection: dtls, serverAuthentication: none, credentials: { certificate: agent.pem, key: agent.key } }
+`,
+  );
+  const { child, logged } = runServer(t, join(pki.folder, "agent.yaml"), "agent");
+  await logged(/"msg":"registered"/);
+  pki.write("agent.key", "no key");
+  await logged(/X509_NO_PRIVATE_KEY.*"msg":"reload-failed"/);
+  t.is(child.exitCode, null);
+  await hand();
+  await logged(/"msg":"reloaded"/);
+  await logged(/"msg":"registered"/);
+  t.deepEqual(
+    events.flatMap((event) => (event.type === "registered" ? [event.registration.subscriber] : [])),
+    ["alice", "alice"],
+  );
 });
