@@ -191,6 +191,8 @@ function onServerEvent(event: ServerEvent, seen: Seen): void {
     case "handshake-failed":
       say("server", `handshake with ${event.peer} failed: ${event.cause}`);
       return;
+    case "address-changed":
+    case "address-refused":
     case "audit":
     case "associations-restored":
     case "client-error":

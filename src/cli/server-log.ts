@@ -43,6 +43,12 @@ export function writeEvent(log: Logger, event: ServerEvent): void {
       log.info({ associationsEnded: event.associationsEnded }, "reloaded");
       if (event.waiting.length > 0) log.warn({ keys: event.waiting }, "changed, but in force from the next start only");
       return;
+    case "address-changed":
+      log.debug({ peer: event.peer, previous: event.previous }, "address-changed");
+      return;
+    case "address-refused":
+      log.warn({ peer: event.peer, candidate: event.candidate }, "address-refused");
+      return;
     case "association-ended":
       log.info({ peer: event.peer, cause: event.cause }, "association-ended");
       return;

@@ -24,6 +24,11 @@ export class Metrics {
         "interface",
         "outcome",
       ),
+      addressChanges: counter(
+        "address_changes_total",
+        "Associations whose peer sent from another address: moved there, or refused to",
+        "outcome",
+      ),
       clientErrors: counter("client_errors_total", "Clients that did not accept this server"),
       faults: counter("faults_total", "Requests that failed by our own fault"),
       forwarded: counter("forwarded_total", "Reports that were forwarded"),
@@ -70,6 +75,15 @@ export class Metrics {
       collect() {
         for (const [name, value] of Object.entries(server.coapCounters))
           if (typeof value === "number") coap.set({ counter: name }, value);
+      },
+    });
+    const dropped = new Gauge({
+      name: "dpe_dtls_dropped",
+      help: "Records and datagrams that DTLS dropped in silence since the start",
+      labelNames: ["reason"],
+      registers: [this.registry],
+      collect() {
+        for (const [reason, count] of Object.entries(server.dtlsDropped)) dropped.set({ reason }, count);
       },
     });
   }
@@ -119,6 +133,12 @@ export class Metrics {
       case "audit":
         counters.authentications.inc({ interface: event.event.interface, outcome: event.event.outcome });
         return;
+      case "address-changed":
+        counters.addressChanges.inc({ outcome: "moved" });
+        return;
+      case "address-refused":
+        counters.addressChanges.inc({ outcome: "refused" });
+        return;
       case "reloaded":
       case "association-ended":
       case "associations-restored":
@@ -147,6 +167,7 @@ type CounterName =
   | "authenticationErrors"
   | "handshakeFailures"
   | "authentications"
+  | "addressChanges"
   | "clientErrors"
   | "faults"
   | "forwarded"

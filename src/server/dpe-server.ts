@@ -224,6 +224,11 @@ export class DpeServer {
     return [...this.#coap.connections].length;
   }
 
+  /** Records and datagrams that DTLS dropped in silence since the start, by reason. */
+  get dtlsDropped(): ServerListeners["dropped"] {
+    return this.#listeners.dropped;
+  }
+
   /** What was handed between the processes on the same ports; undefined for one that is alone. */
   get steeringCounters(): SteeringCounters | undefined {
     return this.#listeners.steeringCounters;

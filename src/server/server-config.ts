@@ -39,6 +39,8 @@ export interface ServerConfig extends OperationConfig {
   readonly dtls: {
     /** Issue connection identifiers (RFC 9146), so that devices keep their associations when a NAT moves them. */
     readonly connectionId: "on" | "off";
+    /** How a device whose address moved proves that it receives there (RFC 9853): `enhanced` asks its old address first. */
+    readonly returnRoutabilityCheck: "none" | "basic" | "enhanced";
     /** The file that keeps the living associations over a restart; its key is beside it, in FILE.key. Default: none. */
     readonly associations?: string | undefined;
   };
@@ -94,9 +96,11 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       "certificate and key go together",
     )
     .default({ psk: [] }),
-  dtls: section({ connectionId: oneOf("on", "off").default("on"), associations: path().optional() }).default({
-    connectionId: "on",
-  }),
+  dtls: section({
+    connectionId: oneOf("on", "off").default("on"),
+    returnRoutabilityCheck: oneOf("none", "basic", "enhanced").default("basic"),
+    associations: path().optional(),
+  }).default({ connectionId: "on", returnRoutabilityCheck: "basic" }),
   interfaces: section({
     dpe1: section({
       listen: section({

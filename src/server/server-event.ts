@@ -12,6 +12,10 @@ export type ServerEvent =
   | { readonly type: "audit"; readonly event: AuditEvent }
   /** Credentials and subscribers were read anew; `waiting` are the keys that have changed and hold from the next start only. */
   | { readonly type: "reloaded"; readonly associationsEnded: number; readonly waiting: readonly string[] }
+  /** The peer of an association sends from another address, and the association goes on there. */
+  | { readonly type: "address-changed"; readonly peer: string; readonly previous: string }
+  /** Its records came from another address, where it did not prove that it receives: the association stays at `peer`. */
+  | { readonly type: "address-refused"; readonly peer: string; readonly candidate: string }
   | { readonly type: "association-ended"; readonly peer: string; readonly cause: string }
   | {
       readonly type: "associations-restored";

@@ -3,6 +3,7 @@ import {
   type CoapEndpoint,
   type DtlsEndpoint,
   type DtlsSession,
+  type EndpointDropReason,
   type EndpointOptions,
   FileAssociationStore,
   formatAddress,
@@ -58,6 +59,18 @@ export class ServerListeners {
           onAudit(failure);
           onEvent({ type: "handshake-failed", peer: failure.peer, cause: error?.code ?? "closed by the peer" });
         },
+        onAddressChanged: (session, previous) =>
+          onEvent({
+            type: "address-changed",
+            peer: formatAddress(session.remoteAddress),
+            previous: formatAddress(previous),
+          }),
+        onAddressRefused: (session, candidate) =>
+          onEvent({
+            type: "address-refused",
+            peer: formatAddress(session.remoteAddress),
+            candidate: formatAddress(candidate),
+          }),
       });
     }
     if (coap !== undefined) {
@@ -89,6 +102,11 @@ export class ServerListeners {
       coapTcp: this.#streams?.coapTcp,
       coapsTcp: this.#streams?.coapsTcp,
     };
+  }
+
+  /** Records and datagrams that DTLS dropped since the start, by reason. */
+  get dropped(): Readonly<Partial<Record<EndpointDropReason, number>>> {
+    return this.#dtls?.dropped ?? {};
   }
 
   get steeringCounters(): SteeringCounters | undefined {
@@ -126,6 +144,7 @@ export class ServerListeners {
     return {
       pskEnabled: hasPsk,
       ...(config.dtls.connectionId === "on" ? {} : { connectionId: false as const }),
+      returnRoutabilityCheck: config.dtls.returnRoutabilityCheck,
       ...(certificate === undefined ? {} : { certificate }),
       ...(rawPublicKey === undefined ? {} : { rawPublicKey }),
       ...this.#clientCertificates(),
