@@ -29,10 +29,10 @@ export async function errors(signal, setLive) {
   );
 }
 
-function rowOf({ at, type, error, cause, peer, subscriber, endpoint, name, rule, detail, count }) {
+function rowOf({ at, type, error, cause, peer, subscriber, endpoint, name, rule, detail, count, code }) {
   const cell = (label, ...children) => el("td", { "data-label": label }, el("div", {}, ...children));
-  const said = error ?? cause ?? (count === undefined ? "" : `${count} more`);
-  const isFailure = type.includes("error") || type.includes("fail") || type === "authentication";
+  const said = error ?? cause ?? (peer === undefined ? undefined : endpoint) ?? (count === undefined ? "" : `${count} more`);
+  const isFailure = type.includes("error") || type === "pairing-refused" || type.includes("fail") || type === "authentication";
   const [what, why] = MEANINGS[said] ?? [said, ""];
   return el(
     "tr",
@@ -40,7 +40,7 @@ function rowOf({ at, type, error, cause, peer, subscriber, endpoint, name, rule,
     cell("When", age(at)),
     cell("What", el("span", { class: isFailure ? "badge error" : "badge" }, WORDS[type] ?? type)),
     cell("Cause", what, el("div", { class: "small" }, detail ?? why)),
-    cell("Who", peer ?? endpoint ?? name ?? "", subscriber ? el("div", { class: "small" }, subscriber) : undefined),
+    cell("Who", peer ?? endpoint ?? name ?? (code === undefined ? "" : `code ${code}-…`), subscriber ? el("div", { class: "small" }, subscriber) : undefined),
     cell("Rule", el("span", { class: "small" }, rule ?? "")),
   );
 }
@@ -51,6 +51,13 @@ const WORDS = {
   "authentication-error": "refused",
   "handshake-failed": "handshake failed",
   "client-error": "refused by the client",
+  "pairing-issued": "code issued",
+  "pairing-tried": "code tried",
+  "pairing-paired": "device paired",
+  "pairing-refused": "pairing refused",
+  "pairing-revoked": "code withdrawn",
+  "pairing-renewed": "certificate renewed",
+  "subscriber-replaced": "subscriber replaced",
   "subscriber-added": "subscriber added",
   "subscriber-removed": "subscriber removed",
   "subscriber-banned": "subscriber banned",

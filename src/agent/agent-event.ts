@@ -7,6 +7,9 @@ export type AgentEvent =
   | { readonly type: "registered"; readonly endpoint: string; readonly server: string }
   /** The server has these readings, after `tookMs` from sending them; `unsent` ones still wait. */
   | { readonly type: "reported"; readonly properties: number; readonly unsent: number; readonly tookMs: number }
+  /** The device's certificate was renewed; `validUntil` is ms since 1970. */
+  | { readonly type: "renewed"; readonly validUntil: number }
+  | { readonly type: "renewal-failed"; readonly error: unknown; readonly retryAt: number }
   | { readonly type: "queried"; readonly path: string }
   /** The server or the network is gone; nothing is lost by that. `next` is tried then. */
   | { readonly type: "lost"; readonly error: unknown; readonly retryInMs: number; readonly next: string }

@@ -1,5 +1,6 @@
 import { host, path, type Secret, secret, secretFile, section, text } from "#config/index.js";
-import type { z } from "zod";
+import { readFileSync } from "node:fs";
+import { z } from "zod";
 
 /** What a client shows of itself. */
 export interface AgentCredentials {
@@ -13,6 +14,8 @@ export interface AgentCredentials {
   readonly key?: Secret | undefined;
   /** The private key that stands for the agent without a certificate (RFC 7250), PEM; over DTLS only. */
   readonly rawPublicKey?: Secret | undefined;
+  /** The server that paired this device renews the certificate; certificate and key are then in one file. */
+  readonly renew?: boolean | undefined;
 }
 
 export interface AgentGba {
@@ -35,7 +38,13 @@ export const CREDENTIALS_SCHEMA: z.ZodType<AgentCredentials, unknown> = section(
   certificate: path({ isReadableFile: true }).optional(),
   key: secretFile().optional(),
   rawPublicKey: secretFile().optional(),
+  renew: z.boolean().default(false),
 })
+  .refine(
+    ({ certificate, renew }) =>
+      !renew || (certificate !== undefined && /PRIVATE KEY/.test(readFileSync(certificate, "utf8"))),
+    "renew needs certificate and key in one file, so that they are exchanged together",
+  )
   .refine((given) => (given.certificate === undefined) === (given.key === undefined), "certificate and key go together")
   .refine(
     ({ username, password }) => (username === undefined) === (password === undefined),

@@ -7,6 +7,7 @@ import type { AgentConfig } from "./agent-config.js";
 import { AgentError } from "./agent-error.js";
 import type { AgentEvent } from "./agent-event.js";
 import { Connector } from "./connector.js";
+import { CertificateRenewal } from "./pairing/certificate-renewal.js";
 import { Dpe2Guard } from "./dpe2-guard.js";
 import { Dpe2Listener } from "./dpe2-listener.js";
 import { SecurityRequiredError } from "./security-required-error.js";
@@ -44,6 +45,7 @@ export class DpeAgent {
   readonly stopped: Promise<void>;
 
   readonly #config: AgentConfig;
+  readonly #renewal: CertificateRenewal | undefined;
   readonly #onEvent: (event: AgentEvent) => void;
   readonly #resources: Dpe2Resources;
   readonly #live: LiveSources;
@@ -69,6 +71,11 @@ export class DpeAgent {
   ) {
     this.#config = config;
     this.#onEvent = onEvent;
+    const { certificate, renew } = config.interfaces.dpe1.credentials;
+    this.#renewal =
+      renew === true && certificate !== undefined
+        ? new CertificateRenewal(certificate, randomInt(1000) / 1000)
+        : undefined;
     this.#resources = new Dpe2Resources(this.properties, (authError) => onEvent({ type: "server-error", authError }));
     const store = config.store === undefined ? undefined : outboxJournal(config.store);
     this.#clock = new DeviceClock(hostClock(), store?.knownTime());
@@ -243,10 +250,13 @@ export class DpeAgent {
         if (first !== undefined) return first;
         returnAt = performance.now() + returnAfter;
       }
+      if (this.#renewal !== undefined && this.#renewal.dueAt <= Date.now())
+        await this.#renew(this.#renewal, association);
       if (this.#outbox.size === 0) {
         const turn = new AbortController();
         const isDone = AbortSignal.any([turn.signal, this.#closing.signal]);
-        const isDue = pause(Math.min(refreshAt, returnAt) - performance.now(), isDone);
+        const renewalMs = (this.#renewal?.dueAt ?? Infinity) - Date.now();
+        const isDue = pause(Math.min(refreshAt - performance.now(), returnAt - performance.now(), renewalMs), isDone);
         await Promise.race([this.#outbox.nonEmpty(isDone), isDue, ended]);
         turn.abort();
         // Readings of one moment go in one report.
@@ -264,6 +274,17 @@ export class DpeAgent {
     } catch (error) {
       this.#onEvent({ type: "not-returned", error });
       return undefined;
+    }
+  }
+
+  /** The next handshakes read the new certificate; this association goes on. */
+  async #renew(renewal: CertificateRenewal, association: ServerAssociation): Promise<void> {
+    try {
+      const validUntil = await renewal.renew((payload) => association.renew(payload), Date.now());
+      this.#onEvent({ type: "renewed", validUntil });
+    } catch (error) {
+      // What ends the association is met where it is used next.
+      this.#onEvent({ type: "renewal-failed", error, retryAt: renewal.dueAt });
     }
   }
 

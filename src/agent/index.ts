@@ -2,6 +2,8 @@ export { clientPolicy } from "./server-authentication.js";
 export { AGENT_SCHEMA, type AgentConfig } from "./agent-config.js";
 export { AgentError, type AgentErrorCode } from "./agent-error.js";
 export type { AgentEvent } from "./agent-event.js";
+export { DEVICE_FILE_NAMES, type DeviceFile, deviceFiles } from "./pairing/device-files.js";
+export { pairDevice, type PairedDevice } from "./pairing/pair-device.js";
 export { DpeAgent } from "./dpe-agent.js";
 export { checkCredentials } from "./server-list.js";
 export { agentsOf } from "./firmware-endpoints.js";

@@ -143,6 +143,11 @@ export class ServerAssociation {
     if (response.code !== CODE.Changed) throw unexpected("refresh", response);
   }
 
+  /** Asks for another certificate; whatever the server answers is given back. */
+  renew(payload: Uint8Array): Promise<ResponseMessage> {
+    return this.#post([PATH.dpe1, PATH.renewal], [], payload, CONTENT_FORMAT.cbor);
+  }
+
   /** Ends the registration, if there is one and it is not to be kept, then the association. */
   async close({ keepsRegistration = false }: { readonly keepsRegistration?: boolean } = {}): Promise<void> {
     const location = this.#location;
@@ -204,9 +209,14 @@ export class ServerAssociation {
       .catch(() => undefined);
   }
 
-  async #post(path: readonly string[], query: readonly string[], payload: Uint8Array): Promise<ResponseMessage> {
+  async #post(
+    path: readonly string[],
+    query: readonly string[],
+    payload: Uint8Array,
+    format: number = CONTENT_FORMAT.senmlCbor,
+  ): Promise<ResponseMessage> {
     let options = Options.none.withAll(OPTION.UriPath, path).withAll(OPTION.UriQuery, query);
-    if (payload.length > 0) options = options.with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor);
+    if (payload.length > 0) options = options.with(OPTION.ContentFormat, format);
     try {
       return await this.#connection.request({ code: CODE.POST, options, payload }, { signal: this.#parts.ending });
     } catch (error) {

@@ -120,10 +120,15 @@ export function rawPublicKeyOf({ rawPublicKey }: AgentCredentials): Pick<ClientO
 }
 
 /** The agent's own certificate, where it has one. @throws X509Error. */
-export function credentialsOf({ certificate, key }: AgentCredentials): ReturnType<typeof loadCredentials> | undefined {
-  return certificate === undefined || key === undefined
-    ? undefined
-    : loadCredentials(readFileSync(certificate, "utf8"), key.text());
+export function credentialsOf({
+  certificate,
+  key,
+  renew,
+}: AgentCredentials): ReturnType<typeof loadCredentials> | undefined {
+  if (certificate === undefined || key === undefined) return undefined;
+  const text = readFileSync(certificate, "utf8");
+  // What was renewed since the start is in one file with its key.
+  return loadCredentials(text, renew === true ? text : key.text());
 }
 
 /** What the server has shown on a connection; its certificate was verified in the handshake if the policy asks for one. */

@@ -10,21 +10,20 @@ import {
   sourcesOf,
 } from "#agent/index.js";
 import { ConfigWatcher } from "#config/index.js";
-import { type Command, parseWords } from "./command.js";
-import { describe, UsageError } from "./exit.js";
+import { type Command, parseWords, usualFile } from "./command.js";
+import { describe } from "./exit.js";
 import { onHangup, untilSignal } from "./signals.js";
 import { serviceStatus } from "./service-status.js";
 
-/** `dpe agent`: runs until SIGINT or SIGTERM, or an authentication error. */
+/** `dpe agent`: runs until SIGINT or SIGTERM, or an authentication error; SIGHUP has it read its configuration again. */
 export const agentCommand: Command = {
   name: "agent",
-  synopsis: "--config FILE [--once]",
-  summary: "run a DPE Client on this machine; --once: report all properties, then end",
-  run: (words) => {
+  synopsis: "[--config FILE] [--once]",
+  summary: "run a DPE Client on this machine; FILE: agent.yaml here; --once: report all properties, then end",
+  run: async (words) => {
     const options = { config: { type: "string" }, once: { type: "boolean", default: false } } as const;
     const { config, once } = parseWords(agentCommand, words, options).values;
-    if (config === undefined) throw new UsageError("dpe agent needs --config FILE");
-    return runAgent(config, once);
+    return runAgent(config ?? usualFile(agentCommand, "agent.yaml"), once);
   },
 };
 
@@ -125,6 +124,7 @@ function write(log: Logger, event: AgentEvent): void {
     case "lost":
     case "not-returned":
     case "source-failed":
+    case "renewal-failed":
     case "store-failed":
     case "refused":
       log.warn({ ...facts, error: describe("error" in facts ? facts.error : undefined) }, type);
@@ -147,6 +147,9 @@ function write(log: Logger, event: AgentEvent): void {
     case "clock":
       if ("isTrusted" in facts && facts.isTrusted) log.info("the wall clock is trusted again");
       else log.warn("the wall clock is not trusted: readings are dated by the time since boot");
+      return;
+    case "renewed":
+      log.info({ validUntil: new Date("validUntil" in facts ? facts.validUntil : 0).toISOString() }, type);
       return;
     case "registered":
     case "restored":

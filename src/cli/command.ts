@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { UsageError } from "./exit.js";
 
@@ -41,9 +42,19 @@ export function parseWords<const T extends OptionTable>(
   }
 }
 
-/** The file of `--config`, for commands that take nothing else. @throws UsageError when it is missing. */
-export function configFile(command: Command, words: readonly string[]): string {
+/**
+ * The file of `--config`, for commands that take nothing else; `usual` is taken where it is there and none is named.
+ *
+ * @throws UsageError when it is missing.
+ */
+export function configFile(command: Command, words: readonly string[], usual?: string): string {
   const { config } = parseWords(command, words, { config: { type: "string" } }).values;
-  if (config === undefined) throw new UsageError(`dpe ${command.name} needs --config FILE`);
-  return config;
+  return config ?? usualFile(command, usual);
+}
+
+/** @throws UsageError when it is not there. */
+export function usualFile(command: Command, usual: string | undefined): string {
+  if (usual !== undefined && existsSync(usual)) return usual;
+  const why = usual === undefined ? "" : `: there is no ${usual} here`;
+  throw new UsageError(`dpe ${command.name} needs --config FILE${why}`);
 }

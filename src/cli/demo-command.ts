@@ -196,6 +196,7 @@ function onServerEvent(event: ServerEvent, seen: Seen): void {
     case "audit":
     case "associations-restored":
     case "client-error":
+    case "pairing":
     case "radius":
     case "reloaded":
     case "association-ended":

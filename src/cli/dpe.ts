@@ -8,6 +8,11 @@ const COMMANDS: Readonly<Record<string, () => Promise<readonly Command[]>>> = {
   server: async () => [(await import("./server-command.js")).serverCommand],
   agent: async () => [(await import("./agent-command.js")).agentCommand],
   proxy: async () => [(await import("./proxy-command.js")).proxyCommand],
+  init: async () => [(await import("./init-command.js")).initCommand],
+  pair: async () => [
+    (await import("./pair-command.js")).pairCommand,
+    (await import("./pair-device-command.js")).pairDeviceCommand,
+  ],
   check: async () => [(await import("./check-command.js")).checkCommand],
   sim: async () => [(await import("./sim-command.js")).simCommand],
   demo: async () => [(await import("./demo-command.js")).demoCommand],

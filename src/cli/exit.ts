@@ -16,9 +16,11 @@ export function exitWith(error: unknown): never {
 
 export function exitCodeOf(error: unknown): number {
   if (!(error instanceof Error)) return EXIT.failure;
-  if (OF_USAGE.has(error.name) || codeOf(error) === "AGENT_STORE_FAILED") return EXIT.usage;
+  if (OF_USAGE.has(error.name) || USAGE_CODES.has(codeOf(error) ?? "")) return EXIT.usage;
   return isAuthenticationError(error) ? EXIT.authentication : EXIT.failure;
 }
+
+const USAGE_CODES: ReadonlySet<string> = new Set(["AGENT_STORE_FAILED", "SECURITY_BAD_PAIRING_CODE"]);
 
 /** Whether one side has refused who the other is: by its certificate, its key, or what it proved. */
 function isAuthenticationError(error: Error): boolean {

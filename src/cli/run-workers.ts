@@ -52,11 +52,13 @@ export async function runWorkers(file: string, count: number): Promise<void> {
 }
 
 /** Why several processes cannot share what a configuration names; undefined: they can. */
-export function unshareable({ store, interfaces }: ServerConfig): string | undefined {
+export function unshareable({ store, interfaces, pairing }: ServerConfig): string | undefined {
   if (store === undefined)
     return "without store: each process would know devices of its own; set store: redis://HOST:PORT";
   if (store.type === "lmdb")
     return "LMDB is for one process, which checks in its memory what it writes; set store: redis://HOST:PORT";
+  if (pairing !== undefined)
+    return "pairing: a code is known to the process that issued it; pair devices at a server of one process on this store";
   if (interfaces.dpe1.external?.radius !== undefined)
     return "external.radius: accounting reaches one process, and the others would not know who has which address";
   return undefined;

@@ -57,6 +57,11 @@ export function writeEvent(log: Logger, event: ServerEvent): void {
       log[refusal === undefined ? "info" : "warn"]({ restored, refused, refusal }, "associations-restored");
       return;
     }
+    case "pairing": {
+      const { outcome, ...fields } = event.event;
+      log[outcome === "refused" ? "warn" : outcome === "tried" ? "debug" : "info"](fields, `pairing-${outcome}`);
+      return;
+    }
     case "radius":
       log.debug({ ...event.event }, "radius");
       return;

@@ -112,7 +112,29 @@ export const PATH = {
   registrations: "reg",
   properties: "p",
   errors: "err",
+  pairing: "pair",
+  renewal: "renew",
 } as const;
+
+/** Begins the PSK identity of an association that may do nothing but pair; the rest is the code's identifier. */
+export const PAIRING_IDENTITY_PREFIX = "dpe-pair:";
+
+/** Keys of the CBOR maps of pairing and renewal (docs/pairing.md). */
+export const PAIRING_KEY = {
+  request: 1,
+  endpoint: 2,
+  subscriber: 3,
+  kind: 4,
+  certificates: 5,
+  anchors: 6,
+  secret: 7,
+  intervalSeconds: 8,
+  lifetimeSeconds: 9,
+} as const;
+
+/** Kinds of credentials that pairing gives. */
+export const PAIRING_KIND = { certificate: 1, digest: 2, psk: 3 } as const;
+export type PairingKind = keyof typeof PAIRING_KIND;
 
 /** Uri-Query names of a registration. */
 export const QUERY = { endpoint: "ep", lifetimeSeconds: "lt", dpe2: "dpe2", queueMode: "q" } as const;

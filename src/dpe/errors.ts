@@ -15,8 +15,11 @@ export type DpeErrorCode =
   | "DPE_LIFETIME_OUT_OF_RANGE"
   | "DPE_NAME_TAKEN"
   | "DPE_NOT_REACHABLE"
+  /** Pairing would take the place of a subscriber that is banned. */
+  | "DPE_SUBSCRIBER_BANNED"
   | "DPE_SUBSCRIBER_CONFIGURED"
   | "DPE_SUBSCRIBER_EXISTS"
+  | "DPE_TOO_MANY_CODES"
   | "DPE_TOO_MANY_PROPERTIES"
   | "DPE_TOO_MANY_REGISTRATIONS"
   | "DPE_TOO_MANY_REQUESTS"

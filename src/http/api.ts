@@ -237,6 +237,7 @@ function statusOf(error: Error & { readonly statusCode?: number }): number {
 
 const STATUS_OF: Readonly<Record<string, number>> = {
   DPE_BAD_REQUEST: 502,
+  DPE_TOO_MANY_CODES: 503,
   DPE_NOT_REACHABLE: 503,
   DPE_SUBSCRIBER_CONFIGURED: 409,
   DPE_SUBSCRIBER_EXISTS: 409,

@@ -31,6 +31,7 @@ export class Metrics {
       ),
       clientErrors: counter("client_errors_total", "Clients that did not accept this server"),
       faults: counter("faults_total", "Requests that failed by our own fault"),
+      pairings: counter("pairings_total", "What became of pairing codes and renewals", "outcome"),
       forwarded: counter("forwarded_total", "Reports that were forwarded"),
       dropped: counter("forward_dropped_total", "Reports that were dropped before they were forwarded"),
     };
@@ -139,6 +140,9 @@ export class Metrics {
       case "address-refused":
         counters.addressChanges.inc({ outcome: "refused" });
         return;
+      case "pairing":
+        counters.pairings.inc({ outcome: event.event.outcome });
+        return;
       case "reloaded":
       case "association-ended":
       case "associations-restored":
@@ -170,5 +174,6 @@ type CounterName =
   | "addressChanges"
   | "clientErrors"
   | "faults"
+  | "pairings"
   | "forwarded"
   | "dropped";

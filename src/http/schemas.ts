@@ -184,6 +184,66 @@ export const addSubscriber: object = {
   },
   response: { 201: anything, ...failing(400, 409) },
 };
+const code = {
+  id: { type: "string", description: "its identifier, which is no secret" },
+  expiresAt: time,
+} as const;
+const codeView = {
+  type: "object",
+  properties: {
+    ...code,
+    state: { type: "string", enum: ["open", "paired", "revoked", "expired", "tried-out"] },
+    tries: { type: "integer", description: "handshakes that named it and were not completed" },
+    endpoint: { type: "string" },
+    subscriber: { type: "string" },
+  },
+} as const;
+export const addCode: object = {
+  tags: ["pairing"],
+  summary: "Issue a one-time code for a device; it is shown this once",
+  body: {
+    type: "object",
+    additionalProperties: false,
+    properties: {
+      endpoint: { ...name, description: "a pattern of the endpoint name" },
+      subscriber: { ...name, pattern: "^[^:]*$" },
+      expiresSeconds: { type: "integer", minimum: 10, maximum: 86_400 },
+      replace: { type: "boolean", description: "it may take the place of a subscriber that was paired before" },
+      host: { ...name, description: "the host for its URI" },
+    },
+  },
+  response: {
+    201: {
+      type: "object",
+      properties: {
+        ...code,
+        code: { type: "string" },
+        hosts: { type: "array", items: { type: "string" } },
+        port: { type: "integer" },
+        uris: { type: "array", items: { type: "string" } },
+      },
+    },
+    ...failing(409, 503),
+  },
+};
+export const codes: object = {
+  tags: ["pairing"],
+  summary: "Pairing codes that are open or have ended lately; never a secret",
+  response: { 200: listOf("codes", codeView), ...failing(409) },
+};
+const ofCode = { type: "object", properties: { id: name }, required: ["id"] } as const;
+export const oneCode: object = {
+  tags: ["pairing"],
+  summary: "What became of one pairing code",
+  params: ofCode,
+  response: { 200: codeView, ...failing(404, 409) },
+};
+export const revokeCode: object = {
+  tags: ["pairing"],
+  summary: "Withdraw an open pairing code",
+  params: ofCode,
+  response: { 204: { type: "null", description: "withdrawn" }, ...failing(404, 409) },
+};
 const named = { type: "object", properties: { name }, required: ["name"] } as const;
 export const removeSubscriber: object = {
   tags: ["subscribers"],

@@ -28,8 +28,8 @@ export interface AuditEvent {
   readonly offer?: Readonly<Record<string, string>>;
 }
 
-/** The lower layer where a handshake failed before any mode could be told. */
-export type AuditMode = ClientAuthentication | ServerAuthentication | "handshake";
+/** The lower layer where a handshake failed before any mode could be told; and a one-time code. */
+export type AuditMode = ClientAuthentication | ServerAuthentication | "handshake" | "pairing";
 
 /** What a peer wrote, as it may stand in a log. */
 export function cleanText(text: string): string {

@@ -29,9 +29,15 @@ export type SecurityErrorCode =
   | "SECURITY_BAD_IDENTITY"
   /** A security option of the peer is not what the binding says. */
   | "SECURITY_BAD_OPTION"
+  /** A pairing code is mistyped, or its URI is not one. */
+  | "SECURITY_BAD_PAIRING_CODE"
+  /** A request or answer of pairing is not what the binding says. */
+  | "SECURITY_BAD_PAIRING_MESSAGE"
   /** Our own policy forbids to go on over this connection. */
   | "SECURITY_CONNECTION_BELOW_POLICY"
   /** The policy lists `external`, and nothing was given that vouches for anybody. */
   | "SECURITY_NO_EXTERNAL_IDENTITIES"
+  /** The server did not pair this device, or did not renew its certificate. */
+  | "SECURITY_PAIRING_REFUSED"
   /** The server could not prove that it knows our credential. */
   | "SECURITY_SERVER_NOT_ACCEPTED";

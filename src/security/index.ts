@@ -17,6 +17,24 @@ export {
 export { DEFAULT_FAILURE_LIMITS, type FailureLimitOptions, FailureLimits } from "./failure-limits.js";
 export { handshakeFailure, type HandshakeError, type HandshakePlace } from "./handshake-failure.js";
 export { offerAsText } from "./offer-text.js";
+export { decideOnPairing, type PairingDecision, type PairingOffer } from "./pairing/decide-on-pairing.js";
+export {
+  formatPairingCode,
+  generatePairingCode,
+  type PairingCode,
+  pairingIdOf,
+  pairingPsk,
+  parsePairingCode,
+} from "./pairing/pairing-code.js";
+export {
+  decodePairingGrant,
+  decodePairingRequest,
+  encodePairingGrant,
+  encodePairingRequest,
+  type PairingGrant,
+  type PairingRequest,
+} from "./pairing/pairing-messages.js";
+export { formatPairingUri, parsePairingUri, type PairingTarget } from "./pairing/pairing-uri.js";
 export {
   CLIENT_AUTHENTICATIONS,
   type ClientAuthentication,

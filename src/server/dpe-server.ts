@@ -27,6 +27,7 @@ import { guardDigest } from "./interface-config.js";
 import { LIVE_CHANNEL, liveEventOf } from "./live-event.js";
 import { NetworkPresence } from "./network-presence.js";
 import { PeerFacts } from "./peer-facts.js";
+import { Pairing } from "./pairing/pairing.js";
 import type { ServerConfig } from "./server-config.js";
 import { ServerCredentials } from "./server-credentials.js";
 import type { ServerEvent } from "./server-event.js";
@@ -45,6 +46,8 @@ export class DpeServer {
   readonly store: Store;
   /** Who may use the service. */
   readonly directory: SubscriberDirectory;
+  /** Codes for devices that are to be paired; undefined where the configuration has none of it. */
+  readonly pairing: Pairing | undefined;
   /** Authentications of late, and counts of all. */
   readonly audit: AuditTrail = new AuditTrail();
 
@@ -112,7 +115,6 @@ export class DpeServer {
       onFault: (error) => onEvent({ type: "fault", error }),
     });
     const common = { coap: this.#coap, credentials, onEvent, onAudit };
-    this.#listeners = new ServerListeners({ ...common, config, worker: parts.worker });
     this.#review = new AssociationReview({ ...common, facts });
     this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit);
     this.directory = new SubscriberDirectory({
@@ -123,6 +125,18 @@ export class DpeServer {
       replace: (all) => this.replaceSubscribers(all),
       onFault: (error) => onEvent({ type: "fault", error }),
     });
+    this.pairing =
+      config.pairing &&
+      new Pairing(config.pairing, {
+        store,
+        directory: this.directory,
+        credentials,
+        listenHost: dpe1.listen.host,
+        port: () => this.#listeners.ports.coaps ?? 0,
+        onEvent: (event) => onEvent({ type: "pairing", event }),
+        onFault: (error) => onEvent({ type: "fault", error }),
+      });
+    this.#listeners = new ServerListeners({ ...common, config, pairing: this.pairing, worker: parts.worker });
     this.#fleet = new FleetRequests({
       store,
       isHere: (endpoint) => this.#connections.hears(endpoint),
@@ -136,6 +150,7 @@ export class DpeServer {
       facts,
       connections: this.#connections,
       presence,
+      pairing: this.pairing,
       dpe2Authentication: dpe2.clientAuthentication.join(", "),
       onAwake: (endpoint) =>
         void this.#fleet.deliver(endpoint, Date.now()).catch((error: unknown) => onEvent({ type: "fault", error })),

@@ -1,11 +1,19 @@
-import type { RequestMessage, ResponseMessage } from "#coap/index.js";
+import { CODE, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
 import { authErrorName, BINDING_OPTION } from "#dpe/index.js";
 import { type Answer, type CoapConnection, formatAddress } from "#net/index.js";
-import type { AuditEvent, Judgement, ServerGuard, Subscriber } from "#security/index.js";
+import {
+  type AuditEvent,
+  type Judgement,
+  type PairingDecision,
+  refusal,
+  type ServerGuard,
+  type Subscriber,
+} from "#security/index.js";
 import type { DeviceSecurity } from "#store/index.js";
 import type { Dpe1Resources } from "./dpe1-resources.js";
 import type { Dpe2Connections } from "./dpe2-connections.js";
 import type { NetworkPresence } from "./network-presence.js";
+import { asksToRenew, type Pairing, pairingDecision } from "./pairing/pairing.js";
 import type { PeerFacts } from "./peer-facts.js";
 import type { ServerEvent } from "./server-event.js";
 
@@ -22,6 +30,8 @@ export class GuardedRequests {
   /** Judges one message of a request, and hands on what is accepted. */
   guard(message: RequestMessage, peer: CoapConnection, serve: Serve): Answer {
     const { guard, facts } = this.#parts;
+    const pairing = pairingDecision(message, peer);
+    if (pairing !== undefined) return this.#paired(pairing, message, peer, serve);
     const lookup = guard.lookUp(message, facts.of(peer), Date.now());
     if (lookup === undefined) return this.#judged(message, peer, serve);
     return lookup instanceof Promise ? lookup.then((outage) => outage ?? this.#judged(message, peer, serve)) : lookup;
@@ -29,8 +39,10 @@ export class GuardedRequests {
 
   /** Serves a whole request; `context` is the judgement that accepted it. */
   serve(request: RequestMessage, peer: CoapConnection, context: unknown): Promise<ResponseMessage> {
+    const { resources, facts, connections, pairing } = this.#parts;
+    if (context === PAIRING) return pairing === undefined ? Promise.resolve(NOT_FOUND) : pairing.pair(request, peer);
     const { mode, subscriber } = context as Extract<Judgement, { type: "accept" }>;
-    const { resources, facts, connections } = this.#parts;
+    if (pairing !== undefined && asksToRenew(request)) return pairing.renew(request, subscriber, mode, facts.of(peer));
     return resources.handle(request, subscriber, {
       sender: facts.of(peer).address,
       security: this.#securityOf(peer, mode),
@@ -51,6 +63,32 @@ export class GuardedRequests {
     ]);
     clearTimeout(timer);
     await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** What has to do with pairing is decided apart from subscribers, of whom a device that is to be paired is none. */
+  #paired(decision: PairingDecision, message: RequestMessage, peer: CoapConnection, serve: Serve): Answer {
+    const { onAudit, onEvent } = this.#parts;
+    const at = formatAddress(peer.remoteAddress);
+    const isAccepted = decision.type === "accept";
+    onAudit({
+      time: Date.now(),
+      outcome: isAccepted ? "success" : "failure",
+      interface: "dpe1",
+      side: "server",
+      mode: "pairing",
+      subscriber: undefined,
+      peer: at,
+      connection: peer.isSecure ? "dtls" : "none",
+      rule: decision.rule,
+      cause: isAccepted ? "accepted" : decision.error,
+    });
+    if (!isAccepted) {
+      onEvent({ type: "authentication-error", peer: at, error: decision.error, rule: decision.rule });
+      return refusal(decision.error);
+    }
+    const answer = serve(message, PAIRING);
+    if (answer instanceof Promise) this.#follow(answer);
+    return answer;
   }
 
   #judged(message: RequestMessage, peer: CoapConnection, serve: Serve): Answer {
@@ -116,6 +154,10 @@ export function principalOf(context: unknown): string {
   return (context as Extract<Judgement, { type: "accept" }> | undefined)?.subscriber?.name ?? "";
 }
 
+/** The context of what {@link pairingDecision} accepted. */
+const PAIRING = Symbol("pairing");
+const NOT_FOUND: ResponseMessage = { code: CODE.NotFound, options: Options.none, payload: new Uint8Array(0) };
+
 type Serve = (message: RequestMessage, context?: unknown) => Answer;
 
 export interface GuardedParts {
@@ -124,6 +166,8 @@ export interface GuardedParts {
   readonly facts: PeerFacts;
   readonly connections: Dpe2Connections;
   readonly presence: NetworkPresence;
+  /** Absent: devices are not paired here. */
+  readonly pairing: Pairing | undefined;
   /** What DPE-2 demands of clients, for the device list. */
   readonly dpe2Authentication: string;
   /** An endpoint that sleeps between its reports was heard. */

@@ -8,3 +8,5 @@ export type { FleetAnswer } from "./fleet-requests.js";
 export { followFleet, type LiveEvent } from "./live-event.js";
 export { type HttpConfig, isLoopback, type MqttConfig, type OperationConfig } from "./operation-config.js";
 export type { NewSubscriber } from "./subscriber-directory.js";
+export type { IssuedCode, NewCode, PairingEvent } from "./pairing/pairing.js";
+export type { CodeView } from "./pairing/open-codes.js";

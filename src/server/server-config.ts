@@ -18,6 +18,7 @@ import { z } from "zod";
 import type { ExternalConfig } from "./external-sources.js";
 import { type GbaConfig, gbaSection } from "./gba-config.js";
 import { DEFAULT_DIGEST, type DigestConfig, digestSection } from "./interface-config.js";
+import { type PairingConfig, pairingFault, pairingSection } from "./pairing/pairing-config.js";
 import { OPERATION_SHAPE, type OperationConfig } from "./operation-config.js";
 import { type PskConfig, pskSection, type SubscriberConfig, subscriberSection } from "./subscriber-config.js";
 
@@ -71,6 +72,8 @@ export interface ServerConfig extends OperationConfig {
   /** Credentials of 3GPP's bootstrapping, for clientAuthentication `digest`. */
   readonly gba?: GbaConfig | undefined;
   readonly subscribers: readonly SubscriberConfig[];
+  /** Devices may be paired by one-time codes. */
+  readonly pairing?: PairingConfig | undefined;
 }
 
 const connection = oneOf("none", "dtls");
@@ -146,7 +149,18 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
   }),
   gba: gbaSection().optional(),
   subscribers: listOf(subscriberSection(subscriberIdentityBlock())).default([]),
+  pairing: pairingSection().optional(),
 })
+  .superRefine(({ pairing, interfaces: { dpe1, dpe2 }, credentials }, context) => {
+    const place = {
+      dpe1Modes: dpe1.clientAuthentication,
+      dpe2Modes: dpe2.clientAuthentication,
+      hasCoaps: dpe1.listen.coaps !== undefined,
+      hasCertificate: credentials.certificate !== undefined,
+    };
+    const problem = pairing && pairingFault(pairing, place);
+    if (problem !== undefined) refuse(context, { problem }, ["pairing"]);
+  })
   .superRefine(({ realm, gba }, context) => {
     // TS 33.222 §5.3: the realm is how a client knows that its bootstrapped credential is asked for.
     if (gba === undefined || realm === gbaRealm(gba.naf)) return;
@@ -173,9 +187,10 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     "clientAuthentication rawPublicKey needs credentials.rawPublicKey, or a certificate: a pre-shared key has no part in it",
   )
   .refine(
-    ({ interfaces, credentials, subscribers }) =>
+    ({ interfaces, credentials, subscribers, pairing }) =>
       interfaces.dpe1.listen.coaps === undefined ||
       credentials.rawPublicKey !== undefined ||
+      pairing !== undefined ||
       hasCredentials(credentials, subscribers),
     "coaps needs credentials: a certificate with its key, a rawPublicKey, or a psk",
   )

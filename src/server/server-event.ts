@@ -2,6 +2,7 @@ import type { AccountingEvent } from "#radius/index.js";
 import type { Registration } from "#dpe/index.js";
 import type { AuditEvent } from "#security/index.js";
 import type { SenmlRecord } from "#senml/index.js";
+import type { PairingEvent } from "./pairing/pairing.js";
 
 /** What a server tells of its work; none of it holds a secret. */
 export type ServerEvent =
@@ -26,5 +27,6 @@ export type ServerEvent =
     }
   | { readonly type: "handshake-failed"; readonly peer: string; readonly cause: string }
   | { readonly type: "client-error"; readonly subscriber: string | undefined; readonly authError: number | undefined }
+  | { readonly type: "pairing"; readonly event: PairingEvent }
   | { readonly type: "radius"; readonly event: AccountingEvent }
   | { readonly type: "fault"; readonly error: unknown };

@@ -1,5 +1,7 @@
 import { createHmac } from "node:crypto";
 import {
+  CIPHER_SUITES,
+  type CipherSuiteName,
   type CoapEndpoint,
   type DtlsEndpoint,
   type DtlsSession,
@@ -20,6 +22,7 @@ import {
 import { type AuditEvent, type ClientAuthentication, handshakeFailure } from "#security/index.js";
 import type { BoundPorts } from "./discovery.js";
 import { attachTrust, keptTrust } from "./kept-trust.js";
+import type { Pairing } from "./pairing/pairing.js";
 import type { ServerConfig } from "./server-config.js";
 import type { ServerCredentials } from "./server-credentials.js";
 import type { ServerEvent } from "./server-event.js";
@@ -50,7 +53,7 @@ export class ServerListeners {
         server: this.#dtlsOptions(),
         verify: (certificates) => credentials.verify(certificates),
         verifyRawPublicKey: (rawPublicKey) => credentials.verifyRawPublicKey(rawPublicKey),
-        pskOf: (identity) => credentials.pskOf(identity),
+        pskOf: (identity) => this.#parts.pairing?.keyOf(identity) ?? credentials.pskOf(identity),
         ...this.#associations(),
         ...(worker === undefined ? {} : { sharesPort, steering: worker.steering }),
         onHandshakeFailed: (remote, error) => {
@@ -142,7 +145,9 @@ export class ServerListeners {
     const { config, credentials, worker } = this.#parts;
     const { certificate, rawPublicKey, hasPsk } = credentials;
     return {
-      pskEnabled: hasPsk,
+      pskEnabled: hasPsk || this.#parts.pairing !== undefined,
+      // A pairing code is for ECDHE_PSK alone, and nothing else here has a key.
+      ...(hasPsk || this.#parts.pairing === undefined ? {} : { cipherSuites: EPHEMERAL_SUITES }),
       ...(config.dtls.connectionId === "on" ? {} : { connectionId: false as const }),
       returnRoutabilityCheck: config.dtls.returnRoutabilityCheck,
       ...(certificate === undefined ? {} : { certificate }),
@@ -180,6 +185,7 @@ export class ServerListeners {
       return;
     }
     if (!session.isRestored && config.dtls.associations !== undefined) attachTrust(session, credentials);
+    this.#parts.pairing?.opened(session.peer?.pskIdentity);
     coap.addSession(session);
   }
 
@@ -201,11 +207,13 @@ export class ServerListeners {
 }
 
 export type AssociationCounts = Record<"full" | "resumed" | "restored", number>;
+const EPHEMERAL_SUITES = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter((suite) => suite.includes("ECDHE"));
 
 export interface ListenerParts {
   readonly config: ServerConfig;
   readonly credentials: ServerCredentials;
   readonly coap: CoapEndpoint;
+  readonly pairing: Pairing | undefined;
   readonly onEvent: (event: ServerEvent) => void;
   readonly onAudit: (event: AuditEvent) => void;
   readonly worker?: ServerWorker | undefined;

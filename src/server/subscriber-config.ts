@@ -8,7 +8,7 @@ import {
   hashOf,
   type StoredCredential,
 } from "#digest/index.js";
-import type { InterfaceName } from "#dpe/index.js";
+import { type InterfaceName, PAIRING_IDENTITY_PREFIX } from "#dpe/index.js";
 import type { Subscriber, SubscriberIdentity } from "#security/index.js";
 import { z } from "zod";
 
@@ -39,7 +39,11 @@ export interface PskConfig {
 }
 
 export function pskSection(): z.ZodType<PskConfig, unknown> {
-  return section({ identity: text(), key: secret() });
+  const identity = text().refine(
+    (given) => !given.startsWith(PAIRING_IDENTITY_PREFIX),
+    `an identity does not begin with ${PAIRING_IDENTITY_PREFIX}: that is for pairing codes`,
+  );
+  return section({ identity, key: secret() });
 }
 
 /** The schema of one subscriber; `identity` is that of its identities outside of DPE. */

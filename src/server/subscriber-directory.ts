@@ -62,30 +62,40 @@ export class SubscriberDirectory {
    * @throws DpeError DPE_SUBSCRIBER_EXISTS (also for a PSK identity); DigestError DIGEST_BAD_USERNAME.
    */
   async add(subscriber: NewSubscriber): Promise<void> {
-    const { store, realm } = this.#surroundings;
-    const { name, password, psk, ...rest } = subscriber;
+    const { store } = this.#surroundings;
+    const { name, psk } = subscriber;
     const known = await this.list();
     const identities = [...this.#surroundings.connectionIdentities, ...known.flatMap((row) => row.psk?.identity ?? [])];
     const isTaken = known.some((row) => row.name === name) || (psk !== undefined && identities.includes(psk.identity));
-    const row: SubscriberRow = {
-      name,
-      ...rest,
-      ...(password === undefined ? {} : { digest: digestOf(name, realm, password) }),
-      ...(psk === undefined ? {} : { psk }),
-    };
-    if (isTaken || !(await store.subscribers.add(row)))
+    if (isTaken || !(await store.subscribers.add(this.#rowOf(subscriber))))
       throw new DpeError("DPE_SUBSCRIBER_EXISTS", `a subscriber ${name}, or one with its PSK identity, exists already`);
     await this.#changed({ type: "subscriber-added", name });
+  }
+
+  /**
+   * Adds one, or gives one that was added before these credentials in place of all that it had.
+   *
+   * @throws as {@link add}; DpeError DPE_SUBSCRIBER_CONFIGURED, DPE_SUBSCRIBER_BANNED.
+   */
+  async replace(subscriber: NewSubscriber): Promise<void> {
+    const { store } = this.#surroundings;
+    const { name } = subscriber;
+    if (this.#isConfigured(name)) throw configured(name);
+    let isBanned = false;
+    const row = this.#rowOf(subscriber);
+    const isReplaced = await store.subscribers.change(name, (before) => {
+      isBanned = before.isBanned === true;
+      return isBanned ? before : row;
+    });
+    if (isBanned) throw new DpeError("DPE_SUBSCRIBER_BANNED", `${name} is banned: lift the ban first`);
+    if (isReplaced) await this.#changed({ type: "subscriber-replaced", name });
+    else await this.add(subscriber);
   }
 
   /** @throws DpeError DPE_UNKNOWN_SUBSCRIBER; DPE_SUBSCRIBER_CONFIGURED for one of the configuration. */
   async remove(name: string): Promise<void> {
     const { store } = this.#surroundings;
-    if (this.#isConfigured(name))
-      throw new DpeError(
-        "DPE_SUBSCRIBER_CONFIGURED",
-        `${name} stands in the configuration: ban it, or remove it there`,
-      );
+    if (this.#isConfigured(name)) throw configured(name);
     if (!(await store.subscribers.remove(name))) throw unknown(name);
     await this.#changed({ type: "subscriber-removed", name });
   }
@@ -101,6 +111,11 @@ export class SubscriberDirectory {
       await subscribers.add({ name, isConfigured: true, isBanned });
     }
     await this.#changed({ type: isBanned ? "subscriber-banned" : "subscriber-unbanned", name });
+  }
+
+  #rowOf({ name, password, psk, ...rest }: NewSubscriber): SubscriberRow {
+    const digest = password === undefined ? {} : { digest: digestOf(name, this.#surroundings.realm, password) };
+    return { name, ...rest, ...digest, ...(psk === undefined ? {} : { psk }) };
   }
 
   #isConfigured(name: string): boolean {
@@ -166,6 +181,10 @@ function withoutSecrets({ digest, psk, ...row }: SubscriberRow): SubscriberRow {
     ...(digest === undefined ? {} : { digest: { realm: digest.realm, ha1: {} } }),
     ...(psk === undefined ? {} : { psk: { identity: psk.identity, key: new Uint8Array(0) } }),
   };
+}
+
+function configured(name: string): DpeError {
+  return new DpeError("DPE_SUBSCRIBER_CONFIGURED", `${name} stands in the configuration: ban it, or remove it there`);
 }
 
 function unknown(name: string): DpeError {

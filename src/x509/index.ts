@@ -1,4 +1,12 @@
 export { CERTIFICATE_FAULT_ALERTS, type CertificateFault, type CertificateFaultAlert } from "./certificate-fault.js";
+export {
+  CertificateAuthority,
+  type ClientCertificateOptions,
+  encodePemCertificates,
+  type IssuedCertificate,
+  validityOf,
+} from "./certificate-authority.js";
+export { generateKeyAndRequest, type KeyAndRequest, keyOfRequest } from "./certification-request.js";
 export { X509_ERROR_CODES, X509Error, type X509ErrorCode } from "./errors.js";
 export type { SubjectAltName } from "./general-name.js";
 export type { CertificatePurpose, RevocationPolicy } from "./path-validation.js";

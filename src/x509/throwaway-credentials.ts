@@ -25,7 +25,7 @@ export async function issueThrowawayCredentials(options: ThrowawayOptions): Prom
     notBefore: new Date(atMs - CLOCK_SKEW_MS),
     notAfter: new Date(atMs + validityDays * DAY_MS),
   };
-  const authority = options.authority ?? (await createAuthority(validity));
+  const authority = options.authority ?? (await createAuthority(validity, options.authorityName));
   const issuer = await loadAuthority(authority);
   const keys = await generateKeys();
   const certificate = await library.X509CertificateGenerator.create(
@@ -66,6 +66,8 @@ export interface ThrowawayOptions {
   readonly dns?: readonly string[];
   readonly ip?: readonly string[];
   readonly uri?: readonly string[];
+  /** What the name of a new CA begins with. Default "Throwaway CA". At most 27 characters. */
+  readonly authorityName?: string;
   /** The CA to issue under; default a new one. */
   readonly authority?: ThrowawayAuthority;
 }
@@ -103,14 +105,14 @@ function subjectAltNames({ purpose, dns = [], ip = [], uri = [] }: ThrowawayOpti
   ];
 }
 
-async function createAuthority(validity: Validity): Promise<ThrowawayAuthority> {
+async function createAuthority(validity: Validity, name = "Throwaway CA"): Promise<ThrowawayAuthority> {
   const library = peculiar();
   const keys = await generateKeys();
   const certificate = await library.X509CertificateGenerator.createSelfSigned(
     {
       ...validity,
       // A name of its own for each, so that two throwaway CAs among the anchors are never taken for each other.
-      name: [{ CN: [`Throwaway CA ${webcrypto.randomUUID()}`] }],
+      name: [{ CN: [`${name} ${webcrypto.randomUUID()}`] }],
       keys,
       signingAlgorithm: SIGNING_ALGORITHM,
       extensions: [

@@ -185,6 +185,7 @@ export async function makePki(t: ExecutionContext): Promise<string> {
   });
   const write = (name: string, text: string): void => writeFileSync(join(folder, name), text, { mode: 0o600 });
   write("ca.pem", authority.certificatePem);
+  write("ca.key", authority.privateKeyPem);
   for (const [name, issued] of Object.entries({ server, client, device })) {
     write(`${name}.pem`, issued.certificatePem);
     write(`${name}.key`, issued.privateKeyPem);

@@ -4,6 +4,12 @@ import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 import test, { type Implementation } from "ava";
 
+/** Where a program runs. Default: where the tests do. */
+interface Place {
+  readonly cwd?: string;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
 /** A foreign program that a test runs against: its whole output is kept, and it is always ended by its own pid. */
 export class PeerProcess {
   readonly #child: ChildProcess;
@@ -12,8 +18,8 @@ export class PeerProcess {
   #output = "";
   #isExited = false;
 
-  private constructor(program: string, options: readonly string[]) {
-    this.#child = spawn(program, options, { stdio: ["pipe", "pipe", "pipe"] });
+  private constructor(program: string, options: readonly string[], place: Place = {}) {
+    this.#child = spawn(program, options, { ...place, stdio: ["pipe", "pipe", "pipe"] });
     const collect = (chunk: string): void => {
       this.#output += chunk;
       this.#wake();
@@ -38,8 +44,8 @@ export class PeerProcess {
   }
 
   /** Starts a program that is ended with the test at the latest. */
-  static start(t: Scoped, program: string, options: readonly string[]): PeerProcess {
-    const peer = new PeerProcess(program, options);
+  static start(t: Scoped, program: string, options: readonly string[], place: Place = {}): PeerProcess {
+    const peer = new PeerProcess(program, options, place);
     t.teardown(() => peer.end());
     return peer;
   }
@@ -136,6 +142,7 @@ export type PeerName =
   | "mosquitto"
   | "chromium"
   | "arm64-node"
+  | "systemd"
   | "node24";
 
 /** A test that is skipped where its peer is not installed, unless DPE_REQUIRE_PEERS asks for every peer. */

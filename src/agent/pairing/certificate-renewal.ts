@@ -1,0 +1,92 @@
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import { CODE, type ResponseMessage } from "#coap/index.js";
+import { decodePairingGrant, encodePairingRequest, SecurityError } from "#security/index.js";
+import { generateKeyAndRequest, loadCertificateChain, loadCredentials, validityOf } from "#x509/index.js";
+import { devicePem, refused } from "./pair-device.js";
+
+/**
+ * Renews the certificate of a paired device at the server that issued it: at two thirds of its validity, and up to a tenth
+ * earlier by chance, so that devices which were paired on one day do not come at once. After a failure it waits for a
+ * twentieth of what is left, an hour at most.
+ */
+export class CertificateRenewal {
+  readonly #file: string;
+  readonly #early: number;
+  #dueAt: number;
+
+  /** `file` has the certificate and its key; `random` is within 0 to 1. @throws X509Error. */
+  constructor(file: string, random: number) {
+    this.#file = file;
+    this.#early = random / 10;
+    this.#dueAt = renewalTime(loadCertificateChain(readFileSync(file, "utf8"))[0], this.#early);
+  }
+
+  /** Wall-clock time, ms since 1970. */
+  get dueAt(): number {
+    return this.#dueAt;
+  }
+
+  /**
+   * Makes a new key, has its certificate issued, and exchanges the file at once or not at all. Gives until when it is
+   * valid, ms since 1970.
+   *
+   * @throws SecurityError SECURITY_PAIRING_REFUSED, SECURITY_BAD_PAIRING_MESSAGE; X509Error for a certificate that is not one
+   * of our key, or no later than what we have; what `post` throws; errors of the file system.
+   */
+  async renew(post: (payload: Uint8Array) => Promise<ResponseMessage>, now: number): Promise<number> {
+    const before = readFileSync(this.#file, "utf8");
+    const knownUntil = untilOf(before);
+    const waitMs = Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, (knownUntil - now) / 20));
+    this.#dueAt = now + waitMs;
+    const { privateKeyPem, request } = await generateKeyAndRequest();
+    const response = await post(encodePairingRequest({ request }));
+    if (response.code !== CODE.Changed) throw refused(response);
+    const { certificates = [] } = decodePairingGrant(response.payload);
+    const text = devicePem(certificates, privateKeyPem);
+    loadCredentials(text, text, now);
+    const validUntil = untilOf(text);
+    if (validUntil <= knownUntil)
+      throw new SecurityError(
+        "SECURITY_PAIRING_REFUSED",
+        "the new certificate ends no later than the one that we have",
+      );
+    replaceFile(this.#file, text);
+    this.#dueAt = Math.max(now + MIN_RETRY_MS, renewalTime(certificates[0], this.#early));
+    return validUntil;
+  }
+}
+
+/** When a certificate is to be renewed; `early` is the part of its validity by which that is before two thirds of it. */
+export function renewalTime(certificate: Uint8Array | undefined, early: number): number {
+  const validity = certificate === undefined ? undefined : validityOf(certificate);
+  if (validity === undefined) return Infinity;
+  const { notBeforeMs, notAfterMs } = validity;
+  return notBeforeMs + (notAfterMs - notBeforeMs) * (2 / 3 - early);
+}
+
+function untilOf(pem: string): number {
+  const [leaf] = loadCertificateChain(pem);
+  return (leaf === undefined ? undefined : validityOf(leaf)?.notAfterMs) ?? 0;
+}
+
+function replaceFile(path: string, text: string): void {
+  const unready = `${path}.new`;
+  const descriptor = openSync(unready, "w", 0o600);
+  try {
+    writeSync(descriptor, text);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+  renameSync(unready, path);
+  const folder = openSync(dirname(path), "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
+const MIN_RETRY_MS = 10_000;
+const MAX_RETRY_MS = 3_600_000;
