@@ -1,6 +1,6 @@
 import { follow, get, post } from "./api.js";
 import { chart } from "./chart.js";
-import { age, duration, el, show } from "./dom.js";
+import { age, duration, el, quantity, show } from "./dom.js";
 import { protection } from "./fleet.js";
 
 const MAX_POINTS = 200;
@@ -78,6 +78,7 @@ class PropertyCard {
   #chart = el("div", {});
   #when = el("div", { class: "small" });
   #latest = "";
+  #unit;
 
   constructor(name) {
     this.name = name;
@@ -90,9 +91,13 @@ class PropertyCard {
     if (time < this.#latest) return;
     if (this.#latest !== "" && time > this.#latest) this.#flash();
     this.#latest = time ?? "";
+    this.#unit = unit;
     const isWords = typeof given !== "number";
+    this.node.classList.toggle("still", isWords);
     this.#value.className = isWords ? "value words" : "value";
-    this.#value.replaceChildren(shown(given), isWords || unit === undefined || unit === "/" ? "" : el("span", { class: "unit" }, unitText(unit)));
+    const [text, unitText] = isWords ? [String(given), ""] : quantity(given, unit);
+    this.#value.replaceChildren(text, unitText === "" ? "" : el("span", { class: "unit" }, unitText));
+    if (!isWords) this.#value.title = `${given} ${unit ?? ""}`.trimEnd();
     this.#when.replaceChildren(age(time));
     this.#draw();
   }
@@ -110,11 +115,12 @@ class PropertyCard {
     if (this.#values.length < 2) return;
     const numbers = this.#values.map(([, number]) => number);
     const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-    const minutes = Math.round((this.#values.at(-1)[0] - this.#values[0][0]) / 1000);
-    const label = `${this.name}: ${this.#values.length} values, ${shown(low)} to ${shown(high)}`;
+    const seconds = Math.round((this.#values.at(-1)[0] - this.#values[0][0]) / 1000);
+    const [from, to] = [low, high].map((number) => quantity(number, this.#unit).join(" ").trimEnd());
+    const label = `${this.name}: ${this.#values.length} values, ${from} to ${to}`;
     this.#chart.replaceChildren(
       chart(this.#values, label),
-      el("div", { class: "range" }, el("span", {}, `${shown(low)} – ${shown(high)}`), el("span", {}, `last ${minutes >= 120 ? `${Math.round(minutes / 60)} min` : `${minutes} s`}`)),
+      el("div", { class: "range" }, el("span", {}, `${from} – ${to}`), el("span", {}, `last ${span(seconds)}`)),
     );
   }
 
@@ -124,13 +130,15 @@ class PropertyCard {
   }
 }
 
-function shown(value) {
-  if (typeof value !== "number") return String(value);
-  return Number.isInteger(value) ? value.toLocaleString("en") : value.toLocaleString("en", { maximumSignificantDigits: 6 });
+function span(seconds) {
+  if (seconds >= 172_800) return `${Math.round(seconds / 86_400)} d`;
+  if (seconds >= 7200) return `${Math.round(seconds / 3600)} h`;
+  return seconds >= 120 ? `${Math.round(seconds / 60)} min` : `${seconds} s`;
 }
 
-function unitText(unit) {
-  return { Cel: "°C", "%RH": "% RH", "%EL": "% battery" }[unit] ?? unit;
+/** TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256 is too long a word for a phone. */
+function suiteText(suite) {
+  return suite.replace(/^TLS_/, "").replace("_WITH_", " ").replaceAll("_", "-");
 }
 
 function factsOf(one) {
@@ -141,8 +149,8 @@ function factsOf(one) {
     { class: "tiles" },
     tile("Subscriber", subscriber ?? "none"),
     tile("Last heard", age(lastHeardAt), security === undefined ? "" : el("div", { class: "small quiet" }, `from ${security.address}`)),
-    tile("Reports", intervalSeconds === undefined ? "no interval declared" : `every ${duration(intervalSeconds)} at least`, el("div", { class: overdue > 0 ? "missed" : "quiet" }, `${overdue} overdue, ${missed} missed`)),
-    tile("DPE-1", ...protection(security?.dpe1), el("div", { class: "quiet" }, security?.dpe1.cipherSuite ?? "")),
+    tile("Reports", intervalSeconds === undefined ? "no interval declared" : `at least every ${duration(intervalSeconds)}`, el("div", { class: overdue > 0 ? "missed" : "quiet" }, overdue > 0 ? `${overdue} overdue, ${missed} missed before` : missed > 0 ? `${missed} missed` : "none missed")),
+    tile("DPE-1", ...protection(security?.dpe1), el("div", { class: "small quiet" }, suiteText(security?.dpe1.cipherSuite ?? ""))),
     tile("DPE-2", ...protection(security?.dpe2)),
     tile("Registered until", expiresAt === undefined ? "ended" : new Date(expiresAt).toLocaleString()),
   );

@@ -12,7 +12,7 @@ export function el(name, properties = {}, ...children) {
 }
 
 export function show(...children) {
-  document.querySelector("#main").replaceChildren(...children);
+  document.querySelector("#main").replaceChildren(...children.filter((child) => child !== undefined));
 }
 
 /** How long ago, as people say it. */
@@ -23,6 +23,21 @@ export function ago(time, now = Date.now()) {
   for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]])
     if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
   return `${seconds} s ago`;
+}
+
+/** A number with its unit, as people read it: bytes and seconds by size, ratios in percent. */
+export function quantity(value, unit) {
+  if (unit === "B") {
+    const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, Math.abs(value))) / 3)));
+    return [digits(value / 1000 ** power), ["B", "kB", "MB", "GB", "TB"][power]];
+  }
+  if (unit === "/") return [digits(value * 100), "%"];
+  if (unit === "s" && Math.abs(value) >= 7200) return [digits(value / 3600), "h"];
+  return [digits(value), { Cel: "°C", "%RH": "% RH", "%EL": "% battery", count: "" }[unit] ?? unit ?? ""];
+}
+
+function digits(value) {
+  return Number.isInteger(value) ? value.toLocaleString("en") : value.toLocaleString("en", { maximumSignificantDigits: 4 });
 }
 
 export function duration(seconds) {

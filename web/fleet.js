@@ -99,15 +99,22 @@ export async function fleet(signal, setLive, parameters) {
 }
 
 function tiles({ devices, storeKind, dpe1, dpe2 }) {
-  const tile = (name, value, isWords) =>
-    el("div", { class: "tile" }, el("dt", {}, name), el("dd", { class: isWords ? "words" : undefined }, value));
+  const tile = (name, value) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value));
+  // Where it listens, and what it demands.
+  const policy = (name, sentence) =>
+    el(
+      "div",
+      { class: "tile wide" },
+      el("dt", {}, name),
+      el("dd", { class: "words" }, sentence.split("; ").map((part, index, all) => el("div", { class: index < all.length - 1 ? "place" : undefined }, part))),
+    );
   return el(
     "dl",
-    { class: "tiles" },
+    { class: "tiles overview" },
     tile("Devices", String(devices)),
     tile("Store", { memory: "in memory", lmdb: "LMDB", redis: "Redis" }[storeKind] ?? storeKind),
-    tile("DPE-1", dpe1, true),
-    tile("DPE-2", dpe2, true),
+    policy("DPE-1", dpe1),
+    policy("DPE-2", dpe2),
   );
 }
 
@@ -123,8 +130,8 @@ function rowOf(device) {
     cell("Last heard", age(lastHeardAt)),
     cell(
       "Missed",
-      overdue > 0 ? el("span", { class: "missed" }, `${overdue} overdue`) : String(missed),
-      el("div", { class: "small" }, intervalSeconds === undefined ? "no interval declared" : `of every ${duration(intervalSeconds)}${overdue > 0 && missed > 0 ? `; ${missed} before` : ""}`),
+      overdue > 0 ? el("span", { class: "missed" }, `${overdue} overdue`) : missed === 0 ? "none" : String(missed),
+      el("div", { class: "small" }, intervalSeconds === undefined ? "no interval declared" : `declared: every ${duration(intervalSeconds)}${overdue > 0 && missed > 0 ? `; ${missed} before` : ""}`),
     ),
     cell("DPE-1", ...protection(security?.dpe1)),
     cell("DPE-2", ...protection(security?.dpe2)),

@@ -29,6 +29,10 @@ export class Metrics {
         "Associations whose peer sent from another address: moved there, or refused to",
         "outcome",
       ),
+      radius: counter("radius_total", "RADIUS accounting, by what became of it", "event"),
+      reloads: counter("reloads_total", "Configurations that were read anew"),
+      associationsEnded: counter("associations_ended_total", "Associations that a changed configuration ended"),
+      associationsRestored: counter("associations_restored_total", "Associations from before a restart", "outcome"),
       clientErrors: counter("client_errors_total", "Clients that did not accept this server"),
       faults: counter("faults_total", "Requests that failed by our own fault"),
       pairings: counter("pairings_total", "What became of pairing codes and renewals", "outcome"),
@@ -144,9 +148,17 @@ export class Metrics {
         counters.pairings.inc({ outcome: event.event.outcome });
         return;
       case "reloaded":
+        counters.reloads.inc();
+        return;
       case "association-ended":
+        counters.associationsEnded.inc();
+        return;
       case "associations-restored":
+        counters.associationsRestored.inc({ outcome: "restored" }, event.restored);
+        counters.associationsRestored.inc({ outcome: "refused" }, event.refused);
+        return;
       case "radius":
+        counters.radius.inc({ event: event.event.type });
         return;
       case "fault":
         counters.faults.inc();
@@ -175,5 +187,9 @@ type CounterName =
   | "clientErrors"
   | "faults"
   | "pairings"
+  | "radius"
+  | "reloads"
+  | "associationsEnded"
+  | "associationsRestored"
   | "forwarded"
   | "dropped";

@@ -41,7 +41,7 @@ export interface PskConfig {
 export function pskSection(): z.ZodType<PskConfig, unknown> {
   const identity = text().refine(
     (given) => !given.startsWith(PAIRING_IDENTITY_PREFIX),
-    `an identity does not begin with ${PAIRING_IDENTITY_PREFIX}: that is for pairing codes`,
+    `${PAIRING_IDENTITY_PREFIX}… are the identities of pairing codes`,
   );
   return section({ identity, key: secret() });
 }

@@ -25,6 +25,30 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
   [serving("store: 5"), "f.yaml:1:8 store: expected a folder, or redis://HOST:PORT; found 5"],
   [serving("store: http://x"), 'f.yaml:1:8 store: expected a folder, or redis://HOST:PORT; found "http://x"'],
   [serving("store: redis://"), 'f.yaml:1:8 store: expected a folder, or redis://HOST:PORT; found "redis://"'],
+  [serving("pairing: { credentials: psk }"), "f.yaml:1:10 pairing: pairing needs interfaces.dpe1.listen.coaps"],
+  [
+    serving("pairing: { }"),
+    "f.yaml:1:10 pairing: certificates need ca and its key\n" +
+      "f.yaml:1:10 pairing: devices need anchors (or ca) for the server's certificate\n" +
+      "f.yaml:1:10 pairing: pairing needs interfaces.dpe1.listen.coaps",
+  ],
+  [serving("pairing: { ca: nowhere.pem }"), "f.yaml:1:16 pairing.ca: the file /nowhere/nowhere.pem does not exist"],
+  [
+    serving("pairing: { credentials: psk, codeLifetime: 25h }"),
+    'f.yaml:1:44 pairing.codeLifetime: expected a duration of at least 10s and at most 1d; found "25h"',
+  ],
+  [
+    serving("pairing: { credentials: psk, maxCodes: 0 }"),
+    "f.yaml:1:40 pairing.maxCodes: expected a whole number from 1 to 1000; found 0",
+  ],
+  [
+    serving("pairing: { credentials: rawPublicKey }"),
+    'f.yaml:1:25 pairing.credentials: expected one of certificate, digest, psk; found "rawPublicKey"',
+  ],
+  [
+    serving('subscribers: [{ name: a, psk: { identity: "dpe-pair:AAAAAA", key: x } }]'),
+    "f.yaml:1:43 subscribers[0].psk.identity: dpe-pair:… are the identities of pairing codes",
+  ],
   [serving("stor: ./d"), 'f.yaml:1:1 stor: unknown key; did you mean "store"?'],
   [serving("history: { values: 0 }"), "f.yaml:1:20 history.values: expected a number of at least 1; found 0"],
   [serving("history: { age: 1s }"), 'f.yaml:1:17 history.age: expected a duration of at least 1m; found "1s"'],

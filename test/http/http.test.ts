@@ -273,7 +273,7 @@ testWith(
     await page.getByText("live", { exact: true }).waitFor();
     reading(22.75);
     await page.getByText("22.75").first().waitFor();
-    await page.getByRole("img", { name: /kitchen\/temperature: \d+ values, 20\.5 to 22\.75/ }).waitFor();
+    await page.getByRole("img", { name: /kitchen\/temperature: \d+ values, 20\.5 °C to 22\.75 °C/ }).waitFor();
     await page.getByRole("button", { name: "Ask the device now" }).click();
     await page.getByRole("button", { name: "Ask the device now", disabled: false }).waitFor();
     t.false(await page.getByRole("alert").isVisible());

@@ -20,14 +20,18 @@ const CERTIFICATE = "{ credentials: certificate, ca: ca.pem, key: ca.key, every:
 interface Setup {
   readonly pairing?: string;
   readonly modes?: string;
+  readonly psk?: string;
 }
 
-async function serve(t: ExecutionContext, { pairing = CERTIFICATE, modes = "[certificate, psk, digest]" }: Setup = {}) {
+async function serve(
+  t: ExecutionContext,
+  { pairing = CERTIFICATE, modes = "[certificate, psk, digest]", psk = "[]" }: Setup = {},
+) {
   const folder = await makePki(t);
   const events = new Events<ServerEvent>();
   const config = `
 realm: test
-credentials: { certificate: server.pem, key: server.key, ca: ca.pem }
+credentials: { certificate: server.pem, key: server.key, ca: ca.pem, psk: ${psk} }
 interfaces:
   dpe1: { listen: { host: 127.0.0.1, coaps: 0 }, connection: dtls, clientAuthentication: ${modes} }
   dpe2: { connection: dtls }
@@ -172,8 +176,7 @@ test("tries with an unknown identifier end no code, and a right try in between c
 });
 
 test("the association of a code may do nothing but pair, nobody else may, and by ECDHE_PSK alone", async (t) => {
-  const { server, events, issue, port } = await serve(t, { pairing: "{ credentials: psk }" });
-  await server.directory.add({ name: "dave", psk: { identity: "dave", key: new Uint8Array(16) } });
+  const { events, issue, port } = await serve(t, { pairing: "{ credentials: psk }" });
   const { code } = issue();
   const connection = await open(t, port, code);
   for (const request of [
@@ -188,9 +191,12 @@ test("the association of a code may do nothing but pair, nobody else may, and by
   t.regex((await events.audited({ mode: "pairing", outcome: "failure" })).rule, /pair and nothing else/);
   t.is((await connection.request(post([PATH.dpe1, PATH.pairing]))).code, CODE.BadRequest);
 
-  const { port: plainPort, issue: issueAnew, server: again } = await serve(t, { pairing: "{ credentials: psk }" });
-  await again.directory.add({ name: "dave", psk: { identity: "dave", key: new Uint8Array(16) } });
-  await t.throwsAsync(open(t, plainPort, issueAnew().code, "TLS_PSK"));
+  // Without any other pre-shared key the handshake itself fails; with one the decision refuses.
+  await t.throwsAsync(open(t, port, issue().code, "TLS_PSK"));
+  const other = await serve(t, { pairing: "{ credentials: psk }", psk: '[{ identity: fleet, key: "hex:00" }]' });
+  const plain = await open(t, other.port, other.issue().code, "TLS_PSK");
+  t.is(authErrorOf(await plain.request(post([PATH.dpe1, PATH.pairing]))), "not-authorized");
+  t.regex((await other.events.audited({ mode: "pairing", outcome: "failure" })).rule, /only by ECDHE_PSK/);
 });
 
 test("whoever is authenticated otherwise cannot pair, with a key or without", async (t) => {
