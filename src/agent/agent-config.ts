@@ -2,7 +2,7 @@ import { isIP } from "node:net";
 import { coapUri, type CoapUri, duration, fingerprint, listOf, oneOf, path, section, text } from "#config/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
 import { SERVER_AUTHENTICATIONS, type ServerAuthentication } from "#security/index.js";
-import { z } from "zod";
+import * as z from "zod";
 import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
 import { sharePrefix } from "./firmware-config.js";
 import { DEFAULT_OUTBOX_LIMITS, type OutboxLimits } from "./queue/outbox.js";

@@ -1,6 +1,6 @@
 import { host, path, type Secret, secret, secretFile, section, text } from "#config/index.js";
 import { readFileSync } from "node:fs";
-import { z } from "zod";
+import * as z from "zod";
 
 /** What a client shows of itself. */
 export interface AgentCredentials {

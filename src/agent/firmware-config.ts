@@ -1,7 +1,7 @@
 import { checkPort } from "#bridge/index.js";
 import { duration, listOf, oneOf, section, text } from "#config/index.js";
 import { checkName } from "#senml/index.js";
-import { z } from "zod";
+import * as z from "zod";
 import type { ChangeRule } from "./sources/change-rule.js";
 import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
 

@@ -1,5 +1,5 @@
 import { type CoapUri, coapUri, listOf, path, section } from "#config/index.js";
-import { z } from "zod";
+import * as z from "zod";
 import type { AgentConfig } from "./agent-config.js";
 import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
 import { dtlsOptions } from "./server-authentication.js";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { refuse } from "./refusal.js";
 
 /** A UDP or TCP port, 0–65535; 0 asks the system for a free one. */

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { refuse } from "./refusal.js";
 
 /** A whole number within bounds. */

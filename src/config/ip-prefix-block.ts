@@ -1,5 +1,5 @@
 import { formatIpPrefix, type IpPrefix, parseIpPrefix } from "#ip/index.js";
-import { z } from "zod";
+import * as z from "zod";
 import { refuse } from "./refusal.js";
 
 /** `192.0.2.0/24`, `2001:db8::/32`, or one address. */

@@ -1,6 +1,6 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { refuse } from "./refusal.js";
 import { surroundings } from "./surroundings.js";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { ConfigFault } from "./error.js";
 import { formatKeyPath } from "./key-path.js";
 import { nearest } from "./nearest.js";

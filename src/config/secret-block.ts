@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { refuse, type Refusal } from "./refusal.js";
 import { Secret } from "./secret.js";
 import { surroundings } from "./surroundings.js";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { refuse } from "./refusal.js";
 
 /** A mapping with exactly these keys: an unknown key is a fault, with the nearest known one. */

@@ -20,7 +20,7 @@ import type { IdentityForm } from "#dpe/index.js";
 import type { IpPrefix } from "#ip/index.js";
 import { RADIUS_SCHEMA, type RadiusConfig, subscriberIdentityBlock } from "#radius/index.js";
 import type { SubscriberIdentity } from "#security/index.js";
-import { z } from "zod";
+import * as z from "zod";
 
 /** The configuration of `dpe proxy`, as its file is checked to. */
 export interface ProxyConfig {

@@ -5,7 +5,7 @@ import {
   SecurityError,
   type SubscriberIdentity,
 } from "#security/index.js";
-import { z } from "zod";
+import * as z from "zod";
 
 /** `FORM:VALUE`, such as `imsi:001010123456789`; in canonical form once read. */
 export function subscriberIdentityBlock(): z.ZodType<SubscriberIdentity, unknown> {

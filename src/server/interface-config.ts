@@ -6,7 +6,7 @@ import {
   type FailureLimitOptions,
   type GuardDigest,
 } from "#security/index.js";
-import { z } from "zod";
+import * as z from "zod";
 
 /** Digest at one interface, as a configuration has it. */
 export interface DigestConfig {

@@ -14,7 +14,7 @@ import {
   type StoredAt,
 } from "#config/index.js";
 import { DEFAULT_STORE_LIMITS } from "#store/index.js";
-import { z } from "zod";
+import * as z from "zod";
 
 /** How a server is operated: where it keeps its state, and who may look at it. */
 export interface OperationConfig {

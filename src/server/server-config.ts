@@ -14,7 +14,7 @@ import {
 import type { ConnectionLevel } from "#dpe/index.js";
 import { RADIUS_SCHEMA, subscriberIdentityBlock } from "#radius/index.js";
 import { CLIENT_AUTHENTICATIONS, type ClientAuthentication, gbaRealm } from "#security/index.js";
-import { z } from "zod";
+import * as z from "zod";
 import type { ExternalConfig } from "./external-sources.js";
 import { type GbaConfig, gbaSection } from "./gba-config.js";
 import { DEFAULT_DIGEST, type DigestConfig, digestSection } from "./interface-config.js";

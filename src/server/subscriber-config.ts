@@ -10,7 +10,7 @@ import {
 } from "#digest/index.js";
 import { type InterfaceName, PAIRING_IDENTITY_PREFIX } from "#dpe/index.js";
 import type { Subscriber, SubscriberIdentity } from "#security/index.js";
-import { z } from "zod";
+import * as z from "zod";
 
 /** One subscriber, as a configuration has it. */
 export interface SubscriberConfig {

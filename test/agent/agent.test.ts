@@ -1,14 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { AGENT_SCHEMA, type AgentEvent, DpeAgent, type Source } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
+import { DPE } from "#testing/dpe-program.js";
 import test, { type ExecutionContext } from "ava";
 
-const DPE = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
 const KEY = "000102030405060708090a0b0c0d0e0f";
 
 function folderOf(t: ExecutionContext): string {

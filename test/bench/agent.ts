@@ -3,8 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { issueThrowawayCredentials } from "#x509/index.js";
+import { DPE } from "#testing/dpe-program.js";
 
 /**
  * Measures `dpe agent` on this machine, beside a `dpe server` on loopback: how long it takes from its start until it is
@@ -16,7 +16,6 @@ import { issueThrowawayCredentials } from "#x509/index.js";
 const isQuick = process.argv.includes("--quick");
 const STARTS = isQuick ? 3 : 9;
 const WATCH_SECONDS = isQuick ? 21 : 61;
-const DPE = fileURLToPath(new URL("../../src/cli/dpe.js", import.meta.url));
 const KEY = "000102030405060708090a0b0c0d0e0f";
 
 const folder = mkdtempSync(join(tmpdir(), "dpe-bench-agent-"));

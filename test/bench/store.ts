@@ -5,12 +5,12 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { CODE, OPTION, Options } from "#coap/index.js";
 import { BINDING_OPTION_FORMATS, CONTENT_FORMAT } from "#dpe/index.js";
 import { type CoapConnection, CoapEndpoint, connect } from "#net/index.js";
 import { encodePack } from "#senml/index.js";
 import { openBackend, Store, type StoreLocation } from "#store/index.js";
+import { DPE } from "#testing/dpe-program.js";
 
 /**
  * Measures the durable state of a server, on LMDB and on Redis: 100,000 devices in the store (start-up, memory, a page of
@@ -25,7 +25,6 @@ const REPORTERS = 200;
 const REPORTS_PER_SECOND = 2000;
 const SECONDS = isQuick ? 5 : 20;
 const STORE_SECONDS = isQuick ? 2 : 5;
-const DPE = fileURLToPath(new URL("../../src/cli/dpe.js", import.meta.url));
 const KEY = "000102030405060708090a0b0c0d0e0f";
 
 const folder = await mkdtemp(join(tmpdir(), "dpe-bench-store-"));

@@ -1,13 +1,11 @@
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { CODE, CONTENT_FORMAT, OPTION, ResponseError, router, serve } from "#api/index.js";
 import { encodePack } from "#senml/index.js";
+import { DPE } from "#testing/dpe-program.js";
 import test, { type ExecutionContext } from "ava";
-
-const DPE = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
 
 function dpe(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
   return new Promise((resolve) => {

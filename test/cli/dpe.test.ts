@@ -1,13 +1,12 @@
 import { execFile } from "node:child_process";
 import { createHash, createPublicKey } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { isBuiltin } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { UdpSocket } from "#net/index.js";
+import { DPE, IS_BUNDLED } from "#testing/dpe-program.js";
 import test, { type ExecutionContext } from "ava";
-
-const DPE = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
 
 interface Outcome {
   readonly code: number | null;
@@ -144,3 +143,49 @@ test("a raw public key is made once, and its fingerprint is what OpenSSL compute
   t.is(again.code, 1);
   t.regex(again.stderr, /EEXIST/);
 });
+
+const packaged = IS_BUNDLED ? test : test.skip;
+
+packaged(
+  "the package has the bundle that `dpe` runs, the licences of what is in it, and what it loads besides",
+  async (t) => {
+    const root = join(dirname(DPE), "..", "..", "..");
+    const listing = await new Promise<string>((resolve, reject) => {
+      execFile(
+        "npm",
+        ["pack", "--dry-run", "--json", "--ignore-scripts"],
+        { cwd: root, maxBuffer: 1e7 },
+        (error, stdout) => (error === null ? resolve(stdout) : reject(error)),
+      );
+    });
+    const [pack] = JSON.parse(listing) as readonly [{ readonly files: readonly { readonly path: string }[] }];
+    const paths = new Set(pack.files.map(({ path }) => path));
+    const own = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as PackageFile;
+    t.is(own.bin.dpe, "dist/bundle/cli/dpe.js");
+    const chunks = readdirSync(dirname(DPE));
+    for (const chunk of chunks) t.true(paths.has(`dist/bundle/cli/${chunk}`), chunk);
+    const licences = readFileSync(join(dirname(DPE), "..", "LICENSES.txt"), "utf8");
+    for (const joined of ["zod", "yaml", "pino", "cbor-x"]) t.regex(licences, new RegExp(`^${joined} \\d`, "m"));
+    t.true(paths.has("dist/bundle/LICENSES.txt"));
+
+    const loaded = new Set(
+      chunks.flatMap((chunk) => packagesLoadedBy(readFileSync(join(dirname(DPE), chunk), "utf8"))),
+    );
+    t.true(loaded.has("lmdb"));
+    // Two are for `dpe sim` of devices by others' programs, and say so when they are missing; one is of cbor-x, faster with it.
+    const optional = ["node-dtls-client", "coap-packet", "cbor-extract"];
+    for (const name of [...Object.keys(own.dependencies), ...optional]) loaded.delete(name);
+    t.deepEqual([...loaded], []);
+  },
+);
+
+interface PackageFile {
+  readonly bin: { readonly dpe: string };
+  readonly dependencies: Readonly<Record<string, string>>;
+}
+
+function packagesLoadedBy(code: string): readonly string[] {
+  const named = code.matchAll(/(?:\bfrom|\bimport|\bimport\(|\brequire\d*\()"((?:@[\w.-]+\/)?[a-z][\w:./-]*)"/g);
+  const packages = [...named].flatMap(([, name]) => /^(?:@[^/]+\/)?[^/]+/.exec(name ?? "")?.[0] ?? []);
+  return packages.filter((name) => !isBuiltin(name));
+}

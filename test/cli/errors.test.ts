@@ -1,15 +1,14 @@
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { parseConfig } from "#config/index.js";
 import { UdpSocket } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
+import { DPE } from "#testing/dpe-program.js";
 import test, { type ExecutionContext } from "ava";
 
-const DPE = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
 const DAY_MS = 86_400_000;
 const KEY = "hex:000102030405060708090a0b0c0d0e0f";
 

@@ -2,7 +2,8 @@ import { execFile } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
-import { DPE, folderOf } from "#testing/server-process.js";
+import { DPE } from "#testing/dpe-program.js";
+import { folderOf } from "#testing/server-process.js";
 import test, { type ExecutionContext } from "ava";
 import { chromium } from "playwright-core";
 

@@ -3,7 +3,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
-import { DPE, folderOf, startServerProcess } from "#testing/server-process.js";
+import { DPE } from "#testing/dpe-program.js";
+import { folderOf, startServerProcess } from "#testing/server-process.js";
 import test from "ava";
 
 const UNITS = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..", "scripts", "systemd");

@@ -2,7 +2,8 @@ import { execFile } from "node:child_process";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ReportingDevice } from "#testing/reporting-device.js";
-import { DPE, folderOf, startServerProcess } from "#testing/server-process.js";
+import { DPE } from "#testing/dpe-program.js";
+import { folderOf, startServerProcess } from "#testing/server-process.js";
 import test, { type ExecutionContext } from "ava";
 
 interface Outcome {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import test from "ava";
 import fc from "fast-check";
-import { z } from "zod";
+import * as z from "zod";
 import {
   coapUri,
   ConfigError,

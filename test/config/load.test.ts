@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import fc from "fast-check";
-import { z } from "zod";
+import * as z from "zod";
 import {
   coapUri,
   ConfigError,

@@ -3,10 +3,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { FleetOptions } from "#sim/index.js";
 import { Store } from "#store/index.js";
 import { sharingNode } from "#testing/sharing-node.js";
+import { DPE } from "#testing/dpe-program.js";
 
 /** `dpe server` in a process of its own, for a run that a person starts. */
 export class FleetServer {
@@ -189,5 +189,4 @@ process.once("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 const KEY = "0123456789abcdef";
-const DPE = fileURLToPath(new URL("../../src/cli/dpe.js", import.meta.url));
 const TICKS_A_SECOND = 100;

@@ -3,7 +3,8 @@ import { statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
-import { DPE, folderOf, startServerProcess, type ServerProcess } from "#testing/server-process.js";
+import { DPE } from "#testing/dpe-program.js";
+import { folderOf, startServerProcess, type ServerProcess } from "#testing/server-process.js";
 import test, { type ExecutionContext } from "ava";
 import { chromium } from "playwright-core";
 

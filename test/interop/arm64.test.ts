@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
-import { DPE, folderOf } from "#testing/server-process.js";
+import { DPE } from "#testing/dpe-program.js";
+import { folderOf } from "#testing/server-process.js";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
 /** Where scripts/peers puts it. */

@@ -3,8 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { webcrypto } from "node:crypto";
 import { parseConfig } from "#config/index.js";
 import {
@@ -24,9 +23,9 @@ import {
   type ThrowawayCredentials,
 } from "#x509/index.js";
 import { X509Certificate, X509CrlGenerator } from "@peculiar/x509";
+import { DPE } from "#testing/dpe-program.js";
 import test, { type ExecutionContext } from "ava";
 
-const DPE = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
 const KEY = "000102030405060708090a0b0c0d0e0f";
 
 /** A folder with what a server and its clients need, all of it replaceable. */

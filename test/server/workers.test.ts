@@ -7,7 +7,8 @@ import { Fleet, type FleetOptions, UdpLink } from "#sim/index.js";
 import { Store } from "#store/index.js";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
 import { startRedis } from "#testing/redis-peer.js";
-import { DPE, folderOf } from "#testing/server-process.js";
+import { DPE } from "#testing/dpe-program.js";
+import { folderOf } from "#testing/server-process.js";
 import { sharingNode } from "#testing/sharing-node.js";
 import test, { type ExecutionContext } from "ava";
 

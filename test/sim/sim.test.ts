@@ -1,6 +1,4 @@
 import { execFile } from "node:child_process";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseConfig } from "#config/index.js";
 import { UdpSocket } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
@@ -15,9 +13,9 @@ import {
   parseLinkConditions,
   UdpLink,
 } from "#sim/index.js";
+import { DPE } from "#testing/dpe-program.js";
 import test, { type ExecutionContext } from "ava";
 
-const DPE = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
 const KEY = "0123456789abcdef";
 
 /** A server, and how often it took each reading, told apart by endpoint, property and time. */

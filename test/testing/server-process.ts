@@ -1,11 +1,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import type { ExecutionContext } from "ava";
+import { DPE } from "./dpe-program.js";
 import { PeerProcess } from "./peer-process.js";
-
-export const DPE: string = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "src", "cli", "dpe.js");
 
 /** A folder that is gone with the test. */
 export function folderOf(t: Pick<ExecutionContext, "teardown">): string {

@@ -1,6 +1,6 @@
 import { type FirmwareConfig, firmwareSchema } from "../firmware-config.js";
 import { duration, listOf, oneOf, path, section, text } from "#config/index.js";
-import { z } from "zod";
+import * as z from "zod";
 import { IMPORTANCES } from "../queue/outbox.js";
 import type { ChangeRule } from "./change-rule.js";
 import type { ExecOptions } from "./exec-source.js";
