@@ -38,7 +38,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   ) {
     super(role, options, start?.recordSequenceNumber);
     this.handshake = driver && { driver, early: new EarlyRecords(options.maxEarlyRecordBytes) };
-    this.#clientRandom = start && textOf(start.parameters.random);
+    this.#clientRandom = start && textOf(start.parts.random);
   }
 
   protected abstract handleProtected(header: RecordHeader, fragment: Uint8Array, now: number): void;
@@ -111,7 +111,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   beganWith(datagram: Uint8Array): boolean {
     if (this.#clientRandom === undefined) return false;
     const start = readClientHelloStart(datagram);
-    return !("drop" in start) && textOf(start.parameters.random) === this.#clientRandom;
+    return !("drop" in start) && textOf(start.parts.random) === this.#clientRandom;
   }
 
   protected handleHandshake(handshake: HandshakeState, plaintext: Uint8Array, epoch: 0 | 1, now: number): void {

@@ -1,8 +1,8 @@
 import { timingSafeEqual } from "node:crypto";
 import { HmacSha256 } from "./crypto/sha256.js";
 import type { SharedKeys } from "./shared-keys.js";
-import type { ClientHelloParameters } from "./wire/client-hello.js";
-import { concat, uint16, uint16List, vector16, vector8 } from "./wire/writer.js";
+import type { ClientHelloParts } from "./wire/client-hello.js";
+import { vector16 } from "./wire/writer.js";
 
 /**
  * The cookies of HelloVerifyRequest: HMAC(secret, address, ClientHello parameters) (RFC 6347 §4.2.1), under a secret that
@@ -23,29 +23,25 @@ export class CookieKeys {
     this.#lifetimeMs = lifetimeMs;
   }
 
-  make(peerAddress: Uint8Array, parameters: ClientHelloParameters, now: number): Uint8Array {
-    return this.#cookieOf(this.#keys.periodAt(now, this.#lifetimeMs), peerAddress, parameters);
+  make(peerAddress: Uint8Array, hello: ClientHelloParts, now: number): Uint8Array {
+    return this.#cookieOf(this.#keys.periodAt(now, this.#lifetimeMs), peerAddress, hello);
   }
 
-  verify(peerAddress: Uint8Array, parameters: ClientHelloParameters, now: number): boolean {
-    const { cookie } = parameters;
+  verify(peerAddress: Uint8Array, hello: ClientHelloParts, now: number): boolean {
+    const { cookie } = hello;
     if (cookie.length !== COOKIE_BYTES) return false;
     const period = this.#keys.periodAt(now, this.#lifetimeMs);
     const age = (period - (cookie[0] ?? 0)) & 0xff;
-    return age <= 1 && timingSafeEqual(cookie, this.#cookieOf(period - age, peerAddress, parameters));
+    return age <= 1 && timingSafeEqual(cookie, this.#cookieOf(period - age, peerAddress, hello));
   }
 
-  #cookieOf(period: number, peerAddress: Uint8Array, parameters: ClientHelloParameters): Uint8Array {
-    const { version, random, sessionId, cipherSuites, compressionMethods } = parameters;
-    const mac = this.#hmacOf(period).mac(
-      vector16(peerAddress),
-      uint16(version),
-      random,
-      vector8(sessionId),
-      vector16(uint16List(cipherSuites)),
-      vector8(Uint8Array.from(compressionMethods)),
-    );
-    return concat(Uint8Array.of(period), mac.subarray(0, COOKIE_BYTES - 1));
+  #cookieOf(period: number, peerAddress: Uint8Array, hello: ClientHelloParts): Uint8Array {
+    const { beforeCookie, afterCookie } = hello;
+    const mac = this.#hmacOf(period).mac(vector16(peerAddress), beforeCookie, afterCookie);
+    const cookie = new Uint8Array(COOKIE_BYTES);
+    cookie[0] = period;
+    for (let i = 1; i < COOKIE_BYTES; i++) cookie[i] = mac[i - 1] ?? 0;
+    return cookie;
   }
 
   #hmacOf(period: number): HmacSha256 {

@@ -1,3 +1,5 @@
+import { copyOf } from "./wire/writer.js";
+
 /**
  * What arrives too early, bounded in bytes: records of epoch 1 before its keys, and data before the handshake's end
  * (RFC 6347 §4.1, §4.2.8 leave it to us to keep or drop them).
@@ -16,7 +18,7 @@ export class EarlyRecords {
   holdSealed(record: Uint8Array): boolean {
     if (this.#sealed.some((held) => Buffer.compare(held, record) === 0)) return true;
     if (!this.#take(record.length)) return false;
-    this.#sealed.push(record.slice());
+    this.#sealed.push(copyOf(record));
     return true;
   }
 

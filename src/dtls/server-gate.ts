@@ -40,12 +40,12 @@ export class ServerGate {
   handleDatagram(datagram: Uint8Array, peerAddress: Uint8Array, now: number, demandsCookie = true): GateAnswer {
     const start = readClientHelloStart(datagram);
     if ("drop" in start) return { type: "drop", reason: start.drop };
-    const { parameters } = start;
-    if (parameters.cookie.length > COOKIE_BYTES) return { type: "drop", reason: "oversized-cookie" };
-    if (!demandsCookie || this.#cookies.verify(peerAddress, parameters, now)) {
+    const { parts } = start;
+    if (parts.cookie.length > COOKIE_BYTES) return { type: "drop", reason: "oversized-cookie" };
+    if (!demandsCookie || this.#cookies.verify(peerAddress, parts, now)) {
       return { type: "accept", association: Association.accept(this.#options, start, datagram, now) };
     }
-    const bytes = composeHelloVerifyRequest(start, this.#cookies.make(peerAddress, parameters, now));
+    const bytes = composeHelloVerifyRequest(start, this.#cookies.make(peerAddress, parts, now));
     if (bytes.length > datagram.length) return { type: "drop", reason: "no-amplification" };
     return { type: "reply", bytes };
   }

@@ -249,6 +249,7 @@ export class DtlsEndpoint {
     const types = verifiableTypes(this.#options);
     return {
       connectionId: () => this.#newConnectionId(),
+      random: this.#random,
       sharedKeys: new SharedKeys(randomBytes(SECRET_BYTES), performance.timeOrigin),
       onDrop: (reason) => this.#drop(reason, this.#from),
       isSaved: this.#options.associations !== undefined,

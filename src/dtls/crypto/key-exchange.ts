@@ -27,7 +27,7 @@ export const GROUPS = {
 } as const;
 
 export function groupById(id: number): GroupName | undefined {
-  return (Object.keys(GROUPS) as GroupName[]).find((name) => GROUPS[name].id === id);
+  return GROUPS_BY_ID.get(id);
 }
 
 /** A fresh key pair. */
@@ -95,3 +95,6 @@ class X25519KeyShare implements KeyShare {
 
 /** SubjectPublicKeyInfo of X25519 up to the key (RFC 8410 §4). */
 const X25519_SPKI_PREFIX = Uint8Array.of(0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00);
+const GROUPS_BY_ID: ReadonlyMap<number, GroupName> = new Map(
+  (Object.keys(GROUPS) as GroupName[]).map((name) => [GROUPS[name].id, name]),
+);

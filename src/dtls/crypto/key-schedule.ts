@@ -7,7 +7,17 @@ import { prf } from "./prf.js";
  * secret is the ECDH secret (RFC 5489 §2), or as many zeros as the key is long (RFC 4279 §2).
  */
 export function pskPremasterSecret(psk: Uint8Array, ecdhSecret?: Uint8Array): Uint8Array {
-  return concat(vector16(ecdhSecret ?? new Uint8Array(psk.length)), vector16(psk));
+  const otherBytes = ecdhSecret?.length ?? psk.length;
+  if (otherBytes > 0xffff || psk.length > 0xffff) throw new RangeError("a secret has at most 65,535 bytes");
+  // In one array, so that no copy stays behind.
+  const secret = new Uint8Array(4 + otherBytes + psk.length);
+  secret[0] = otherBytes >> 8;
+  secret[1] = otherBytes;
+  if (ecdhSecret !== undefined) secret.set(ecdhSecret, 2);
+  secret[2 + otherBytes] = psk.length >> 8;
+  secret[3 + otherBytes] = psk.length;
+  secret.set(psk, 4 + otherBytes);
+  return secret;
 }
 
 /** RFC 5246 §8.1. */

@@ -7,7 +7,7 @@ export function prf(secret: Uint8Array, label: string, seed: Uint8Array, length:
   const labelBytes = Buffer.from(label, "latin1");
   let a = hmac.mac(labelBytes, seed);
   for (let offset = 0; offset < length; offset += SHA256_BYTES) {
-    output.set(hmac.mac(a, labelBytes, seed).subarray(0, length - offset), offset);
+    hmac.secretMacInto(output, offset, a, labelBytes, seed);
     if (offset + SHA256_BYTES < length) a = hmac.mac(a);
   }
   hmac.clear();

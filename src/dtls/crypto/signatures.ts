@@ -19,7 +19,7 @@ export function schemeServesKey(scheme: SignatureSchemeName, key: KeyObject): bo
 }
 
 export function schemeById(id: number): SignatureSchemeName | undefined {
-  return (Object.keys(SIGNATURE_SCHEMES) as SignatureSchemeName[]).find((name) => SIGNATURE_SCHEMES[name].id === id);
+  return SCHEMES_BY_ID.get(id);
 }
 
 export function signWith(scheme: SignatureSchemeName, key: KeyObject, content: Uint8Array): Uint8Array {
@@ -66,3 +66,6 @@ export function curveOf(key: KeyObject): GroupName | undefined {
 }
 
 const PSS = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST };
+const SCHEMES_BY_ID: ReadonlyMap<number, SignatureSchemeName> = new Map(
+  (Object.keys(SIGNATURE_SCHEMES) as SignatureSchemeName[]).map((name) => [SIGNATURE_SCHEMES[name].id, name]),
+);

@@ -145,7 +145,7 @@ export class ServerHandshake implements HandshakeMachine {
       isRefused: !isKnown,
       hellos: state.hellos,
       peer: { ...peerInfo(state.hellos), pskIdentity: state.identity },
-      pskTag: pskTag(psk, master),
+      pskTag: makesSession(state.hellos) ? pskTag(psk, master) : undefined,
     };
   }
 
@@ -385,6 +385,10 @@ export class ServerHandshake implements HandshakeMachine {
   #keepExporter({ clientRandom, serverRandom }: Hellos, master: Uint8Array, channel: HandshakeChannel): void {
     if (this.#options.exporter) channel.keepExporter({ masterSecret: copyOf(master), clientRandom, serverRandom });
   }
+}
+
+function makesSession({ issuesTicket, sessionId }: Hellos): boolean {
+  return issuesTicket || sessionId.length > 0;
 }
 
 const NO_BYTES = new Uint8Array(0);

@@ -1,24 +1,36 @@
 import { sha256 } from "../crypto/sha256.js";
-import { encodeHandshakeFragment } from "../wire/handshake-header.js";
-import { concat } from "../wire/writer.js";
+import { HANDSHAKE_HEADER_BYTES, writeHandshakeFragment } from "../wire/handshake-header.js";
 import type { HandshakeMessage } from "./reassembly.js";
 
 /**
  * The handshake messages so far, each as if it had been sent unfragmented (RFC 6347 §4.2.6). Kept whole, because a
- * CertificateVerify may need another hash than the PRF's.
+ * CertificateVerify may need another hash than the PRF's; in one array, so that a hash takes no copy.
  */
 export class Transcript {
-  readonly #messages: Uint8Array[] = [];
+  #messages: Uint8Array = new Uint8Array(PSK_HANDSHAKE_BYTES);
+  #end = 0;
+  #lastAt = 0;
 
   add({ type, messageSeq, body }: HandshakeMessage): void {
-    this.#messages.push(
-      encodeHandshakeFragment({ type, length: body.length, messageSeq, fragmentOffset: 0, fragment: body }),
+    const { length } = body;
+    this.#lastAt = this.#end;
+    this.#end += HANDSHAKE_HEADER_BYTES + length;
+    if (this.#end > this.#messages.length) {
+      const longer = new Uint8Array(Math.max(this.#end, 2 * this.#messages.length));
+      longer.set(this.#messages);
+      this.#messages = longer;
+    }
+    writeHandshakeFragment(
+      { type, length, messageSeq, fragmentOffset: 0, fragment: body },
+      this.#messages,
+      this.#lastAt,
     );
   }
 
   /** A HelloVerifyRequest and the ClientHello before it do not count. */
   clear(): void {
-    this.#messages.length = 0;
+    this.#end = 0;
+    this.#lastAt = 0;
   }
 
   hash(): Uint8Array {
@@ -30,11 +42,15 @@ export class Transcript {
     return sha256(this.bytesBeforeLast());
   }
 
+  /** A view, as is `bytesBeforeLast`. */
   bytes(): Uint8Array {
-    return concat(...this.#messages);
+    return this.#messages.subarray(0, this.#end);
   }
 
   bytesBeforeLast(): Uint8Array {
-    return concat(...this.#messages.slice(0, -1));
+    return this.#messages.subarray(0, this.#lastAt);
   }
 }
+
+/** Most of them are shorter; with certificates the array grows. */
+const PSK_HANDSHAKE_BYTES = 512;

@@ -1,6 +1,6 @@
 import type { DropReason } from "../association-output.js";
 import { DtlsError } from "../errors.js";
-import { type ClientHelloParameters, decodeClientHelloParameters } from "./client-hello.js";
+import { type ClientHelloParts, readClientHelloParts } from "./client-hello.js";
 import { decodeHandshakeFragment, HANDSHAKE_TYPES } from "./handshake-header.js";
 import { CONTENT_TYPES, decodeRecordHeader, RECORD_HEADER_BYTES } from "./record.js";
 
@@ -8,7 +8,7 @@ import { CONTENT_TYPES, decodeRecordHeader, RECORD_HEADER_BYTES } from "./record
 export interface ClientHelloStart {
   readonly recordSequenceNumber: number;
   readonly messageSeq: number;
-  readonly parameters: ClientHelloParameters;
+  readonly parts: ClientHelloParts;
 }
 
 /**
@@ -25,8 +25,8 @@ export function readClientHelloStart(datagram: Uint8Array): ClientHelloStart | {
   if (fragment.type !== HANDSHAKE_TYPES.client_hello) return { drop: "not-a-client-hello" };
   if (fragment.fragmentOffset !== 0) return { drop: "fragmented-client-hello" };
   try {
-    const parameters = decodeClientHelloParameters(fragment.fragment);
-    return { recordSequenceNumber: record.sequenceNumber, messageSeq: fragment.messageSeq, parameters };
+    const parts = readClientHelloParts(fragment.fragment);
+    return { recordSequenceNumber: record.sequenceNumber, messageSeq: fragment.messageSeq, parts };
   } catch (error) {
     if (!(error instanceof DtlsError)) throw error;
     return { drop: fragment.fragment.length < fragment.length ? "fragmented-client-hello" : "malformed-client-hello" };

@@ -1,3 +1,4 @@
+import { DtlsError } from "../errors.js";
 import { decodeExtensions, encodeExtensions, type Extensions } from "./extensions.js";
 import { ByteReader, decodeUint16List } from "./reader.js";
 import { concat, uint16, uint16List, vector16, vector8 } from "./writer.js";
@@ -21,8 +22,8 @@ export interface ClientHello extends ClientHelloParameters {
   readonly extensions: Extensions;
 }
 
-/** What a cookie is bound to, and the cookie: all that stands before the extensions. */
-export interface ClientHelloParameters {
+/** All that stands before the extensions. */
+interface ClientHelloParameters {
   readonly version: number;
   /** 32 bytes. */
   readonly random: Uint8Array;
@@ -40,12 +41,32 @@ export function decodeClientHello(body: Uint8Array): ClientHello {
   return { ...readParameters(reader), extensions: decodeExtensions(reader) };
 }
 
+/** What a cookie is bound to, as it was sent, and the cookie: all that stands before the extensions. */
+export interface ClientHelloParts {
+  readonly random: Uint8Array;
+  readonly beforeCookie: Uint8Array;
+  readonly cookie: Uint8Array;
+  /** The cipher suites and the compression methods. */
+  readonly afterCookie: Uint8Array;
+}
+
 /**
- * As much as a stateless server needs of a first fragment, whatever follows.
+ * As much as a stateless server needs of a first fragment, whatever follows: views, as all is done for nothing where the
+ * cookie is missing.
  * @throws DtlsError DTLS_DECODE_ERROR
  */
-export function decodeClientHelloParameters(start: Uint8Array): ClientHelloParameters {
-  return readParameters(new ByteReader(start));
+export function readClientHelloParts(start: Uint8Array): ClientHelloParts {
+  const reader = new ByteReader(start);
+  const offset = (): number => start.length - reader.remaining;
+  reader.uint16();
+  const random = reader.bytes(RANDOM_BYTES);
+  reader.vector8(0, 32);
+  const beforeCookie = start.subarray(0, offset());
+  const cookie = reader.vector8();
+  const afterCookieAt = offset();
+  if (reader.vector16(2, 0xfffe).length % 2 !== 0) throw new DtlsError("DTLS_DECODE_ERROR", "cipher suites");
+  reader.vector8(1);
+  return { random, beforeCookie, cookie, afterCookie: start.subarray(afterCookieAt, offset()) };
 }
 
 export function encodeClientHello(hello: ClientHello): Uint8Array {
@@ -67,6 +88,6 @@ function readParameters(reader: ByteReader): ClientHelloParameters {
     sessionId: reader.vector8(0, 32),
     cookie: reader.vector8(),
     cipherSuites: decodeUint16List(reader.vector16(2, 0xfffe)),
-    compressionMethods: [...reader.vector8(1)],
+    compressionMethods: Array.from(reader.vector8(1)),
   };
 }

@@ -1,6 +1,6 @@
 import { DtlsError } from "../errors.js";
 import { ByteReader, decodeUint16List } from "./reader.js";
-import { concat, copyOf, uint16, uint16List, uint8, vector16, vector8 } from "./writer.js";
+import { copyOf, uint16List, uint8, vector16, vector8 } from "./writer.js";
 
 /**
  * `struct { ExtensionType extension_type; opaque extension_data<0..2^16-1>; } Extension;` (RFC 5246 §7.4.1.4),
@@ -42,7 +42,25 @@ export function decodeExtensions(reader: ByteReader): Extensions {
 /** No extension is no block. */
 export function encodeExtensions(extensions: Extensions): Uint8Array {
   if (extensions.size === 0) return new Uint8Array(0);
-  return vector16(...[...extensions].map(([type, data]) => concat(uint16(type), vector16(data))));
+  let length = 2;
+  for (const data of extensions.values()) length += EXTENSION_HEADER_BYTES + data.length;
+  if (length > MAX_BLOCK_BYTES) throw new RangeError(`extensions of ${String(length)} bytes`);
+  const block = new Uint8Array(length);
+  let at = writeUint16(length - 2, block, 0);
+  for (const [type, data] of extensions) {
+    at = writeUint16(type, block, at);
+    at = writeUint16(data.length, block, at);
+    block.set(data, at);
+    at += data.length;
+  }
+  return block;
+}
+
+/** Gives where the next byte stands. */
+function writeUint16(value: number, into: Uint8Array, at: number): number {
+  into[at] = value >> 8;
+  into[at + 1] = value;
+  return at + 2;
 }
 
 /** `NamedCurveList` (RFC 8422 §5.1.1) and `SignatureScheme` lists (RFC 5246 §7.4.1.4.1) have one form. */
@@ -111,3 +129,5 @@ export function encodeConnectionId(connectionId: Uint8Array): Uint8Array {
 }
 
 const HOST_NAME = 0;
+const EXTENSION_HEADER_BYTES = 4;
+const MAX_BLOCK_BYTES = 2 + 0xffff;

@@ -57,10 +57,25 @@ export function decodeHandshakeFragment(plaintext: Uint8Array, offset: number): 
 }
 
 export function encodeHandshakeFragment(fragment: HandshakeFragment): Uint8Array {
-  const { type, length, messageSeq, fragmentOffset: from, fragment: body } = fragment;
-  const bytes = new Uint8Array(HANDSHAKE_HEADER_BYTES + body.length);
-  bytes.set([type, length >> 16, length >> 8, length, messageSeq >> 8, messageSeq]);
-  bytes.set([from >> 16, from >> 8, from, body.length >> 16, body.length >> 8, body.length], 6);
-  bytes.set(body, HANDSHAKE_HEADER_BYTES);
+  const bytes = new Uint8Array(HANDSHAKE_HEADER_BYTES + fragment.fragment.length);
+  writeHandshakeFragment(fragment, bytes, 0);
   return bytes;
+}
+
+/** Header and body, at `at` of `into`. */
+export function writeHandshakeFragment(fragment: HandshakeFragment, into: Uint8Array, at: number): void {
+  const { type, length, messageSeq, fragmentOffset: from, fragment: body } = fragment;
+  into[at] = type;
+  into[at + 1] = length >> 16;
+  into[at + 2] = length >> 8;
+  into[at + 3] = length;
+  into[at + 4] = messageSeq >> 8;
+  into[at + 5] = messageSeq;
+  into[at + 6] = from >> 16;
+  into[at + 7] = from >> 8;
+  into[at + 8] = from;
+  into[at + 9] = body.length >> 16;
+  into[at + 10] = body.length >> 8;
+  into[at + 11] = body.length;
+  into.set(body, at + HANDSHAKE_HEADER_BYTES);
 }

@@ -59,8 +59,8 @@ export class ByteReader {
 
 /** The elements of a vector of uint16; an odd length is DTLS_DECODE_ERROR. */
 export function decodeUint16List(bytes: Uint8Array): number[] {
-  const reader = new ByteReader(bytes);
+  if (bytes.length % 2 !== 0) throw new DtlsError("DTLS_DECODE_ERROR", "odd");
   const list: number[] = [];
-  while (reader.remaining > 0) list.push(reader.uint16());
+  for (let i = 0; i < bytes.length; i += 2) list.push(((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0));
   return list;
 }
