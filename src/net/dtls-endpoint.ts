@@ -156,7 +156,7 @@ export class DtlsEndpoint {
       this.#limits.cookiesAboveHandshakes === 0 || this.#handshakes.size > this.#limits.cookiesAboveHandshakes;
     const answer = this.#gate.handleDatagram(
       datagram,
-      TEXT_ENCODER.encode(`${from.address} ${from.port}`),
+      Buffer.from(`${from.address} ${from.port}`, "latin1"),
       now,
       demandsCookie,
     );
@@ -348,4 +348,3 @@ const SWEEP_MS = 5000;
 /** Sessions looked at to find a stale one. */
 const EVICTION_LOOKS = 16;
 const NOWHERE: SocketAddress = { address: "", port: 0 };
-const TEXT_ENCODER = new TextEncoder();

@@ -56,7 +56,7 @@ export class Reassembly {
       let have = 0;
       for (const piece of message.pieces) have += piece.bytes.length;
       if (have < message.length) return undefined;
-      message.body = join(message);
+      message.body = bodyOf(message);
     }
     const { type, messageSeq, body, isVerified } = message;
     return { type, messageSeq, body, isVerified };
@@ -130,9 +130,11 @@ function insert(pieces: Piece[], offset: number, bytes: Uint8Array): void {
   }
 }
 
-function join(message: PartialMessage): Uint8Array {
-  const body = new Uint8Array(message.length);
-  for (const piece of message.pieces) body.set(piece.bytes, piece.offset);
+function bodyOf({ pieces, length }: PartialMessage): Uint8Array {
+  const [first] = pieces;
+  if (first !== undefined && pieces.length === 1) return first.bytes;
+  const body = new Uint8Array(length);
+  for (const piece of pieces) body.set(piece.bytes, piece.offset);
   return body;
 }
 

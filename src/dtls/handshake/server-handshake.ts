@@ -144,7 +144,7 @@ export class ServerHandshake implements HandshakeMachine {
       fault,
       isRefused: !isKnown,
       hellos: state.hellos,
-      peer: { ...peerInfo(state.hellos), pskIdentity: state.identity },
+      peer: peerInfo(state.hellos, state.identity),
       pskTag: makesSession(state.hellos) ? pskTag(psk, master) : undefined,
     };
   }
@@ -168,11 +168,7 @@ export class ServerHandshake implements HandshakeMachine {
 
   #handleClientHello(body: Uint8Array, channel: HandshakeChannel, now: number): void {
     const hello = decodeClientHello(body);
-    // Views of a body that lives no longer than this call.
-    const request = {
-      hello: { ...hello, sessionId: copyOf(hello.sessionId) },
-      terms: readClientTerms(hello, this.#options),
-    };
+    const request = { hello, terms: readClientTerms(hello, this.#options) };
     const ticket = hello.extensions.get(EXTENSION_TYPES.session_ticket);
     if (this.#options.sessionTickets && ticket !== undefined && ticket.length > 0) {
       this.#consider(this.#sessions.openTicket(ticket, now), request, channel, now);
@@ -249,6 +245,7 @@ export class ServerHandshake implements HandshakeMachine {
     const { connectionIds, serverName, extendedMasterSecret, applicationProtocol } = terms;
     if (connectionIds !== undefined) channel.useConnectionIds(connectionIds.own, connectionIds.peers);
     channel.limitRecords(terms.recordLimits);
+    const { issuesTicket, sessionId } = this.#sessions.plan(hello, extendedMasterSecret);
     return {
       suite: choice.suite,
       clientRandom: copyOf(hello.random),
@@ -258,9 +255,10 @@ export class ServerHandshake implements HandshakeMachine {
       returnRoutabilityCheck: terms.returnRoutabilityCheck,
       applicationProtocol,
       clientCertificateType: terms.clientCertificateType ?? "X.509",
-      ...(choice.group === undefined ? {} : { share: generateKeyShare(choice.group) }),
-      ...(serverName === undefined ? {} : { serverName }),
-      ...this.#sessions.plan(hello, extendedMasterSecret),
+      share: choice.group === undefined ? undefined : generateKeyShare(choice.group),
+      serverName,
+      issuesTicket,
+      sessionId,
     };
   }
 

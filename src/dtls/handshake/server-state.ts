@@ -63,8 +63,8 @@ export type StateOf<Name extends ServerState["name"]> = Extract<ServerState, { r
 
 /** What both hellos settled, and what the server has to remember of them. */
 export interface Hellos extends Negotiated {
-  readonly share?: KeyShare;
-  readonly serverName?: string;
+  readonly share: KeyShare | undefined;
+  readonly serverName: string | undefined;
   readonly clientCertificateType: CertificateType;
   readonly issuesTicket: boolean;
   /** Of the session to be made; empty for none. */
@@ -97,16 +97,19 @@ export function sessionFacts({ master, hellos, peer, pskTag: tag }: StateOf<"Awa
   return { masterSecret: master, serverName: hellos.serverName, peer, pskTag: tag };
 }
 
-export function peerInfo(hellos: Hellos): PeerInfo {
+/** Put together property by property: where objects are spread, V8 makes a hidden class for each handshake. */
+export function peerInfo(hellos: Hellos, pskIdentity?: Uint8Array): PeerInfo {
   const { suite, extendedMasterSecret, hasConnectionId, returnRoutabilityCheck, serverName, applicationProtocol } =
     hellos;
-  return {
+  const info: { -readonly [Key in keyof PeerInfo]: PeerInfo[Key] } = {
     suite: suite.name,
     extendedMasterSecret,
     hasConnectionId,
     returnRoutabilityCheck,
     isResumed: false,
-    ...(serverName === undefined ? {} : { serverName }),
-    ...(applicationProtocol === undefined ? {} : { applicationProtocol }),
   };
+  if (serverName !== undefined) info.serverName = serverName;
+  if (applicationProtocol !== undefined) info.applicationProtocol = applicationProtocol;
+  if (pskIdentity !== undefined) info.pskIdentity = pskIdentity;
+  return info;
 }

@@ -59,6 +59,7 @@ export function readClientTerms(hello: ClientHello, options: ResolvedServerOptio
   const clientTypes = extensions.get(EXTENSION_TYPES.client_certificate_type);
   const offered = clientTypes === undefined ? ["X.509"] : decodeCertificateTypes(clientTypes);
   const connectionIds = agreeOnConnectionIds(hello, options);
+  const { recordLimits, maxFragmentLengthBytes } = agreeOnRecordLimits(hello, options);
   return {
     extendedMasterSecret,
     signalsRenegotiation: renegotiation !== undefined || hello.cipherSuites.includes(EMPTY_RENEGOTIATION_INFO_SCSV),
@@ -67,7 +68,8 @@ export function readClientTerms(hello: ClientHello, options: ResolvedServerOptio
     returnRoutabilityCheck: connectionIds !== undefined && agreesToPathChecks(hello, options),
     clientCertificateType: options.peerCertificateTypes.find((type) => offered.includes(type)),
     applicationProtocol: chooseProtocol(hello, options),
-    ...agreeOnRecordLimits(hello, options),
+    recordLimits,
+    maxFragmentLengthBytes,
   };
 }
 

@@ -18,12 +18,7 @@ import { concat, uint16, uint16List, vector16, vector8 } from "./writer.js";
  * } ClientHello;
  * ```
  */
-export interface ClientHello extends ClientHelloParameters {
-  readonly extensions: Extensions;
-}
-
-/** All that stands before the extensions. */
-interface ClientHelloParameters {
+export interface ClientHello {
   readonly version: number;
   /** 32 bytes. */
   readonly random: Uint8Array;
@@ -31,14 +26,23 @@ interface ClientHelloParameters {
   readonly cookie: Uint8Array;
   readonly cipherSuites: readonly number[];
   readonly compressionMethods: readonly number[];
+  readonly extensions: Extensions;
 }
 
 export const RANDOM_BYTES = 32;
 
-/** @throws DtlsError DTLS_DECODE_ERROR */
+/** Of views. @throws DtlsError DTLS_DECODE_ERROR */
 export function decodeClientHello(body: Uint8Array): ClientHello {
   const reader = new ByteReader(body);
-  return { ...readParameters(reader), extensions: decodeExtensions(reader) };
+  return {
+    version: reader.uint16(),
+    random: reader.bytes(RANDOM_BYTES),
+    sessionId: reader.vector8(0, 32),
+    cookie: reader.vector8(),
+    cipherSuites: decodeUint16List(reader.vector16(2, 0xfffe)),
+    compressionMethods: Array.from(reader.vector8(1)),
+    extensions: decodeExtensions(reader),
+  };
 }
 
 /** What a cookie is bound to, as it was sent, and the cookie: all that stands before the extensions. */
@@ -79,15 +83,4 @@ export function encodeClientHello(hello: ClientHello): Uint8Array {
     vector8(Uint8Array.from(hello.compressionMethods)),
     encodeExtensions(hello.extensions),
   );
-}
-
-function readParameters(reader: ByteReader): ClientHelloParameters {
-  return {
-    version: reader.uint16(),
-    random: reader.bytes(RANDOM_BYTES),
-    sessionId: reader.vector8(0, 32),
-    cookie: reader.vector8(),
-    cipherSuites: decodeUint16List(reader.vector16(2, 0xfffe)),
-    compressionMethods: Array.from(reader.vector8(1)),
-  };
 }
