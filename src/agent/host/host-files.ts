@@ -69,10 +69,12 @@ async function readStart(path: string): Promise<string> {
   // Without O_NONBLOCK a FIFO in the place of a file would hold a thread for ever.
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
-    const bytes = new Uint8Array(MAX_TEXT_BYTES);
+    // Nearly all are of a few bytes, and as many are read at a time as there are sensors.
+    let bytes = new Uint8Array(FIRST_BYTES);
     let size = 0;
     // Files of /proc give a piece at each read.
-    while (size < bytes.length) {
+    while (size < MAX_TEXT_BYTES) {
+      if (size === bytes.length) bytes = enlarged(bytes);
       const { bytesRead } = await file.read(bytes, size, bytes.length - size, null);
       if (bytesRead === 0) break;
       size += bytesRead;
@@ -81,6 +83,12 @@ async function readStart(path: string): Promise<string> {
   } finally {
     await file.close();
   }
+}
+
+function enlarged(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(bytes.length * 4);
+  larger.set(bytes);
+  return larger;
 }
 
 /**
@@ -117,5 +125,7 @@ const ABSENT: ReadonlySet<string> = new Set([
 ]);
 const NUMERIC: Intl.Collator = new Intl.Collator("en", { numeric: true });
 const TIMEOUT_PARTS = 4;
+/** Enlarged fourfold each time, up to the other. */
+const FIRST_BYTES = 1024;
 const MAX_TEXT_BYTES = 262_144;
 const MAX_NAMES = 256;

@@ -166,6 +166,27 @@ test("broken files and failing calls lose only themselves", async (t) => {
   ]);
 });
 
+test("a file is read whole whatever its size, up to 256 KiB", async (t) => {
+  const root = mkdtempSync(join(tmpdir(), "dpe-host-"));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  mkdirSync(join(root, "proc"));
+  const line = (processor: number): string => `cpu${processor} 1 2 3 4 5 6 7 8 0 0`.padEnd(31) + "\n";
+  // 32 lines are 1024 bytes, 8192 are 256 KiB.
+  for (const [written, read] of [
+    [31, 31],
+    [32, 32],
+    [33, 33],
+    [128, 128],
+    [1000, 1000],
+    [8192, 8192],
+    [9000, 8192],
+  ] as const) {
+    writeFileSync(join(root, "proc/stat"), Array.from({ length: written }, (_, index) => line(index)).join(""));
+    const { properties } = await readHost({ root, system });
+    t.is(properties.find(({ name }) => name === "cpu/count")?.value, read, `${written} lines`);
+  }
+});
+
 test("utilisation is the busy share between two readings, from 0 to 1", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "dpe-host-"));
   t.teardown(() => rmSync(root, { recursive: true, force: true }));
