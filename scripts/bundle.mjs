@@ -16,13 +16,9 @@ const outside = Object.keys({ ...dependencies, ...peerDependencies, ...devDepend
 );
 
 rmSync(FOLDER, { recursive: true, force: true });
-const { metafile } = await build({
-  entryPoints: ["dist/src/cli/dpe.js", "dist/src/cli/worker.js"],
+const options = {
   outdir: `${FOLDER}/cli`,
-  external: [...outside, "cbor-extract"],
   bundle: true,
-  splitting: true,
-  format: "esm",
   platform: "node",
   target: "node20",
   // Names stay as they are: a stack is to be read.
@@ -30,15 +26,37 @@ const { metafile } = await build({
   minifySyntax: true,
   metafile: true,
   logLevel: "warning",
+};
+const program = await build({
+  ...options,
+  entryPoints: ["dist/src/cli/dpe.js", "dist/src/cli/worker.js"],
+  external: [...outside, "cbor-extract"],
+  format: "esm",
+  splitting: true,
   // Packages in CommonJS ask for Node's own modules by it.
   banner: { js: 'import{createRequire as requireOf}from"node:module";const require=requireOf(import.meta.url);' },
 });
-writeFileSync(`${FOLDER}/LICENSES.txt`, licences(Object.keys(metafile.inputs)));
+// What is loaded by require when the first certificate comes, of 213 modules.
+const certificates = await build({
+  ...options,
+  entryPoints: ["dist/src/x509/peculiar-library.cjs"],
+  format: "cjs",
+  outExtension: { ".js": ".cjs" },
+  // The packages' ECMAScript modules, of which what is unused is left out.
+  mainFields: ["module", "main"],
+});
+writeFileSync(
+  `${FOLDER}/LICENSES.txt`,
+  licences([program, certificates].flatMap(({ metafile }) => Object.keys(metafile.inputs))),
+);
 
 /** The terms of what was joined in, which are to go with every copy. */
 function licences(files) {
   const packages = new Set(files.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? []));
-  return [...packages].sort().map(licence).join("\n");
+  return [...packages]
+    .toSorted((one, other) => one.localeCompare(other))
+    .map(licence)
+    .join("\n");
 }
 
 function licence(folder) {

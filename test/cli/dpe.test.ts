@@ -165,7 +165,8 @@ packaged(
     const chunks = readdirSync(dirname(DPE));
     for (const chunk of chunks) t.true(paths.has(`dist/bundle/cli/${chunk}`), chunk);
     const licences = readFileSync(join(dirname(DPE), "..", "LICENSES.txt"), "utf8");
-    for (const joined of ["zod", "yaml", "pino", "cbor-x"]) t.regex(licences, new RegExp(`^${joined} \\d`, "m"));
+    for (const joined of ["zod", "yaml", "pino", "cbor-x", "@peculiar/x509"])
+      t.regex(licences, new RegExp(`^${joined} \\d`, "m"));
     t.true(paths.has("dist/bundle/LICENSES.txt"));
 
     const loaded = new Set(
