@@ -24,9 +24,10 @@ export class ControlClient {
     throw failureOf(status, answer);
   }
 
-  /** Server-sent events, as they come. @throws ControlError. */
-  async *follow(url: string): AsyncIterable<{ readonly event: string; readonly data: unknown }> {
-    const { status, stream } = await this.#open("GET", url, undefined);
+  /** Server-sent events, as they come; after `lastEventId` where there were some before. @throws ControlError. */
+  async *follow(url: string, lastEventId?: string): AsyncIterable<ControlEvent> {
+    const headers = lastEventId === undefined ? {} : { "last-event-id": lastEventId };
+    const { status, stream } = await this.#open("GET", url, undefined, headers);
     let text = "";
     for await (const chunk of stream) {
       text += chunk.toString();
@@ -36,7 +37,8 @@ export class ControlClient {
       for (const block of blocks) {
         const event = /^event: (.*)$/m.exec(block)?.[1];
         const data = /^data: (.*)$/m.exec(block)?.[1];
-        if (event !== undefined && data !== undefined) yield { event, data: JSON.parse(data) as unknown };
+        const id = /^id: (.*)$/m.exec(block)?.[1];
+        if (event !== undefined && data !== undefined) yield { event, data: JSON.parse(data) as unknown, id };
       }
     }
     if (status >= 400) throw failureOf(status, JSON.parse(text) as unknown);
@@ -46,9 +48,10 @@ export class ControlClient {
     method: string,
     url: string,
     body: object | undefined,
+    more: Readonly<Record<string, string>> = {},
   ): Promise<{ readonly status: number; readonly stream: AsyncIterable<Buffer> }> {
     return new Promise((resolve, reject) => {
-      const headers = body === undefined ? {} : { "content-type": "application/json" };
+      const headers = body === undefined ? more : { ...more, "content-type": "application/json" };
       const sent = request({ socketPath: this.#path, method, path: url, headers }, (answer) =>
         resolve({ status: answer.statusCode ?? 0, stream: answer }),
       );
@@ -64,6 +67,12 @@ export class ControlClient {
       sent.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
+}
+
+export interface ControlEvent {
+  readonly event: string;
+  readonly data: unknown;
+  readonly id: string | undefined;
 }
 
 /** The server cannot be spoken with, or it refused; `code` is then its own. */

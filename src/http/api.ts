@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { DpeError } from "#dpe/index.js";
 import type { Registration } from "#dpe/index.js";
-import { followFleet, recordsOf } from "#server/index.js";
+import { type FollowStep, followFleet } from "#server/index.js";
 import { StoreError } from "#store/index.js";
 import { EventStream } from "./event-stream.js";
 import { passOn, socketOfOwner } from "./neighbours.js";
@@ -100,7 +100,7 @@ export function addApi(app: FastifyInstance, operation: Operation): void {
     return { requests: requests.map((request) => requestView(request)) };
   });
 
-  app.get<Endpoint & { Querystring: { readonly name?: string } }>(
+  app.get<Endpoint & { Querystring: ObserveQuery }>(
     "/api/devices/:endpoint/observe",
     { schema: schema.observe },
     async (request, reply) => {
@@ -111,20 +111,33 @@ export function addApi(app: FastifyInstance, operation: Operation): void {
         passedOn++;
         return passOn(owner, request, reply, () => passedOn--);
       }
-      const observation = await server.observe(params.endpoint, query.name);
-      const first = recordsOf(observation.first).map((record) => propertyView(record));
+      const ended = new AbortController();
+      const { name } = query;
+      const isResumed = request.headers["last-event-id"] !== undefined;
+      const options = { conditions: conditionsOf(query), signal: ended.signal, isResumed };
+      const steps = server.follow(params.endpoint, name === undefined ? options : { ...options, name });
+      // What is wrong from the beginning has a status; who was here before waits.
+      const first = isResumed ? undefined : await steps.next();
+      let id = 0;
+      const send = (step: FollowStep): void => {
+        if (step.type === "waiting") stream.send("waiting", { message: step.message }, id++);
+        else stream.send("properties", { properties: step.records.map((record) => propertyView(record)) }, id++);
+      };
       const stream = new EventStream(reply, () => {
         streams.delete(stream);
-        observation.cancel();
+        ended.abort();
       });
       streams.add(stream);
-      stream.send("properties", { properties: first });
+      if (first?.done === false) send(first.value);
       void (async () => {
         try {
-          for await (const notification of observation)
-            stream.send("properties", { properties: recordsOf(notification).map((record) => propertyView(record)) });
+          for await (const step of steps) {
+            send(step);
+            // At a neighbour now: the client comes back, and is led there.
+            if (step.type === "waiting" && (await socketOfOwner(operation, params.endpoint)) !== undefined) break;
+          }
         } catch (error) {
-          stream.send("failure", { message: error instanceof Error ? error.message : String(error) });
+          operation.onFault(error);
         }
         stream.end();
       })();
@@ -205,6 +218,15 @@ interface HistoryQuery {
   readonly limit?: number;
 }
 
+interface ObserveQuery {
+  readonly name?: string;
+  readonly pmin?: number;
+  readonly pmax?: number;
+  readonly gt?: number;
+  readonly lt?: number;
+  readonly st?: number;
+}
+
 interface AuditQuery {
   readonly limit?: number;
   readonly before?: string;
@@ -216,6 +238,10 @@ interface AuditQuery {
 function matches(wanted: NonNullable<DevicesQuery["state"]>, state: ReturnType<typeof stateOf>): boolean {
   if (wanted === "ended") return state === "expired" || state === "deregistered";
   return wanted === "registered" ? state === "registered" || state === "overdue" : state === wanted;
+}
+
+function conditionsOf(query: ObserveQuery): string[] {
+  return CONDITIONS.filter((key) => query[key] !== undefined).map((key) => `c.${key}=${query[key]}`);
 }
 
 function notFound(reply: FastifyReply, endpoint: string): FastifyReply {
@@ -235,6 +261,7 @@ function statusOf(error: Error & { readonly statusCode?: number }): number {
   return /^(?:COAP|DTLS|NET|SECURITY|SENML)_/.test(code) ? 502 : 500;
 }
 
+const CONDITIONS = ["pmin", "pmax", "gt", "lt", "st"] as const;
 const STATUS_OF: Readonly<Record<string, number>> = {
   DPE_BAD_REQUEST: 502,
   DPE_TOO_MANY_CODES: 503,

@@ -16,18 +16,22 @@ export class EventStream {
     });
     reply.raw.write(": begins\n\n");
     this.#beat = setInterval(() => this.#write(": still here\n\n"), BEAT_MS);
-    reply.raw.once("close", () => {
+    const close = (): void => {
       clearInterval(this.#beat);
       onClose();
-    });
+    };
+    // A client that went away while its stream was prepared has closed already.
+    if (reply.raw.destroyed) setImmediate(close);
+    else reply.raw.once("close", close);
   }
 
   get isClosed(): boolean {
     return this.#reply.raw.destroyed || this.#reply.raw.writableEnded;
   }
 
-  send(event: string, data: object): void {
-    this.#write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+  /** With an `id` the client names it when it comes back (Last-Event-ID). */
+  send(event: string, data: object, id?: number): void {
+    this.#write(`${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
   }
 
   end(): void {

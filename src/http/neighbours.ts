@@ -18,9 +18,13 @@ export function passOn(
 ): FastifyReply {
   reply.hijack();
   const { raw } = reply;
-  const passed = httpRequest({ socketPath, method: request.method, path: request.url }, (answer) => {
+  const { "last-event-id": lastEventId } = request.headers;
+  const headers = lastEventId === undefined ? {} : { "last-event-id": lastEventId };
+  const passed = httpRequest({ socketPath, method: request.method, path: request.url, headers }, (answer) => {
     raw.writeHead(answer.statusCode ?? 502, answer.headers);
     answer.pipe(raw);
+    // Cut off, it ends here too, so that the client comes back.
+    answer.once("close", () => raw.end());
   });
   passed.once("error", () => {
     if (!raw.headersSent) raw.writeHead(503, { "content-type": "application/json" });

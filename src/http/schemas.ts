@@ -5,6 +5,7 @@ const endpoint = { type: "string", pattern: "^[A-Za-z0-9][A-Za-z0-9._:-]*$", max
 const params = { type: "object", properties: { endpoint }, required: ["endpoint"] } as const;
 const limit = { type: "integer", minimum: 1, maximum: 1000, default: 100 } as const;
 const time = { type: "string", format: "date-time" } as const;
+const positive = { type: "number", exclusiveMinimum: 0 } as const;
 const anything = { type: "object", additionalProperties: true } as const;
 
 const property = {
@@ -131,9 +132,19 @@ export const requests: object = {
 };
 export const observe: object = {
   tags: ["DPE-2"],
-  summary: "Observe a property of the device, or all: server-sent events `properties`",
+  summary: "Observe a property of the device, or all: server-sent events `properties`, and `waiting` while it is away",
   params,
-  querystring: { type: "object", properties: { name } },
+  querystring: {
+    type: "object",
+    properties: {
+      name,
+      pmin: { ...positive, description: "at most one event in so many seconds" },
+      pmax: { ...positive, description: "at least one event in so many seconds" },
+      gt: { type: "number", description: "only when the value crosses this" },
+      lt: { type: "number", description: "only when the value crosses this" },
+      st: { ...positive, description: "only when the value differs by this from the last one told" },
+    },
+  },
 };
 export const audit: object = {
   tags: ["audit"],

@@ -24,6 +24,7 @@ import { ExternalSources } from "./external-sources.js";
 import { type FleetAnswer, FleetRequests } from "./fleet-requests.js";
 import { GuardedRequests, principalOf } from "./guarded-requests.js";
 import { guardDigest } from "./interface-config.js";
+import { EndpointFollowers, type FollowOptions, type FollowStep } from "./endpoint-followers.js";
 import { LIVE_CHANNEL, liveEventOf } from "./live-event.js";
 import { NetworkPresence } from "./network-presence.js";
 import { PeerFacts } from "./peer-facts.js";
@@ -62,6 +63,7 @@ export class DpeServer {
   readonly #connections: Dpe2Connections;
   readonly #dpe2: Dpe2Requests;
   readonly #fleet: FleetRequests;
+  readonly #followers: EndpointFollowers;
   readonly #ownsStore: boolean;
   #sources: ExternalSources | undefined;
   #sweeper: NodeJS.Timeout | undefined;
@@ -100,7 +102,10 @@ export class DpeServer {
       discovery: new Discovery(config, () => this.#listeners.ports),
       dpe2Addresses: dpe2.addresses.map((address) => canonicalAddress(address) ?? address),
       now: Date.now,
-      onRegistered: (registration) => this.#tell({ type: "registered", registration }),
+      onRegistered: (registration, isAnew) => {
+        if (isAnew) this.#followers.changed(registration.endpoint);
+        this.#tell({ type: "registered", registration });
+      },
       onDeregistered: (registration) => this.#forget(registration, "deregistered"),
       onReport: (registration, records) => this.#tell({ type: "report", registration, records }),
       onStoreFault: (error) => onEvent({ type: "fault", error }),
@@ -116,7 +121,9 @@ export class DpeServer {
     });
     const common = { coap: this.#coap, credentials, onEvent, onAudit };
     this.#review = new AssociationReview({ ...common, facts });
-    this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit);
+    this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint) =>
+      this.#followers.changed(endpoint),
+    );
     this.directory = new SubscriberDirectory({
       store,
       realm: config.realm,
@@ -141,6 +148,11 @@ export class DpeServer {
       store,
       isHere: (endpoint) => this.#connections.hears(endpoint),
       query: (endpoint, names, signal) => this.query(endpoint, names, signal),
+    });
+    this.#followers = new EndpointFollowers({
+      store,
+      observe: async (endpoint, options) => this.#dpe2.observe(await this.#registered(endpoint), options),
+      onHeardElsewhere: (endpoint) => this.#connections.heardElsewhere(endpoint),
     });
     this.#presence = new NetworkPresence({ external: parts.external, subscribers, facts, onEvent });
     const presence = this.#presence;
@@ -226,7 +238,15 @@ export class DpeServer {
 
   /** DPE-2: observes one property of an endpoint, or all. Throws as {@link query} does. */
   async observe(endpoint: string, name?: string): Promise<Observation> {
-    return this.#dpe2.observe(await this.#registered(endpoint), name);
+    return this.#dpe2.observe(await this.#registered(endpoint), name === undefined ? {} : { name });
+  }
+
+  /**
+   * DPE-2: observes an endpoint for as long as somebody listens, through its restarts, other addresses and absences. Throws
+   * as {@link query} does where the first observation fails.
+   */
+  follow(endpoint: string, options: FollowOptions): AsyncGenerator<FollowStep, void, undefined> {
+    return this.#followers.follow(endpoint, options);
   }
 
   /** DPE-2 to any endpoint of the fleet, at another server or asleep too: see {@link FleetRequests.ask}. */
@@ -358,13 +378,14 @@ export class DpeServer {
 
   #forget(registration: Registration, cause: "deregistered" | "expired"): void {
     this.#connections.forget(registration.endpoint);
+    this.#followers.changed(registration.endpoint);
     this.#tell({ type: "gone", registration, cause });
   }
 
   /** Tells this process, and whoever follows the fleet at any server of the store. */
   #tell(event: Extract<ServerEvent, { readonly registration: Registration }>): void {
     this.#onEvent(event);
-    this.store.backend.publish(LIVE_CHANNEL, encodeRow(liveEventOf(event)));
+    this.store.backend.publish(LIVE_CHANNEL, encodeRow(liveEventOf(event, this.store.server)));
   }
 }
 

@@ -80,7 +80,7 @@ export class Dpe1Resources {
       this.#surroundings.now(),
     );
     origin.onHeard(registration);
-    this.#surroundings.onRegistered(registration);
+    this.#surroundings.onRegistered(registration, true);
     this.#surroundings.onReport(registration, added);
     const location = [PATH.dpe1, PATH.registrations, registration.id];
     return { code: CODE.Created, options: Options.none.withAll(OPTION.LocationPath, location), payload: NO_PAYLOAD };
@@ -99,7 +99,7 @@ export class Dpe1Resources {
       const report = { records: [], server: store.server, security: origin.security };
       const registration = await store.registrations.refresh(id, subscriber?.name, change, report, now());
       origin.onHeard(registration);
-      this.#surroundings.onRegistered(registration);
+      this.#surroundings.onRegistered(registration, false);
       return CHANGED;
     }
     if (request.code !== CODE.DELETE) return METHOD_NOT_ALLOWED;
@@ -170,7 +170,8 @@ export interface Dpe1Surroundings {
   readonly dpe2Addresses: readonly string[];
   /** ms since 1970. */
   readonly now: () => number;
-  onRegistered(registration: Registration): void;
+  /** `isAnew`: not a refresh of the registration that was there. */
+  onRegistered(registration: Registration, isAnew: boolean): void;
   onDeregistered(registration: Registration): void;
   onReport(registration: Registration, records: readonly SenmlRecord[]): void;
   onStoreFault(error: StoreError): void;

@@ -22,21 +22,35 @@ export class Dpe2Connections {
   readonly #coap: CoapEndpoint;
   readonly #credentials: ServerCredentials;
   readonly #onAudit: (event: AuditEvent) => void;
+  readonly #onMoved: (endpoint: string) => void;
   /** The connection on which each endpoint was last heard. */
   readonly #heard = new Map<string, CoapConnection>();
   /** Connections that the server opened, by endpoint. */
   readonly #dialled = new Map<string, Dialled>();
   #plain: Promise<PlainTransport> | undefined;
 
-  /** `onAudit` is told of handshakes that fail. */
-  constructor(coap: CoapEndpoint, credentials: ServerCredentials, onAudit: (event: AuditEvent) => void) {
+  /** `onAudit` is told of handshakes that fail, `onMoved` of endpoints that are heard on another connection than before. */
+  constructor(
+    coap: CoapEndpoint,
+    credentials: ServerCredentials,
+    onAudit: (event: AuditEvent) => void,
+    onMoved: (endpoint: string) => void,
+  ) {
     this.#onAudit = onAudit;
+    this.#onMoved = onMoved;
     this.#coap = coap;
     this.#credentials = credentials;
   }
 
   heardOn(endpoint: string, connection: CoapConnection): void {
+    if (this.#heard.get(endpoint) === connection) return;
     this.#heard.set(endpoint, connection);
+    this.#onMoved(endpoint);
+  }
+
+  /** Another server has the endpoint: what it was heard on here leads nowhere. */
+  heardElsewhere(endpoint: string): void {
+    this.#heard.delete(endpoint);
   }
 
   /** The connection on which the endpoint was heard last, closed by now perhaps. */

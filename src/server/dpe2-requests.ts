@@ -93,16 +93,19 @@ export class Dpe2Requests {
   }
 
   /** Observes one property of an endpoint, or all. */
-  async observe(registration: Registration, name: string | undefined): Promise<Observation> {
+  async observe(registration: Registration, { name, conditions, signal }: ObserveOptions): Promise<Observation> {
     const connection = await this.#reach(registration, name === undefined ? [] : [name]);
-    const observation = await connection.observe(propertyRequest(name), { context: registration });
+    const { options: plain, ...request } = propertyRequest(name);
+    const asking = { ...request, options: plain.withAll(OPTION.UriQuery, conditions ?? []) };
+    const options = { context: registration, ...(signal === undefined ? {} : { signal }) };
+    const observation = await connection.observe(asking, options);
     const required = connection.isSecure ? undefined : securityRequiredOf(observation.first);
     if (required === undefined) return observation;
     const secured = await this.#parts.connections.secured(registration, required.port);
     if (secured === undefined) return observation;
     observation.cancel();
     this.#accept(registration, secured);
-    return secured.observe(propertyRequest(name), { context: registration });
+    return secured.observe(asking, options);
   }
 
   /** Sends one message of a request of ours: with a challenge where policy asks for a proof, which is then judged. */
@@ -204,6 +207,16 @@ export class Dpe2Requests {
     const name = decision.subscriber?.name;
     this.#parts.onAudit({ ...common, outcome: "success", mode: decision.mode, subscriber: name, cause: "accepted" });
   }
+}
+
+/** What is observed of an endpoint. */
+export interface ObserveOptions {
+  /** Default: all its properties. */
+  readonly name?: string;
+  /** Conditional attributes as the query has them: `c.pmin=5`. Default: none. */
+  readonly conditions?: readonly string[];
+  /** Ends the asking; an observation that stands is ended by its own `cancel`. */
+  readonly signal?: AbortSignal;
 }
 
 export interface Dpe2Parts {

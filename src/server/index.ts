@@ -4,6 +4,7 @@ export { DpeServer, type ServerParts } from "./dpe-server.js";
 export type { ServerWorker } from "./server-listeners.js";
 export type { ServerEvent } from "./server-event.js";
 export { SERVER_SCHEMA, type ServerConfig } from "./server-config.js";
+export type { FollowOptions, FollowStep } from "./endpoint-followers.js";
 export type { FleetAnswer } from "./fleet-requests.js";
 export { followFleet, type LiveEvent } from "./live-event.js";
 export { type HttpConfig, isLoopback, type MqttConfig, type OperationConfig } from "./operation-config.js";

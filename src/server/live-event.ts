@@ -7,6 +7,8 @@ export interface LiveEvent {
   readonly type: "registered" | "report" | "gone";
   readonly endpoint: string;
   readonly subscriber?: string;
+  /** Where it happened: see `Store.server`. */
+  readonly server: string;
   /** ms since 1970. */
   readonly at: number;
   /** The readings of a report that were new. */
@@ -19,11 +21,15 @@ export function followFleet(store: Store, listener: (event: LiveEvent) => void):
   return store.backend.subscribe(LIVE_CHANNEL, (message) => listener(decodeRow<LiveEvent>(message)));
 }
 
-export function liveEventOf(event: Extract<ServerEvent, { readonly type: LiveEvent["type"] }>): LiveEvent {
+export function liveEventOf(
+  event: Extract<ServerEvent, { readonly type: LiveEvent["type"] }>,
+  server: string,
+): LiveEvent {
   const { endpoint, subscriber } = event.registration;
   return {
     type: event.type,
     endpoint,
+    server,
     ...(subscriber === undefined ? {} : { subscriber }),
     at: Date.now(),
     ...(event.type === "report" ? { records: event.records } : {}),

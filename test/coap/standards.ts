@@ -118,6 +118,13 @@ export const STANDARDS: readonly Standard[] = [
     "converge to the last value over the same links",
     "TD_COAP OBS_03, OBS_04 and OBS_10",
   ),
+  row(
+    "7641",
+    "3.3",
+    "observations outlive restarts of both sides and changes of address",
+    "an endpoint is observed on when it comes from another address",
+    "dpe observe and an EventSource go on",
+  ),
   row("7641", "4.2", "another format ends an observation", "ETSI TD_COAP ${area} between our client"),
   row(
     "7641",
