@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { type FollowStep, DpeServer, SERVER_SCHEMA } from "#server/index.js";
+import { DPE } from "#testing/dpe-program.js";
 import { NatRelay } from "#testing/nat-relay.js";
 import { freePort, PeerProcess } from "#testing/peer-process.js";
-import { DPE, folderOf, startServerProcess } from "#testing/server-process.js";
+import { folderOf, startServerProcess } from "#testing/server-process.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
