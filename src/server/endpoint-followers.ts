@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Observation } from "#net/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import type { Store } from "#store/index.js";
@@ -45,8 +44,8 @@ export class EndpointFollowers {
           if (count > 1) waitMs = FIRST_WAIT_MS;
           const message = error instanceof Error ? error.message : "the device ended the observation";
           yield { type: "waiting", message };
-          await delay(waitMs, undefined, { signal: attempt.signal }).catch(() => (waitMs = FIRST_WAIT_MS / 2));
-          waitMs = Math.min(2 * waitMs, MAX_WAIT_MS);
+          await pause(waitMs, attempt.signal);
+          waitMs = attempt.signal.aborted ? FIRST_WAIT_MS : Math.min(2 * waitMs, MAX_WAIT_MS);
         } finally {
           attempt.end();
         }
@@ -140,6 +139,20 @@ interface Observed {
   /** States that were told. */
   readonly count: number;
   readonly error: unknown;
+}
+
+/** Until the time is over or the signal is aborted. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+  });
 }
 
 /** An endpoint that is heard is observed at once; these are for one that is there but does not answer. */
