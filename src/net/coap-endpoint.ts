@@ -1,14 +1,9 @@
 import {
-  BlockwiseServer,
   CODE,
-  DEFAULT_BLOCKWISE_SERVER_OPTIONS,
   DEFAULT_ENDPOINT_LIMITS,
   Endpoint,
   type EndpointCounters,
   type EndpointOutput,
-  emptyResponse,
-  type IncomingRequest,
-  isSuccessCode,
   OPTION,
   type Peer,
   type RequestMessage,
@@ -17,16 +12,14 @@ import {
 } from "#coap/index.js";
 import type { StreamedBody } from "./body-reader.js";
 import { CoapConnection, type Observation, type RequestOptions, type StreamedResponse } from "./coap-connection.js";
+import { IncomingRequests } from "./incoming-requests.js";
 import { OutgoingRequests } from "./outgoing-requests.js";
-import { CoapStream } from "./coap-stream.js";
-import { StreamedBodies } from "./streamed-bodies.js";
+import type { CoapStream } from "./coap-stream.js";
 import { PlainPeers, type PlainTransport } from "./plain-peers.js";
 import { QBlockRequests } from "./q-block-requests.js";
-import { QBlockService } from "./q-block-service.js";
 import { pooledRandom } from "./random-pool.js";
-import { streamCutBytes } from "./transfer-options.js";
-import { AmplificationGuard } from "./amplification-guard.js";
-import type { Answer, CoapEndpointOptions, EndpointUsage, ObservableResponse } from "./coap-endpoint-options.js";
+import { TurnClock } from "./turn-clock.js";
+import type { CoapEndpointOptions, EndpointUsage } from "./coap-endpoint-options.js";
 import type { DtlsSession } from "./dtls-session.js";
 import { monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
@@ -40,19 +33,13 @@ import { monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.j
 export class CoapEndpoint {
   readonly #options: CoapEndpointOptions;
   readonly #endpoint: Endpoint;
-  readonly #blockwise: BlockwiseServer<CoapConnection>;
-  readonly #streamed: StreamedBodies;
-  readonly #qBlock: QBlockService | undefined;
-  readonly #blockBytes: number;
-  readonly #amplification: AmplificationGuard;
+  readonly #clock = new TurnClock();
+  readonly #incoming: IncomingRequests;
   readonly #connections = new Map<Peer, CoapConnection>();
   readonly #outgoing: OutgoingRequests;
-  readonly #observers = new Map<IncomingRequest, () => void>();
   readonly #sockets: UdpSocket[] = [];
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
-  /** When the datagram at hand came in. */
-  #turnAt: number | undefined;
   #isPumping = false;
 
   constructor(options: CoapEndpointOptions = {}) {
@@ -67,12 +54,13 @@ export class CoapEndpoint {
       ...(options.optionFormats === undefined ? {} : { optionFormats: options.optionFormats }),
       ...(options.proxy === undefined ? {} : { isProxy: true }),
     });
-    this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
-    this.#blockwise = new BlockwiseServer(options.blockwise);
-    this.#streamed = new StreamedBodies(options);
-    this.#blockBytes = options.blockwise?.blockBytes ?? DEFAULT_BLOCKWISE_SERVER_OPTIONS.blockBytes;
     const pump = (): void => this.#pump();
-    this.#qBlock = qBlock === undefined ? undefined : new QBlockService(this.#endpoint, options, qBlock, pump);
+    this.#incoming = new IncomingRequests(this.#endpoint, options, {
+      clock: this.#clock,
+      qBlock,
+      pump,
+      closeReleased: ({ peer }) => this.#closeStream(peer, true),
+    });
     const requests = qBlock === undefined ? undefined : new QBlockRequests(this.#endpoint, qBlock, pump);
     this.#outgoing = new OutgoingRequests(this.#endpoint, options.onSend, requests, pump);
   }
@@ -87,7 +75,7 @@ export class CoapEndpoint {
       connections: this.#connections.size,
       recentMessages: this.#endpoint.recentMessages,
       observations: this.#endpoint.observations,
-      bodyBytes: this.#blockwise.bufferedBytes + this.#streamed.bufferedBytes + (this.#qBlock?.bufferedBytes ?? 0),
+      bodyBytes: this.#incoming.bufferedBytes,
     };
   }
 
@@ -186,9 +174,7 @@ export class CoapEndpoint {
   closeConnection(connection: CoapConnection): void {
     if (connection.isClosed) return;
     this.#endpoint.closePeer(connection.peer, monotonicNow());
-    this.#blockwise.closePeer(connection);
-    this.#streamed.closePeer(connection);
-    this.#qBlock?.closePeer(connection);
+    this.#incoming.closePeer(connection);
     this.#connections.delete(connection.peer);
     this.#pump();
     this.#options.onDisconnect?.(connection);
@@ -213,15 +199,9 @@ export class CoapEndpoint {
   }
 
   #receive(connection: CoapConnection, datagram: Uint8Array): void {
-    this.#turnAt = monotonicNow();
-    this.#endpoint.handleDatagram(connection.peer, datagram, this.#turnAt);
+    this.#endpoint.handleDatagram(connection.peer, datagram, this.#clock.begin());
     this.#pump();
-    this.#turnAt = undefined;
-  }
-
-  /** One reading of the clock does for all that a datagram causes at once. */
-  #now(): number {
-    return this.#turnAt ?? monotonicNow();
+    this.#clock.end();
   }
 
   /** Carries out what the CoAP layer asks for, until there is nothing left; a call from within changes nothing. */
@@ -239,9 +219,11 @@ export class CoapEndpoint {
       case "datagram":
         this.#connections.get(output.peer)?.transmit(output.bytes);
         return;
-      case "request":
-        this.#answer(output.incoming);
+      case "request": {
+        const connection = this.#connections.get(output.incoming.peer);
+        if (connection !== undefined) this.#incoming.answer(output.incoming, connection);
         return;
+      }
       case "response": {
         // Whoever knows our token receives at its address.
         const connection = this.#connections.get(output.exchange.peer);
@@ -259,141 +241,9 @@ export class CoapEndpoint {
         this.#closeStream(output.peer, output.cause.type === "released");
         return;
       case "observation-ended":
-        this.#observers.get(output.incoming)?.();
-        this.#observers.delete(output.incoming);
+        this.#incoming.endObservation(output.incoming);
         return;
     }
-  }
-
-  #answer(incoming: IncomingRequest): void {
-    const connection = this.#connections.get(incoming.peer);
-    if (connection === undefined) return;
-    if (!connection.isVerified) {
-      connection.isVerified = this.#amplification.isProof(incoming, connection.remoteAddress, this.#now());
-    }
-    if (!connection.isVerified && this.#options.proxy?.needsProvenAddress === true)
-      return this.#demandProof(incoming, connection);
-    if (this.#qBlock !== undefined && connection.peer.stream === undefined && QBlockService.concerns(incoming)) {
-      const isTrusted = connection.isVerified || this.#options.maxAmplification === Infinity;
-      return isTrusted ? this.#qBlock.receive(incoming, connection) : this.#demandProof(incoming, connection);
-    }
-    if (++connection.unanswered >= MAX_UNANSWERED && connection.transport instanceof CoapStream)
-      connection.transport.setReading(false);
-    const serve = (message: RequestMessage, context?: unknown): Answer => this.#serve(message, connection, context);
-    try {
-      const { onMessage } = this.#options;
-      const answer = onMessage === undefined ? serve(incoming) : onMessage(incoming, connection, serve);
-      if (answer instanceof Promise) {
-        void answer.then(
-          (response) => this.#respond(incoming, connection, response),
-          (error: unknown) => this.#fail(incoming, connection, error),
-        );
-      } else {
-        this.#respond(incoming, connection, answer);
-      }
-    } catch (error) {
-      this.#fail(incoming, connection, error);
-    }
-  }
-
-  #serve(message: RequestMessage, connection: CoapConnection, context: unknown): Answer {
-    const now = this.#now();
-    const principal = this.#options.principalOf?.(context) ?? "";
-    if (this.#streamed.isActive) {
-      const cutBytes = (response?: ResponseMessage): number => this.#streamCut(connection, message, response);
-      const streamed = this.#streamed.serve(message, connection, context, cutBytes);
-      if (streamed !== undefined) return streamed;
-    }
-    const input = this.#blockwise.receive(connection, message, now, principal, this.#cutBytes(connection, message));
-    if (input.type === "answer") return input.response;
-    const { onRequest } = this.#options;
-    const answer =
-      onRequest === undefined ? emptyResponse(CODE.NotFound) : onRequest(input.request, connection, context);
-    return answer instanceof Promise
-      ? answer.then((response) => this.#cutAny(connection, message, response, principal))
-      : this.#cutAny(connection, message, answer, principal);
-  }
-
-  #cutAny(
-    connection: CoapConnection,
-    message: RequestMessage,
-    response: ObservableResponse,
-    principal: string,
-  ): Answer {
-    const { body } = response;
-    if (body === undefined) return this.#cut(connection, message, response, principal);
-    return this.#streamed.cut(response, body, message, connection, principal, (first) =>
-      this.#streamCut(connection, message, first),
-    );
-  }
-
-  #streamCut(connection: CoapConnection, message: RequestMessage, response?: ResponseMessage): number {
-    return this.#cutBytes(connection, message, response) ?? this.#blockBytes;
-  }
-
-  /** The first block of a response, or all of it; it stays observable where it was. */
-  #cut(
-    connection: CoapConnection,
-    message: RequestMessage,
-    response: ObservableResponse,
-    principal = "",
-  ): ObservableResponse {
-    const cutBytes = this.#cutBytes(connection, message, response);
-    const first = this.#blockwise.send(connection, message, response, this.#now(), principal, cutBytes);
-    return response.observe === undefined ? first : { ...first, observe: response.observe, principal };
-  }
-
-  /** How long a block for this peer may be; undefined: as long as the blocks of datagrams are. */
-  #cutBytes(
-    connection: CoapConnection,
-    message: RequestMessage,
-    response: ResponseMessage = emptyResponse(CODE.Content),
-  ): number | undefined {
-    const capabilities = connection.peer.stream?.capabilities;
-    if (capabilities !== undefined)
-      return streamCutBytes(capabilities, response.options.encodedBytes, response.payload.length);
-    return connection.isVerified ? undefined : this.#amplification.maxBlockBytes(message);
-  }
-
-  #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
-    const now = this.#now();
-    connection.unanswered = Math.max(0, connection.unanswered - 1);
-    if (connection.transport instanceof CoapStream) connection.transport.setReading(true);
-    const { observe } = response;
-    if (!connection.isVerified && this.#amplification.needsProof(incoming, response)) {
-      this.#demandProof(incoming, connection);
-      // What began for an observation ends again.
-      observe?.(() => undefined)();
-      return;
-    }
-    if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
-      this.#endpoint.respond(incoming, response, now);
-    } else if (this.#endpoint.respondObserved(incoming, response, now)) {
-      const stop = observe((notification) => {
-        const message =
-          response.isMessage === true
-            ? notification
-            : this.#cut(connection, incoming, notification, response.principal);
-        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#now());
-        this.#pump();
-      });
-      this.#observers.set(incoming, stop);
-    } else {
-      observe(() => undefined)();
-    }
-    this.#pump();
-    if (connection.isReleased) this.#closeStream(connection.peer, true);
-  }
-
-  #demandProof(incoming: IncomingRequest, connection: CoapConnection): void {
-    const now = this.#now();
-    this.#endpoint.respond(incoming, this.#amplification.demand(connection.remoteAddress, now), now);
-    this.#pump();
-  }
-
-  #fail(incoming: IncomingRequest, connection: CoapConnection, error: unknown): void {
-    this.#options.onFault?.(error, incoming, connection);
-    this.#respond(incoming, connection, emptyResponse(CODE.InternalServerError));
   }
 
   /** RFC 8323 §5.5: after a Release what was asked before is still answered. */
@@ -406,8 +256,7 @@ export class CoapEndpoint {
 
   #setTimer(): void {
     const endpointAt = this.#endpoint.nextTimeout() ?? Infinity;
-    const isMore = this.#streamed.isActive || this.#qBlock !== undefined;
-    const at = isMore ? Math.min(endpointAt, this.#bodiesAt()) : endpointAt;
+    const at = this.#incoming.hasTimeouts ? Math.min(endpointAt, this.#bodiesAt()) : endpointAt;
     if (at >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
@@ -415,25 +264,19 @@ export class CoapEndpoint {
   }
 
   #bodiesAt(): number {
-    const all = [this.#streamed, this.#qBlock, this.#outgoing].map((part) => part?.nextTimeout() ?? Infinity);
-    return Math.min(...all);
+    return Math.min(this.#incoming.nextTimeout(), this.#outgoing.nextTimeout() ?? Infinity);
   }
 
   readonly #onTimer = (): void => {
     this.#timerAt = Infinity;
     const now = monotonicNow();
     this.#endpoint.handleTimeout(now);
-    this.#blockwise.sweep(now);
-    this.#streamed.sweep(now);
-    this.#qBlock?.handleTimeout(now);
+    this.#incoming.handleTimeout(now);
     this.#outgoing.handleTimeout(now);
     this.#pump();
   };
 }
 
 const Q_BLOCK_OPTIONS = [OPTION.QBlock1, OPTION.QBlock2];
-const DEFAULT_MAX_AMPLIFICATION = 3;
-/** Requests of one TCP connection under way at once; the next ones wait in the network. */
-const MAX_UNANSWERED = 64;
 const CSM_TIMEOUT_MS = 30_000;
 const DEFAULT_MAX_PLAIN_PEERS = 10_000;

@@ -1,0 +1,222 @@
+import {
+  BlockwiseServer,
+  CODE,
+  DEFAULT_BLOCKWISE_SERVER_OPTIONS,
+  type Endpoint,
+  emptyResponse,
+  type IncomingRequest,
+  isSuccessCode,
+  type RequestMessage,
+  type ResponseMessage,
+} from "#coap/index.js";
+import { AmplificationGuard } from "./amplification-guard.js";
+import type { CoapConnection } from "./coap-connection.js";
+import type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
+import { CoapStream } from "./coap-stream.js";
+import { QBlockService } from "./q-block-service.js";
+import { StreamedBodies } from "./streamed-bodies.js";
+import { streamCutBytes } from "./transfer-options.js";
+import type { TurnClock } from "./turn-clock.js";
+
+/** The requests of peers, from a message's arrival to its response, and their observations: what {@link OutgoingRequests} is to ours. */
+export class IncomingRequests {
+  readonly #endpoint: Endpoint;
+  readonly #options: CoapEndpointOptions;
+  readonly #clock: TurnClock;
+  readonly #pump: () => void;
+  readonly #closeReleased: (connection: CoapConnection) => void;
+  readonly #blockwise: BlockwiseServer<CoapConnection>;
+  readonly #streamed: StreamedBodies;
+  readonly #qBlock: QBlockService | undefined;
+  readonly #blockBytes: number;
+  readonly #amplification: AmplificationGuard;
+  readonly #observers = new Map<IncomingRequest, () => void>();
+
+  constructor(endpoint: Endpoint, options: CoapEndpointOptions, surroundings: IncomingSurroundings) {
+    this.#endpoint = endpoint;
+    this.#options = options;
+    this.#clock = surroundings.clock;
+    this.#pump = surroundings.pump;
+    this.#closeReleased = surroundings.closeReleased;
+    this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
+    this.#blockwise = new BlockwiseServer(options.blockwise);
+    this.#streamed = new StreamedBodies(options);
+    this.#blockBytes = options.blockwise?.blockBytes ?? DEFAULT_BLOCKWISE_SERVER_OPTIONS.blockBytes;
+    const { qBlock } = surroundings;
+    this.#qBlock = qBlock === undefined ? undefined : new QBlockService(endpoint, options, qBlock, this.#pump);
+  }
+
+  /** What is kept of bodies at this moment. */
+  get bufferedBytes(): number {
+    return this.#blockwise.bufferedBytes + this.#streamed.bufferedBytes + (this.#qBlock?.bufferedBytes ?? 0);
+  }
+
+  /** Whether {@link nextTimeout} is to be asked. */
+  get hasTimeouts(): boolean {
+    return this.#streamed.isActive || this.#qBlock !== undefined;
+  }
+
+  nextTimeout(): number {
+    return Math.min(this.#streamed.nextTimeout() ?? Infinity, this.#qBlock?.nextTimeout() ?? Infinity);
+  }
+
+  handleTimeout(now: number): void {
+    this.#blockwise.sweep(now);
+    this.#streamed.sweep(now);
+    this.#qBlock?.handleTimeout(now);
+  }
+
+  closePeer(connection: CoapConnection): void {
+    this.#blockwise.closePeer(connection);
+    this.#streamed.closePeer(connection);
+    this.#qBlock?.closePeer(connection);
+  }
+
+  endObservation(incoming: IncomingRequest): void {
+    this.#observers.get(incoming)?.();
+    this.#observers.delete(incoming);
+  }
+
+  /** Answers one message of a request: by `onMessage`, blocks and `onRequest`. */
+  answer(incoming: IncomingRequest, connection: CoapConnection): void {
+    if (!connection.isVerified) {
+      connection.isVerified = this.#amplification.isProof(incoming, connection.remoteAddress, this.#clock.now());
+    }
+    if (!connection.isVerified && this.#options.proxy?.needsProvenAddress === true)
+      return this.#demandProof(incoming, connection);
+    if (this.#qBlock !== undefined && connection.peer.stream === undefined && QBlockService.concerns(incoming)) {
+      const isTrusted = connection.isVerified || this.#options.maxAmplification === Infinity;
+      return isTrusted ? this.#qBlock.receive(incoming, connection) : this.#demandProof(incoming, connection);
+    }
+    if (++connection.unanswered >= MAX_UNANSWERED && connection.transport instanceof CoapStream)
+      connection.transport.setReading(false);
+    const serve = (message: RequestMessage, context?: unknown): Answer => this.#serve(message, connection, context);
+    try {
+      const { onMessage } = this.#options;
+      const answer = onMessage === undefined ? serve(incoming) : onMessage(incoming, connection, serve);
+      if (answer instanceof Promise) {
+        void answer.then(
+          (response) => this.#respond(incoming, connection, response),
+          (error: unknown) => this.#fail(incoming, connection, error),
+        );
+      } else {
+        this.#respond(incoming, connection, answer);
+      }
+    } catch (error) {
+      this.#fail(incoming, connection, error);
+    }
+  }
+
+  #serve(message: RequestMessage, connection: CoapConnection, context: unknown): Answer {
+    const now = this.#clock.now();
+    const principal = this.#options.principalOf?.(context) ?? "";
+    if (this.#streamed.isActive) {
+      const cutBytes = (response?: ResponseMessage): number => this.#streamCut(connection, message, response);
+      const streamed = this.#streamed.serve(message, connection, context, cutBytes);
+      if (streamed !== undefined) return streamed;
+    }
+    const input = this.#blockwise.receive(connection, message, now, principal, this.#cutBytes(connection, message));
+    if (input.type === "answer") return input.response;
+    const { onRequest } = this.#options;
+    const answer =
+      onRequest === undefined ? emptyResponse(CODE.NotFound) : onRequest(input.request, connection, context);
+    return answer instanceof Promise
+      ? answer.then((response) => this.#cutAny(connection, message, response, principal))
+      : this.#cutAny(connection, message, answer, principal);
+  }
+
+  #cutAny(
+    connection: CoapConnection,
+    message: RequestMessage,
+    response: ObservableResponse,
+    principal: string,
+  ): Answer {
+    const { body } = response;
+    if (body === undefined) return this.#cut(connection, message, response, principal);
+    return this.#streamed.cut(response, body, message, connection, principal, (first) =>
+      this.#streamCut(connection, message, first),
+    );
+  }
+
+  #streamCut(connection: CoapConnection, message: RequestMessage, response?: ResponseMessage): number {
+    return this.#cutBytes(connection, message, response) ?? this.#blockBytes;
+  }
+
+  /** The first block of a response, or all of it; it stays observable where it was. */
+  #cut(
+    connection: CoapConnection,
+    message: RequestMessage,
+    response: ObservableResponse,
+    principal = "",
+  ): ObservableResponse {
+    const cutBytes = this.#cutBytes(connection, message, response);
+    const first = this.#blockwise.send(connection, message, response, this.#clock.now(), principal, cutBytes);
+    return response.observe === undefined ? first : { ...first, observe: response.observe, principal };
+  }
+
+  /** How long a block for this peer may be; undefined: as long as the blocks of datagrams are. */
+  #cutBytes(
+    connection: CoapConnection,
+    message: RequestMessage,
+    response: ResponseMessage = emptyResponse(CODE.Content),
+  ): number | undefined {
+    const capabilities = connection.peer.stream?.capabilities;
+    if (capabilities !== undefined)
+      return streamCutBytes(capabilities, response.options.encodedBytes, response.payload.length);
+    return connection.isVerified ? undefined : this.#amplification.maxBlockBytes(message);
+  }
+
+  #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
+    const now = this.#clock.now();
+    connection.unanswered = Math.max(0, connection.unanswered - 1);
+    if (connection.transport instanceof CoapStream) connection.transport.setReading(true);
+    const { observe } = response;
+    if (!connection.isVerified && this.#amplification.needsProof(incoming, response)) {
+      this.#demandProof(incoming, connection);
+      // What began for an observation ends again.
+      observe?.(() => undefined)();
+      return;
+    }
+    if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
+      this.#endpoint.respond(incoming, response, now);
+    } else if (this.#endpoint.respondObserved(incoming, response, now)) {
+      const stop = observe((notification) => {
+        const message =
+          response.isMessage === true
+            ? notification
+            : this.#cut(connection, incoming, notification, response.principal);
+        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
+        this.#pump();
+      });
+      this.#observers.set(incoming, stop);
+    } else {
+      observe(() => undefined)();
+    }
+    this.#pump();
+    if (connection.isReleased) this.#closeReleased(connection);
+  }
+
+  #demandProof(incoming: IncomingRequest, connection: CoapConnection): void {
+    const now = this.#clock.now();
+    this.#endpoint.respond(incoming, this.#amplification.demand(connection.remoteAddress, now), now);
+    this.#pump();
+  }
+
+  #fail(incoming: IncomingRequest, connection: CoapConnection, error: unknown): void {
+    this.#options.onFault?.(error, incoming, connection);
+    this.#respond(incoming, connection, emptyResponse(CODE.InternalServerError));
+  }
+}
+
+export interface IncomingSurroundings {
+  readonly clock: TurnClock;
+  readonly qBlock: CoapEndpointOptions["qBlock"];
+  /** Carries out what the endpoint asks for. */
+  pump(this: void): void;
+  /** The last request before a Release is answered. */
+  closeReleased(this: void, connection: CoapConnection): void;
+}
+
+const DEFAULT_MAX_AMPLIFICATION = 3;
+/** Requests of one TCP connection under way at once; the next ones wait in the network. */
+const MAX_UNANSWERED = 64;
