@@ -17,7 +17,6 @@ export { QBlockTransfer, type QBlockTransferOptions } from "./q-block/q-block-tr
 export { decodeMissing, encodeMissing } from "./q-block/q-block-option.js";
 export { decodeLinks, encodeLinks, type Link } from "./link-format.js";
 export { filterLinks } from "./link-filter.js";
-export { DEFAULT_HOP_LIMIT, forwardedHopLimit } from "./hop-limit.js";
 export { NO_RESPONSE_AT_ALL } from "./no-response.js";
 export {
   decodeProblemDetails,

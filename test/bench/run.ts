@@ -25,7 +25,7 @@ const WARM_UP: Readonly<Record<WorkloadName, number>> = {
   "ecdsa-handshake": 3000,
   "mutual-handshake": 2000,
 };
-const IDLE_SESSIONS = isQuick ? ([1000, 3000] as const) : ([2000, 12_000] as const);
+const IDLE_SESSIONS = isQuick ? ([1000, 3000] as const) : ([2000, 10_000] as const);
 const IDLE_REPETITIONS = isQuick ? 1 : 2;
 const OBSERVING_PEERS = isQuick ? 1250 : 12_500;
 const OBSERVERS_EACH = 8;

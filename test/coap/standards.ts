@@ -191,7 +191,7 @@ export const STANDARDS: readonly Standard[] = [
     "a response of a class that is not wanted is left out",
     "a request that wants no response is over",
   ),
-  row("8768", "3", "Hop-Limit", "Hop-Limit is set, lessened, and reached"),
+  row("8768", "3", "Hop-Limit", "Hop-Limit counts down, is put in", "Hop-Limit is one byte"),
   row("9175", "2", "Echo", "an address that has shown nothing is sent no more", "our client echoes by itself"),
   row("9175", "3", "Request-Tag", "bodies sent at once to one resource never mix"),
   row("9175", "4", "tokens are not used again", "a response counts only from its peer"),
