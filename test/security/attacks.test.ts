@@ -308,6 +308,9 @@ test("a changed or banned credential ends its associations and Digest bindings a
   await server.replaceSubscribers(parsed(subscribers("")));
   t.is(await codeOf(server.query("pi-1")), "DPE_UNKNOWN_REGISTRATION", "with the subscriber its registration goes");
   t.is((await server.query("pi-2", "model"))[0]?.value, "test");
+  await server.directory.configure(parsed("[{ name: bob, password: secret2, banned: true }]"));
+  t.like((await bob.events.until("refused")).error, { authError: "invalid-credentials" });
+  t.is(await codeOf(server.directory.ban("bob", false)), "DPE_SUBSCRIBER_CONFIGURED", "who bans is who lets in again");
 });
 
 /** Somebody on the path of plain CoAP, who answers each request in the server's place. */
