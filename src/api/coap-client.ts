@@ -1,5 +1,6 @@
 import {
   CoapError,
+  type CoapErrorCode,
   type CoapTarget,
   decomposeUri,
   type QBlockParameters,
@@ -80,16 +81,30 @@ export class CoapClient {
     }
   }
 
-  /** Observes a resource (RFC 7641) until the iteration is left, or `signal` aborts. */
+  /**
+   * Observes a resource (RFC 7641) until the iteration is left, or `signal` aborts. Where the DTLS association or the
+   * connection below is lost, as behind a NAT that forgot it and without connection identifiers, the resource is observed
+   * over a new one.
+   */
   observe(uri: string, init: RequestInit = {}): CoapObservation {
-    return new CoapObservation(async (signal) => {
+    let connection: CoapConnection | undefined;
+    const open = async (signal: AbortSignal): Promise<Observation> => {
       const target = decomposeUri(uri);
       const message = requestMessage(target.options, init);
       const { timeoutMs } = init;
-      return within({ signal, ...(timeoutMs === undefined ? {} : { timeoutMs }) }, async (either) =>
-        (await this.#connectionTo(target)).observe(message, { ...init, ...either }),
-      );
-    }, init.signal);
+      return within({ signal, ...(timeoutMs === undefined ? {} : { timeoutMs }) }, async (either) => {
+        // Asked for a second time: nobody answers over the one before.
+        await connection?.close();
+        connection = await this.#connectionTo(target);
+        return connection.observe(message, { ...init, ...either });
+      });
+    };
+    const isLost = (error: unknown): boolean =>
+      error instanceof CoapError &&
+      LOSS_OF_CONNECTION.has(error.code) &&
+      connection?.transport !== undefined &&
+      !this.#closing.signal.aborted;
+    return new CoapObservation({ open, isLost }, init.signal);
   }
 
   /** Fulfilled when the server shows that it lives (RFC 7252 §4.3). @throws as the class says. */
@@ -165,28 +180,71 @@ export interface CoapClientOptions extends Credentials {
  * after a response that is no notification, such as an error; it throws what `request` throws. Iterate it once.
  */
 export class CoapObservation implements AsyncIterable<CoapResponse> {
-  readonly #open: (signal: AbortSignal) => Promise<Observation>;
+  readonly #source: ObservationSource;
   readonly #outer: AbortSignal | undefined;
 
-  constructor(open: (signal: AbortSignal) => Promise<Observation>, outer: AbortSignal | undefined) {
-    this.#open = open;
+  constructor(source: ObservationSource, outer: AbortSignal | undefined) {
+    this.#source = source;
     this.#outer = outer;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<CoapResponse, void, undefined> {
     const ended = new AbortController();
     const signal = this.#outer === undefined ? ended.signal : AbortSignal.any([this.#outer, ended.signal]);
-    const observation = await this.#open(signal);
+    let observation = await this.#source.open(signal);
     const cancel = (): void => observation.cancel();
     signal.addEventListener("abort", cancel, { once: true });
     try {
-      yield new CoapResponse(observation.first);
-      for await (const response of observation) yield new CoapResponse(response);
+      for (;;) {
+        yield new CoapResponse(observation.first);
+        try {
+          for await (const response of observation) yield new CoapResponse(response);
+          return;
+        } catch (error) {
+          if (signal.aborted || !this.#source.isLost(error)) throw error;
+          observation = await this.#openAnew(signal, error);
+        }
+      }
     } finally {
       signal.removeEventListener("abort", cancel);
       observation.cancel();
     }
   }
+
+  /** @throws the loss, where the server is not to be had. */
+  async #openAnew(signal: AbortSignal, loss: unknown): Promise<Observation> {
+    for (const pauseMs of REOPENING_PAUSES_MS) {
+      await pause(pauseMs, signal);
+      if (signal.aborted) break;
+      const opened = await this.#source.open(signal).catch(() => undefined);
+      if (opened !== undefined) return opened;
+    }
+    throw loss;
+  }
+}
+
+/** What a {@link CoapObservation} is made of. */
+export interface ObservationSource {
+  /** Observes the resource; when called again, over another connection. */
+  open(signal: AbortSignal): Promise<Observation>;
+  /** Whether an observation that failed so is to be opened again. */
+  isLost(error: unknown): boolean;
+}
+
+const LOSS_OF_CONNECTION: ReadonlySet<CoapErrorCode> = new Set(["COAP_TIMEOUT", "COAP_PEER_CLOSED"]);
+const REOPENING_PAUSES_MS = [0, 1000, 2000, 4000, 8000];
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done, { once: true });
+    if (signal.aborted) done();
+  });
 }
 
 /** Runs an operation under the caller's signal and time-out, and tells by the error's code which of them ended it. */

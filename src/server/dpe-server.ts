@@ -18,17 +18,19 @@ import { AssociationReview } from "./association-review.js";
 import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
 import { Dpe2Connections } from "./dpe2-connections.js";
-import { Dpe2Requests } from "./dpe2-requests.js";
+import { Dpe2Requests, type ObserveOptions } from "./dpe2-requests.js";
 import { gbaCredentials } from "./gba-config.js";
 import { ExternalSources } from "./external-sources.js";
 import { type FleetAnswer, FleetRequests } from "./fleet-requests.js";
 import { GuardedRequests, principalOf } from "./guarded-requests.js";
 import { guardDigest } from "./interface-config.js";
 import { EndpointFollowers, type FollowOptions, type FollowStep } from "./endpoint-followers.js";
+import { FleetObservations } from "./fleet-observations.js";
 import { LIVE_CHANNEL, liveEventOf } from "./live-event.js";
 import { NetworkPresence } from "./network-presence.js";
 import { PeerFacts } from "./peer-facts.js";
 import { Pairing } from "./pairing/pairing.js";
+import { type PropertyObservation, propertyObservation } from "./property-observation.js";
 import type { ServerConfig } from "./server-config.js";
 import { ServerCredentials } from "./server-credentials.js";
 import type { ServerEvent } from "./server-event.js";
@@ -64,6 +66,7 @@ export class DpeServer {
   readonly #dpe2: Dpe2Requests;
   readonly #fleet: FleetRequests;
   readonly #followers: EndpointFollowers;
+  readonly #observations: FleetObservations;
   readonly #ownsStore: boolean;
   #sources: ExternalSources | undefined;
   #sweeper: NodeJS.Timeout | undefined;
@@ -103,7 +106,7 @@ export class DpeServer {
       dpe2Addresses: dpe2.addresses.map((address) => canonicalAddress(address) ?? address),
       now: Date.now,
       onRegistered: (registration, isAnew) => {
-        if (isAnew) this.#followers.changed(registration.endpoint);
+        if (isAnew) this.#changed(registration.endpoint);
         this.#tell({ type: "registered", registration });
       },
       onDeregistered: (registration) => this.#forget(registration, "deregistered"),
@@ -121,9 +124,7 @@ export class DpeServer {
     });
     const common = { coap: this.#coap, credentials, onEvent, onAudit };
     this.#review = new AssociationReview({ ...common, facts });
-    this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint) =>
-      this.#followers.changed(endpoint),
-    );
+    this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint) => this.#changed(endpoint));
     this.directory = new SubscriberDirectory({
       store,
       realm: config.realm,
@@ -149,9 +150,14 @@ export class DpeServer {
       isHere: (endpoint) => this.#connections.hears(endpoint),
       query: (endpoint, names, signal) => this.query(endpoint, names, signal),
     });
+    const observe = async (endpoint: string, options: ObserveOptions): Promise<PropertyObservation> =>
+      propertyObservation(await this.#dpe2.observe(await this.#registered(endpoint), options));
+    this.#observations = new FleetObservations({ store, observe });
     this.#followers = new EndpointFollowers({
       store,
-      observe: async (endpoint, options) => this.#dpe2.observe(await this.#registered(endpoint), options),
+      serverOf: (endpoint) => this.#serverOf(endpoint),
+      observe: (at, endpoint, options) =>
+        at === store.server ? observe(endpoint, options) : this.#observations.observe(at, endpoint, options),
       onHeardElsewhere: (endpoint) => this.#connections.heardElsewhere(endpoint),
     });
     this.#presence = new NetworkPresence({ external: parts.external, subscribers, facts, onEvent });
@@ -205,6 +211,7 @@ export class DpeServer {
       server = new DpeServer(config, onEvent, sources === undefined ? parts : { ...parts, external: sources }, store);
       server.#sources = sources;
       await server.#fleet.start();
+      await server.#observations.start();
       await server.directory.start();
       await server.#listeners.open();
       server.#startSweeping();
@@ -346,6 +353,7 @@ export class DpeServer {
     await this.#listeners.close();
     await this.#coap.close();
     this.#fleet.close();
+    this.#observations.close();
     this.directory.close();
     if (this.#ownsStore) await this.store.close();
   }
@@ -378,8 +386,24 @@ export class DpeServer {
 
   #forget(registration: Registration, cause: "deregistered" | "expired"): void {
     this.#connections.forget(registration.endpoint);
-    this.#followers.changed(registration.endpoint);
+    this.#changed(registration.endpoint);
     this.#tell({ type: "gone", registration, cause });
+  }
+
+  /** The endpoint is in another association than before, has registered, or is gone. */
+  #changed(endpoint: string): void {
+    this.#followers.changed(endpoint);
+    this.#observations.changed(endpoint);
+  }
+
+  /** @throws DpeError DPE_UNKNOWN_REGISTRATION. */
+  async #serverOf(endpoint: string): Promise<string> {
+    const device = await this.store.registrations.device(endpoint, Date.now());
+    if (device?.registration === undefined)
+      throw new DpeError("DPE_UNKNOWN_REGISTRATION", `no endpoint ${endpoint} is registered`);
+    // What listens at an address of its own is dialled by any server.
+    const isHere = device.registration.dpe2.type !== "association" || this.#connections.hears(endpoint);
+    return isHere ? this.store.server : (device.heard?.server ?? this.store.server);
   }
 
   /** Tells this process, and whoever follows the fleet at any server of the store. */

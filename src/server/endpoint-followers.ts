@@ -1,19 +1,20 @@
-import type { Observation } from "#net/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import type { Store } from "#store/index.js";
-import { type ObserveOptions, recordsOf } from "./dpe2-requests.js";
+import type { ObserveOptions } from "./dpe2-requests.js";
 import { followFleet } from "./live-event.js";
+import { EndpointChanged, type PropertyObservation } from "./property-observation.js";
 
 /**
  * DPE-2 observations that outlive the association that they are made in. An endpoint that restarts has forgotten its
  * observers, and one that comes from another address tells them where nobody is any more: when it is heard in another
- * association, or registers, it is observed anew for whoever still listens. Nothing of that is stored, as who listens is gone
- * with this process: a client of the API comes back by itself, and says that it was there.
+ * association, or registers, it is observed anew for whoever still listens; where another server of the store has it, by way
+ * of that one. Nothing of that is stored, as who listens is gone with this process: a client of the API comes back by itself,
+ * and says that it was there.
  */
 export class EndpointFollowers {
   readonly #surroundings: FollowerSurroundings;
   /** What is under way for each endpoint; aborted, the endpoint is observed anew. */
-  readonly #attempts = new Map<string, Set<AbortController>>();
+  readonly #attempts = new Map<string, Set<Attempt>>();
   #count = 0;
   #fleet: Promise<() => void> | undefined;
 
@@ -23,7 +24,7 @@ export class EndpointFollowers {
 
   /** The endpoint is in another association than before, has registered, or is gone. */
   changed(endpoint: string): void {
-    for (const attempt of this.#attempts.get(endpoint) ?? []) attempt.abort();
+    for (const { controller } of this.#attempts.get(endpoint) ?? []) controller.abort();
   }
 
   /** @throws what the first observation failed with, unless `isResumed`. */
@@ -36,9 +37,9 @@ export class EndpointFollowers {
       while (!signal.aborted) {
         const attempt = this.#begin(endpoint, signal);
         try {
-          const { count, error } = yield* this.#observed(endpoint, { ...options, signal: attempt.signal });
+          const { count, error } = yield* this.#observed(endpoint, attempt, options);
           if (count > 0) isEstablished = true;
-          if (attempt.signal.aborted) continue;
+          if (attempt.signal.aborted || (error instanceof EndpointChanged && isEstablished)) continue;
           if (!isEstablished) throw error;
           // One that tells nothing but its first state is not asked again and again.
           if (count > 1) waitMs = FIRST_WAIT_MS;
@@ -57,20 +58,22 @@ export class EndpointFollowers {
 
   async *#observed(
     endpoint: string,
-    options: ObserveOptions & { readonly signal: AbortSignal },
+    attempt: Attempt,
+    options: ObserveOptions,
   ): AsyncGenerator<FollowStep, Observed, undefined> {
-    let observation: Observation | undefined;
+    const { signal } = attempt.controller;
+    let observation: PropertyObservation | undefined;
     let count = 0;
     const cancel = (): void => observation?.cancel();
     try {
-      observation = await this.#surroundings.observe(endpoint, options);
-      options.signal.addEventListener("abort", cancel);
-      const first = recordsOf(observation.first);
+      attempt.server = await this.#surroundings.serverOf(endpoint);
+      if (signal.aborted) return { count, error: undefined };
+      observation = await this.#surroundings.observe(attempt.server, endpoint, { ...options, signal });
+      signal.addEventListener("abort", cancel);
       count++;
-      yield { type: "properties", records: first };
-      if (options.signal.aborted) return { count, error: undefined };
-      for await (const notification of observation) {
-        const records = recordsOf(notification);
+      yield { type: "properties", records: observation.first };
+      if (signal.aborted) return { count, error: undefined };
+      for await (const records of observation) {
         count++;
         yield { type: "properties", records };
       }
@@ -82,18 +85,23 @@ export class EndpointFollowers {
     }
   }
 
-  #begin(endpoint: string, signal: AbortSignal): { readonly signal: AbortSignal; end(): void } {
+  #begin(endpoint: string, signal: AbortSignal): Attempt & { readonly signal: AbortSignal; end(): void } {
     const controller = new AbortController();
     const abort = (): void => controller.abort();
     signal.addEventListener("abort", abort, { once: true });
     const attempts = this.#attempts.get(endpoint) ?? new Set();
-    this.#attempts.set(endpoint, attempts.add(controller));
-    const end = (): void => {
-      signal.removeEventListener("abort", abort);
-      attempts.delete(controller);
-      if (attempts.size === 0 && this.#attempts.get(endpoint) === attempts) this.#attempts.delete(endpoint);
+    const attempt: Attempt & { readonly signal: AbortSignal; end(): void } = {
+      controller,
+      signal: controller.signal,
+      server: undefined,
+      end: () => {
+        signal.removeEventListener("abort", abort);
+        attempts.delete(attempt);
+        if (attempts.size === 0 && this.#attempts.get(endpoint) === attempts) this.#attempts.delete(endpoint);
+      },
     };
-    return { signal: controller.signal, end };
+    this.#attempts.set(endpoint, attempts.add(attempt));
+    return attempt;
   }
 
   /** While somebody listens, what other servers of the store hear matters: an endpoint there is here no more. */
@@ -101,9 +109,10 @@ export class EndpointFollowers {
     if (this.#count++ > 0) return;
     const { store } = this.#surroundings;
     this.#fleet = followFleet(store, ({ type, endpoint, server }) => {
-      if (type === "gone" || server === store.server || !this.#attempts.has(endpoint)) return;
+      const attempts = this.#attempts.get(endpoint);
+      if (type === "gone" || server === store.server || attempts === undefined) return;
       this.#surroundings.onHeardElsewhere(endpoint);
-      this.changed(endpoint);
+      for (const attempt of attempts) if (attempt.server !== server) attempt.controller.abort();
     });
     await this.#fleet;
   }
@@ -130,9 +139,18 @@ export type FollowStep =
 
 export interface FollowerSurroundings {
   readonly store: Store;
-  observe(endpoint: string, options: ObserveOptions): Promise<Observation>;
+  /** The id of the server that has it. @throws DpeError DPE_UNKNOWN_REGISTRATION. */
+  serverOf(endpoint: string): Promise<string>;
+  /** By way of that server. */
+  observe(server: string, endpoint: string, options: ObserveOptions): Promise<PropertyObservation>;
   /** Another server of the store has it now. */
   onHeardElsewhere(endpoint: string): void;
+}
+
+interface Attempt {
+  readonly controller: AbortController;
+  /** By way of which server it observes; undefined until that is known. */
+  server: string | undefined;
 }
 
 interface Observed {
