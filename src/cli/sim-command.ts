@@ -142,6 +142,7 @@ function summary({ counts, errors, latencyMs, seconds }: FleetReport, unsent: nu
     ["DPE-2 requests answered", counts.queries],
     ["connections lost", counts.connectionsLost],
     ["refused", counts.refused],
+    ["hostile datagrams", counts.attacks],
     ["readings dropped, unsent", `${counts.dropped}, ${unsent}`],
     ...Object.entries(errors).map(([name, number]) => [`  ${name}`, number]),
   ];

@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { DEFAULT_TRANSMISSION_PARAMETERS, derivedTimes } from "#coap/index.js";
 import { Fleet, UdpLink } from "#sim/index.js";
 import { FleetServer, type ServerUsage } from "./fleet-server.js";
 import { median, megabytes, Outcome, wait } from "./outcome.js";
@@ -7,8 +8,10 @@ import { median, megabytes, Outcome, wait } from "./outcome.js";
  * Devices against one server over DTLS for a time. Ends with status 1 unless every acknowledged reading is in the server's
  * store, once, nothing is left unsent, no association was lost, and the server's memory is flat after the warm-up.
  *
- * Flat: the least heap of each tenth of the time after the warm-up is compared, as between two collections a heap only grows;
- * and the median of the memory that no file stands behind. What the history of readings takes is in LMDB, and not counted.
+ * Flat: the least heap of the first and of the last three tenths of the time after the warm-up is compared, as between two
+ * collections a heap only grows; and the median of the memory that no file stands behind. What the history of readings takes is
+ * in LMDB, and not counted. The warm-up ends when as many requests are forgotten as come: after EXCHANGE_LIFETIME, 247 s, or at
+ * half of a shorter run.
  */
 const { values } = parseArgs({
   options: {
@@ -54,7 +57,8 @@ const { counts, latencyMs, errors } = await fleet.stop();
 const kept = await server.stop();
 await link?.close();
 
-const warmUpMs = (allUpAtMs ?? 0) + Math.max(20, 0.2 * seconds) * 1000;
+const { exchangeLifetimeMs } = derivedTimes(DEFAULT_TRANSMISSION_PARAMETERS);
+const warmUpMs = (allUpAtMs ?? 0) + Math.min(exchangeLifetimeMs, 500 * seconds);
 const steady = all.filter(({ atMs }) => atMs >= warmUpMs);
 const tenth = Math.max(1, Math.floor(steady.length / 10));
 const part = (from: number): readonly ServerUsage[] => steady.slice(from, from + 3 * tenth).map(({ usage }) => usage);
@@ -70,7 +74,10 @@ outcome.say("devices, seconds", `${devices}, ${seconds}`);
 outcome.say("reports acknowledged", `${counts.reports}, ${(counts.reports / seconds).toFixed(0)} a second`);
 outcome.say("latency p50, p90, p99, max", `${latencyMs.p50}, ${latencyMs.p90}, ${latencyMs.p99}, ${latencyMs.max} ms`);
 outcome.say("processor of the server, steady", `${(100 * cpu).toFixed(0)} % of a core`);
-outcome.say("least heap, first and last three tenths", `${megabytes(heapFirst ?? 0)}, ${megabytes(heapLast ?? 0)}`);
+const tenths = Array.from({ length: 10 }, (_, index) => steady.slice(index * tenth, (index + 1) * tenth));
+const leastHeaps = tenths.map((usages) => Math.min(...usages.map(({ usage }) => usage.heapBytes)) / 1e6);
+outcome.say("least heap by tenths, MB", leastHeaps.map((heap) => heap.toFixed(0)).join(" "));
+outcome.say("the same, first and last three tenths", `${megabytes(heapFirst ?? 0)}, ${megabytes(heapLast ?? 0)}`);
 outcome.say("anonymous memory, the same", `${megabytes(anonymousFirst ?? 0)}, ${megabytes(anonymousLast ?? 0)}`);
 if (isShared) outcome.expect("datagrams handed to their owner", forwarded, forwarded > 0);
 outcome.expect("every device is registered", up, up === devices);

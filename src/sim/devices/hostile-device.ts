@@ -62,6 +62,7 @@ export class HostileDevice {
       replayed !== undefined && this.#random.chance(0.25) ? replayed : this.#datagram(this.#random.below(4));
     if (this.#sent.length < MAX_REMEMBERED) this.#sent.push(datagram);
     socket.send(datagram, this.#options.server);
+    this.#options.figures.add("attacks");
   }
 
   /** Some sockets, of which now and then one is replaced: most datagrams come from a new port. */

@@ -10,6 +10,7 @@ export class FleetFigures {
     queries: 0,
     connectionsLost: 0,
     refused: 0,
+    attacks: 0,
     dropped: 0,
   };
   readonly #errors = new Map<string, number>();
@@ -108,6 +109,7 @@ export const FLEET_COUNTS = [
   "queries",
   "connectionsLost",
   "refused",
+  "attacks",
   "dropped",
 ] as const;
 export type FleetCount = (typeof FLEET_COUNTS)[number];
