@@ -67,6 +67,7 @@ async function run(resumption: string): Promise<void> {
   clock.pace = Number(values["recovery-pace"]);
   isCut = false;
   const { cpuSeconds } = await server.usage();
+  const ownCpu = process.cpuUsage();
   const backAt = clock.now();
   const seconds = (): number => (clock.now() - backAt) / 1000;
   const perSecond: number[] = [];
@@ -90,6 +91,7 @@ async function run(resumption: string): Promise<void> {
     }
   }
   const usage = await server.usage();
+  const { user, system } = process.cpuUsage(ownCpu);
   const registered = counts.registrations - before.registrations;
   const shortened = resumed - resumedBefore;
   const peak = Math.max(...perSecond);
@@ -99,6 +101,7 @@ async function run(resumption: string): Promise<void> {
   outcome.say("what had waited is acknowledged after", shown(at.sent));
   outcome.say("registrations in the busiest second", `${peak} of ${devices}`);
   outcome.say("processor of the server until then", `${(usage.cpuSeconds - cpuSeconds).toFixed(1)} s`);
+  outcome.say("that of all devices", `${((user + system) / 1e6).toFixed(1)} s`);
   outcome.say("its anonymous memory then", megabytes(usage.anonymousBytes));
   outcome.say("registrations, of them resumed", `${registered}, ${shortened}`);
   const unsent = await fleet.fleet.settle(60_000);
