@@ -177,9 +177,10 @@ export class DpeAgent {
         // Whoever ended an association is there, or was; whoever does not answer is not.
         const isEveryoneTried = isLoss(error) || this.#connector.advance();
         // Half of the wait is random, so that a fleet does not come back as one.
-        const retryInMs = isEveryoneTried
+        const ownMs = isEveryoneTried
           ? Math.round(waitMs / 2) + randomInt(Math.ceil(waitMs / 2))
           : randomInt(MIN_WAIT_MS);
+        const retryInMs = ownMs + wishedMs(error);
         const next = this.#connector.server.server.href;
         this.#onEvent({ type: "lost", error, retryInMs, next });
         if (isEveryoneTried) waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
@@ -320,6 +321,11 @@ export interface AgentOptions {
 }
 
 /** The association ended, by whomever; its server may be there. */
+/** How long the server asked to be left alone, within an hour. */
+function wishedMs(error: unknown): number {
+  return error instanceof DpeError ? Math.min(error.retryAfterMs ?? 0, MAX_WISHED_MS) : 0;
+}
+
 function isLoss(error: unknown): boolean {
   return error instanceof DpeError && error.code === "DPE_NOT_REACHABLE";
 }
@@ -354,6 +360,7 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
 
 const MIN_WAIT_MS = 1000;
 const MAX_WAIT_MS = 60_000;
+const MAX_WISHED_MS = 3_600_000;
 const GATHER_MS = 50;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 /** For an answer that is on its way, when the agent is closed. */

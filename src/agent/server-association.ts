@@ -255,7 +255,9 @@ function unexpected(what: string, response: ResponseMessage): Error {
   if (required !== undefined) return new SecurityRequiredError(required);
   // None of these says that the credential is wrong: a server that restarts makes every nonce stale.
   if (authError === "too-many-failures" || authError === "stale-nonce" || authError === "replayed")
-    return new DpeError("DPE_NOT_REACHABLE", `the server puts the ${what} off: ${code} ${authError}`);
+    return new DpeError("DPE_NOT_REACHABLE", `the server puts the ${what} off: ${code} ${authError}`, {
+      retryAfterMs: retryAfterMs(response),
+    });
   if (authError !== undefined) {
     return new SecurityError(
       "SECURITY_AUTHENTICATION_REFUSED",
@@ -263,7 +265,15 @@ function unexpected(what: string, response: ResponseMessage): Error {
       { authError },
     );
   }
-  return new DpeError("DPE_BAD_REQUEST", `the server answered the ${what} with ${code}`);
+  const retryAfter = retryAfterMs(response);
+  return new DpeError("DPE_BAD_REQUEST", `the server answered the ${what} with ${code}`, { retryAfterMs: retryAfter });
+}
+
+/** How long the server wants to be left alone: Max-Age of 4.29 (RFC 8516) and 5.03 (RFC 7252 §5.9.3.4); undefined: no such wish. */
+function retryAfterMs({ code, options }: ResponseMessage): number | undefined {
+  const { maxAge } = options;
+  if (code === CODE.TooManyRequests) return (maxAge ?? DEFAULT_MAX_AGE_SECONDS) * 1000;
+  return code === CODE.ServiceUnavailable && maxAge !== undefined ? maxAge * 1000 : undefined;
 }
 
 const NOT_FOUND: ResponseMessage = { code: CODE.NotFound, options: Options.none, payload: new Uint8Array(0) };
@@ -273,6 +283,8 @@ const UNACCEPTABLE: ReadonlySet<number> = new Set([
   CODE.RequestEntityTooLarge,
   CODE.UnsupportedContentFormat,
 ]);
+/** RFC 7252 §5.10.5 */
+const DEFAULT_MAX_AGE_SECONDS = 60;
 const NO_PAYLOAD = new Uint8Array(0);
 const DEREGISTER_TIMEOUT_MS = 2000;
 const IP_UDP_HEADER_BYTES = 48;

@@ -3,13 +3,18 @@ import {
   type CoapErrorCode,
   type CoapTarget,
   decomposeUri,
+  type EndpointLimits,
+  OPTION,
+  Options,
   type QBlockParameters,
   type TransmissionParameters,
 } from "#coap/index.js";
 import {
+  boundToward,
   type CoapConnection,
   CoapEndpoint,
   connectStream,
+  type LocalSocket,
   type Observation,
   type PlainTransport,
   resolveHost,
@@ -33,17 +38,24 @@ export class CoapClient {
   readonly #endpoint: CoapEndpoint;
   readonly #connections = new Map<string, Promise<CoapConnection>>();
   readonly #closing = new AbortController();
+  readonly #proxy: CoapTarget | undefined;
   readonly #plain = new Map<4 | 6, Promise<PlainTransport>>();
 
   constructor(options: CoapClientOptions = {}) {
     this.#options = options;
-    const { parameters, qBlock = {} } = options;
-    this.#endpoint = new CoapEndpoint({ qBlock, ...(parameters === undefined ? {} : { parameters }) });
+    const { parameters, limits, dangerFirstToken, qBlock = {} } = options;
+    this.#proxy = options.proxy === undefined ? undefined : decomposeUri(options.proxy);
+    this.#endpoint = new CoapEndpoint({
+      qBlock,
+      ...(parameters === undefined ? {} : { parameters }),
+      ...(limits === undefined ? {} : { limits }),
+      ...(dangerFirstToken === undefined ? {} : { dangerFirstToken }),
+    });
   }
 
   /** Sends a request, in blocks where it or its response is long. @throws as the class says, and COAP_BAD_URI. */
   async request(uri: string, init: RequestInit = {}): Promise<CoapResponse> {
-    const target = decomposeUri(uri);
+    const target = this.#targetOf(uri);
     const { payload } = init;
     if (isStreamed(payload)) {
       const streamed = await this.stream(uri, { ...init, payload });
@@ -63,7 +75,7 @@ export class CoapClient {
    * is read already once more, or the resource changes while it is read.
    */
   async stream(uri: string, init: RequestInit = {}): Promise<CoapStreamedResponse> {
-    const target = decomposeUri(uri);
+    const target = this.#targetOf(uri);
     const { payload, signal: outer } = init;
     const body = isStreamed(payload) ? payload : undefined;
     const message = requestMessage(target.options, init);
@@ -89,7 +101,7 @@ export class CoapClient {
   observe(uri: string, init: RequestInit = {}): CoapObservation {
     let connection: CoapConnection | undefined;
     const open = async (signal: AbortSignal): Promise<Observation> => {
-      const target = decomposeUri(uri);
+      const target = this.#targetOf(uri);
       const message = requestMessage(target.options, init);
       const { timeoutMs } = init;
       return within({ signal, ...(timeoutMs === undefined ? {} : { timeoutMs }) }, async (either) => {
@@ -109,7 +121,7 @@ export class CoapClient {
 
   /** Fulfilled when the server shows that it lives (RFC 7252 §4.3). @throws as the class says. */
   async ping(uri: string, init: Pick<RequestInit, "signal" | "timeoutMs"> = {}): Promise<void> {
-    await within(init, async (signal) => (await this.#connectionTo(decomposeUri(uri))).ping(signal));
+    await within(init, async (signal) => (await this.#connectionTo(this.#targetOf(uri))).ping(signal));
   }
 
   /** Ends what is under way with COAP_PEER_CLOSED, and closes all sockets. */
@@ -121,6 +133,15 @@ export class CoapClient {
     await Promise.all(open.map((connection) => connection.close()));
     await Promise.allSettled(this.#plain.values());
     await this.#endpoint.close();
+  }
+
+  /** RFC 7252 §5.7.2, §5.10.2: what goes to a proxy says where to by Proxy-Uri alone. */
+  #targetOf(uri: string): CoapTarget {
+    const target = decomposeUri(uri);
+    if (this.#proxy === undefined) return target;
+    if (new TextEncoder().encode(uri).length > MAX_PROXY_URI_BYTES)
+      throw new CoapError("COAP_BAD_URI", `${uri} is longer than the ${MAX_PROXY_URI_BYTES} bytes of Proxy-Uri`);
+    return { ...this.#proxy, options: Options.none.with(OPTION.ProxyUri, uri) };
   }
 
   async #connectionTo(target: CoapTarget): Promise<CoapConnection> {
@@ -139,29 +160,30 @@ export class CoapClient {
 
   async #open(target: CoapTarget): Promise<CoapConnection> {
     const { scheme, host, port } = target;
+    const { local = {} } = this.#options;
+    const signal = this.#closing.signal;
     switch (scheme) {
       case "coap": {
         const address = await resolveHost(host);
-        const family = address.includes(":") ? 6 : 4;
-        return (await this.#transport(family)).connectTo({ address, port });
+        return (await this.#transport(address)).connectTo({ address, port });
       }
       case "coap+tcp":
-        return this.#endpoint.addStream(await connectStream({ host, port }, { signal: this.#closing.signal }));
+        return this.#endpoint.addStream(await connectStream({ host, port }, { signal, local }));
       case "coaps+tcp": {
         const tls = tlsOptions(host, this.#options);
-        return this.#endpoint.addStream(await connectStream({ host, port }, { tls, signal: this.#closing.signal }));
+        return this.#endpoint.addStream(await connectStream({ host, port }, { tls, signal, local }));
       }
       case "coaps":
-        return this.#endpoint.addSession(await openSession(host, port, this.#options, this.#closing.signal));
+        return this.#endpoint.addSession(await openSession(host, port, this.#options, signal, local));
     }
   }
 
-  #transport(family: 4 | 6): Promise<PlainTransport> {
+  #transport(address: string): Promise<PlainTransport> {
+    const family = address.includes(":") ? 6 : 4;
     let transport = this.#plain.get(family);
     if (transport === undefined) {
-      transport = UdpSocket.bind({ host: family === 6 ? "::" : "0.0.0.0" }).then((socket) =>
-        this.#endpoint.addSocket(socket),
-      );
+      const bound = boundToward(address, this.#options.local);
+      transport = UdpSocket.bind(bound).then((socket) => this.#endpoint.addSocket(socket));
       transport.catch(() => this.#plain.delete(family));
       this.#plain.set(family, transport);
     }
@@ -170,10 +192,19 @@ export class CoapClient {
 }
 
 export interface CoapClientOptions extends Credentials {
+  /** Where the client's sockets are bound. Default: any address, any free port. With a port of its own it is one socket's. */
+  readonly local?: LocalSocket;
+  /** The URI of a forward-proxy that all requests go to, such as `coap://[2001:db8::1]`; credentials are for it then. */
+  readonly proxy?: string;
+  readonly limits?: Partial<EndpointLimits>;
+  /** As the Endpoint's option of this name. */
+  readonly dangerFirstToken?: Uint8Array;
   readonly parameters?: Partial<TransmissionParameters>;
   /** Of requests that are `robust` (RFC 9177). */
   readonly qBlock?: Partial<QBlockParameters>;
 }
+
+const MAX_PROXY_URI_BYTES = 1034;
 
 /**
  * An observation: an async iterable of the first response and then of the newest state each time that it changes. It ends

@@ -1,5 +1,12 @@
 import { isIP } from "node:net";
-import { CIPHER_SUITES, type CipherSuiteName, connect, type DtlsSession, type StreamClientTls } from "#net/index.js";
+import {
+  CIPHER_SUITES,
+  type CipherSuiteName,
+  connect,
+  type DtlsSession,
+  type LocalSocket,
+  type StreamClientTls,
+} from "#net/index.js";
 import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 
 /** How a client shows who it is over DTLS or TLS, and whom it trusts. Without any of it no secure server is trusted. */
@@ -25,6 +32,7 @@ export async function openSession(
   port: number,
   credentials: Credentials,
   signal: AbortSignal,
+  local: LocalSocket = {},
 ): Promise<DtlsSession> {
   const { usesPsk, serverName, certificate, verify, psk } = handshakeOptions(host, credentials);
   const cipherSuites = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter(
@@ -35,6 +43,7 @@ export async function openSession(
     {
       cipherSuites,
       verify,
+      local,
       ...(serverName === undefined ? {} : { serverName }),
       ...(psk === undefined ? {} : { psk }),
       ...(certificate === undefined ? {} : { certificate }),

@@ -69,7 +69,10 @@ export function responseOf(request: RequestMessage, result: HandlerResult): Obse
   const add = (number: number, value: Uint8Array | string | number | undefined): void => {
     if (value !== undefined) options.push({ number, value: bytesOf(value) });
   };
-  const isValid = code === CODE.Content && etag !== undefined && holds(request, etag);
+  // RFC 7252 §5.10.6.2: ETags of a request have a meaning where it reads.
+  const isValid =
+    code === CODE.Valid ||
+    (code === CODE.Content && etag !== undefined && isReading(request.code) && holds(request, etag));
   add(OPTION.ETag, etag);
   add(OPTION.MaxAge, maxAgeSeconds);
   const format = contentFormat ?? (typeof payload === "string" ? CONTENT_FORMAT["text/plain"] : undefined);
@@ -101,8 +104,10 @@ export function responseOf(request: RequestMessage, result: HandlerResult): Obse
 
 /** The message of an error that a handler threw. */
 export function errorResponse(error: ResponseError): ResponseMessage {
-  const { responseCode: code, problem } = error;
-  if (Object.keys(problem).length === 0) return { ...NOTHING, code };
+  const { responseCode: code } = error;
+  if (Object.keys(error.problem).length === 0) return { ...NOTHING, code };
+  // RFC 9290 §2: a response-code in it is the response's own.
+  const problem = error.problem.responseCode === undefined ? error.problem : { ...error.problem, responseCode: code };
   const format = CONTENT_FORMAT["application/concise-problem-details+cbor"];
   return {
     code,

@@ -1,5 +1,6 @@
 import {
   CODE,
+  CoapError,
   encodeUint,
   type Method,
   NO_PAYLOAD,
@@ -32,6 +33,8 @@ export interface RequestInit extends Omit<RequestOptions, "signal"> {
   readonly confirmable?: boolean;
   /** No response is wanted (RFC 7967): the promise is fulfilled with the code 0.00 when the request is sent. */
   readonly noResponse?: boolean;
+  /** Default false. true: the name in the URI is looked up and not told to the server, as Uri-Host. */
+  readonly omitsUriHost?: boolean;
   /** Further options as number and value. */
   readonly options?: readonly (readonly [number, Uint8Array | string | number])[];
   /** Ends the request with COAP_CANCELLED. */
@@ -42,7 +45,11 @@ export interface RequestInit extends Omit<RequestOptions, "signal"> {
 
 /** The message of a request. @throws CoapError COAP_INVALID_MESSAGE for an option that cannot be encoded. */
 export function requestMessage(target: Options, init: RequestInit): RequestMessage {
-  const { method = "GET", payload = new Uint8Array(0), etags = [], ifMatch = [] } = init;
+  const { method = "GET", payload = NO_PAYLOAD, etags = [], ifMatch = [] } = init;
+  // RFC 7252 §5.5
+  const hasPayload = isStreamed(payload) || payload.length > 0;
+  if ((method === "GET" || method === "DELETE") && hasPayload)
+    throw new CoapError("COAP_INVALID_MESSAGE", `${method} has no payload`);
   const added: Option[] = [
     ...etags.map((value) => ({ number: OPTION.ETag, value })),
     ...ifMatch.map((value) => ({ number: OPTION.IfMatch, value })),
@@ -57,7 +64,7 @@ export function requestMessage(target: Options, init: RequestInit): RequestMessa
   for (const [number, value] of init.options ?? []) add(number, value);
   return {
     code: CODE[method],
-    options: Options.of([...target, ...added]),
+    options: Options.of([...(init.omitsUriHost === true ? target.without(OPTION.UriHost) : target), ...added]),
     payload: isStreamed(payload) ? NO_PAYLOAD : bytesOf(payload),
     isConfirmable: init.confirmable ?? true,
   };

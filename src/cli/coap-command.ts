@@ -1,10 +1,13 @@
-import { createWriteStream } from "node:fs";
-import { CoapClient, type CoapResponse, CODE, CONTENT_FORMAT, type Method, OPTION } from "#api/index.js";
+import { createWriteStream, type WriteStream } from "node:fs";
+import { CoapClient, CoapResponse, CODE, CONTENT_FORMAT, formatCode, type Method, OPTION } from "#api/index.js";
 import { decodeCbor } from "#cbor/index.js";
 import { authErrorOf, SecurityError } from "#security/index.js";
 import { decodePack } from "#senml/index.js";
-import { COAP_FLAGS, coapWords, type CoapWords } from "./coap-words.js";
+import { blocksFrom } from "./block-chain.js";
+import { COAP_FLAGS } from "./coap-flags.js";
+import { coapWords, type CoapWords } from "./coap-words.js";
 import type { Command } from "./command.js";
+import { KeepAlive } from "./keep-alive.js";
 import { untilSignal } from "./signals.js";
 
 /** `dpe get`, `post`, `put`, `delete`, `fetch`, `patch`, `ipatch` and `observe`: a CoAP client for trying things. */
@@ -38,46 +41,129 @@ function commandOf(name: string, method: Method, summary: string): Command {
 
 async function run(words: CoapWords): Promise<void> {
   const client = new CoapClient(words.init);
+  const keepAlive = new KeepAlive(client, words.uri, words.keepAliveSeconds, words.timeoutMs);
+  const output = new PayloadOutput(words);
   try {
-    if (words.observeSeconds === undefined) await show(await client.request(words.uri, words.init), words);
-    else await observe(client, words, words.observeSeconds);
+    await Promise.race([ask(client, words, output, () => keepAlive.heard()), keepAlive.failed]);
   } finally {
+    keepAlive.stop();
+    await output.close();
     await client.close();
   }
 }
 
-async function observe(client: CoapClient, words: CoapWords, seconds: number): Promise<void> {
+async function ask(client: CoapClient, words: CoapWords, output: PayloadOutput, heard: () => void): Promise<void> {
+  const { uri, init, observeSeconds, fromBlock, isStreamed, count } = words;
+  if (observeSeconds !== undefined) return observe(client, words, observeSeconds, output, heard);
+  for (let time = 1; time <= count; time++) {
+    if (time > 1) await new Promise((resolve) => setTimeout(resolve, REPEAT_DELAY_MS));
+    if (isStreamed) {
+      await showStreamed(client, words, output, heard);
+    } else if (fromBlock !== undefined) {
+      for await (const response of blocksFrom(client, uri, init, fromBlock)) {
+        heard();
+        await show(response, words, output, false);
+      }
+      await output.end();
+    } else {
+      const response = await client.request(uri, init);
+      heard();
+      await show(response, words, output);
+    }
+  }
+}
+
+async function observe(
+  client: CoapClient,
+  words: CoapWords,
+  seconds: number,
+  output: PayloadOutput,
+  heard: () => void,
+): Promise<void> {
   const ended = new AbortController();
   const timer = seconds === Infinity ? undefined : setTimeout(() => ended.abort(), seconds * 1000);
   void untilSignal().then(() => ended.abort());
   try {
-    for await (const response of client.observe(words.uri, { ...words.init, signal: ended.signal }))
-      await show(response, { ...words, endsWithNewline: true });
+    for await (const response of client.observe(words.uri, { ...words.init, signal: ended.signal })) {
+      heard();
+      await show(response, words, output);
+    }
   } finally {
     clearTimeout(timer);
   }
 }
 
-/** @throws ErrorResponse, SecurityError for an error response. */
-async function show(response: CoapResponse, words: CoapWords): Promise<void> {
-  if (words.isVerbose) process.stderr.write(`${headOf(response)}\n`);
-  if (!response.ok && response.code !== CODE.Empty) {
-    const problem = response.problem();
-    const texts = [problem?.title, problem?.detail].map((text) => (typeof text === "object" ? text.text : text));
-    const message = [`${response.status} ${nameOf(response.code)}`, ...texts.filter((text) => text !== undefined)].join(
-      ": ",
-    );
-    const authError = authErrorOf(response);
-    if (authError !== undefined) throw new SecurityError("SECURITY_AUTHENTICATION_REFUSED", message, { authError });
-    throw new ErrorResponse(message);
+/** Each block is written before the next one is asked for. */
+async function showStreamed(
+  client: CoapClient,
+  words: CoapWords,
+  output: PayloadOutput,
+  heard: () => void,
+): Promise<void> {
+  const { code, options, body, ok } = await client.stream(words.uri, words.init);
+  heard();
+  if (words.isVerbose) process.stderr.write(`${headOf({ code, options })}\n`);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of body) {
+    heard();
+    if (ok) await output.write(piece);
+    else pieces.push(piece);
   }
-  const newline = words.endsWithNewline ? "\n" : "";
-  if (words.output !== undefined) {
-    const file = createWriteStream(words.output);
-    file.end(response.payload);
-    await new Promise<void>((resolve, reject) => file.once("close", resolve).once("error", reject));
-  } else {
-    process.stdout.write(Buffer.concat([printable(response), Buffer.from(newline)]));
+  refuse(new CoapResponse({ code, options, payload: Buffer.concat(pieces) }));
+  await output.end();
+}
+
+/** @throws ErrorResponse, SecurityError for an error response. */
+async function show(response: CoapResponse, words: CoapWords, output: PayloadOutput, isWhole = true): Promise<void> {
+  if (words.isVerbose) process.stderr.write(`${headOf(response)} ${response.payload.length} bytes\n`);
+  refuse(response);
+  await output.write(words.output === undefined && isWhole ? printable(response) : response.payload);
+  if (isWhole) await output.end();
+}
+
+/** @throws ErrorResponse, SecurityError for an error response. */
+function refuse(response: CoapResponse): void {
+  if (response.ok || response.code === CODE.Empty) return;
+  const problem = response.problem();
+  const texts = [problem?.title, problem?.detail].map((text) => (typeof text === "object" ? text.text : text));
+  const message = [`${response.status} ${nameOf(response.code)}`, ...texts.filter((text) => text !== undefined)].join(
+    ": ",
+  );
+  const authError = authErrorOf(response);
+  if (authError !== undefined) throw new SecurityError("SECURITY_AUTHENTICATION_REFUSED", message, { authError });
+  throw new ErrorResponse(message);
+}
+
+/** Where payloads go: one file for all of them, or standard output. */
+class PayloadOutput {
+  readonly #path: string | undefined;
+  readonly #newline: string;
+  #file: WriteStream | undefined;
+
+  constructor({ output, endsWithNewline, observeSeconds }: CoapWords) {
+    this.#path = output;
+    // What is observed is told apart by lines.
+    this.#newline = endsWithNewline || (observeSeconds !== undefined && output === undefined) ? "\n" : "";
+  }
+
+  /** Fulfilled when it is written: what reads it sets the pace. */
+  async write(bytes: Uint8Array | string): Promise<void> {
+    if (this.#path !== undefined) this.#file ??= createWriteStream(this.#path);
+    const to = this.#file ?? process.stdout;
+    await new Promise<void>((resolve, reject) =>
+      to.write(bytes, (error) => (error === null || error === undefined ? resolve() : reject(error))),
+    );
+  }
+
+  /** After each whole payload. */
+  async end(): Promise<void> {
+    if (this.#newline !== "") await this.write(this.#newline);
+  }
+
+  async close(): Promise<void> {
+    const file = this.#file;
+    if (file === undefined || file.destroyed) return;
+    await new Promise<void>((resolve) => file.end(() => resolve()));
   }
 }
 
@@ -102,12 +188,12 @@ function jsonOf(value: unknown): string {
   });
 }
 
-function headOf(response: CoapResponse): string {
+function headOf(response: Pick<CoapResponse, "code" | "options">): string {
   const options = [...response.options].map(({ number, value }) => {
     const name = OPTION_NAMES.get(number) ?? String(number);
     return value.length === 0 ? name : `${name}:0x${Buffer.from(value).toString("hex")}`;
   });
-  return [`${response.status} ${nameOf(response.code)}`, ...options, `${response.payload.length} bytes`].join(" ");
+  return [`${formatCode(response.code)} ${nameOf(response.code)}`, ...options].join(" ");
 }
 
 /** "Not Found" of `NotFound`. */
@@ -119,3 +205,5 @@ function nameOf(code: number): string {
 const OPTION_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(OPTION).map(([name, number]) => [number, name]),
 );
+/** As coap-client's -G. */
+const REPEAT_DELAY_MS = 1000;

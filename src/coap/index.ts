@@ -37,6 +37,8 @@ export {
   DEFAULT_TRANSMISSION_PARAMETERS,
   derivedTimes,
   type EndpointLimits,
+  ROUND_TRIP_ESTIMATIONS,
+  type RoundTripEstimation,
   type TransmissionParameters,
 } from "./exchange/parameters.js";
 export { type ConditionalAttributes, conditionalAttributesOf, needsNumber } from "./observe/conditional-attributes.js";

@@ -33,8 +33,9 @@ export function decomposeUri(text: string): CoapTarget {
   const port = givenPort === undefined || givenPort === "" ? DEFAULT_PORT[scheme] : Number(givenPort);
   if (port < 1 || port > 65_535) throw badUri(text, "has a port that is none");
   const isAddress = bracketed !== undefined || /^[0-9]+(\.[0-9]+){3}$/.test(host);
-  const segments = path === "" || path === "/" ? [] : path.slice(1).split("/");
-  let options = Options.none.withAll(OPTION.UriPath, checked(segments, text));
+  const segments = path === "" ? [] : withoutDots(checked(path.slice(1).split("/"), text));
+  const isRoot = segments.length === 1 && segments[0] === "";
+  let options = Options.none.withAll(OPTION.UriPath, isRoot ? [] : segments);
   if (query !== undefined) options = options.withAll(OPTION.UriQuery, checked(query.split("&"), text));
   if (!isAddress) options = options.withAll(OPTION.UriHost, checked([host], text));
   return { scheme, host, port, options };
@@ -51,6 +52,17 @@ function checked(values: readonly string[], uri: string): string[] {
       throw badUri(uri, `has a part longer than ${MAX_VALUE_BYTES} bytes`);
     return decoded;
   });
+}
+
+/** RFC 3986 §5.2.4, which the resolution of a URI includes (RFC 7252 §6.4): no option's value is "." or "..". */
+function withoutDots(segments: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (const [index, segment] of segments.entries()) {
+    if (segment === "..") kept.pop();
+    if (segment !== "." && segment !== "..") kept.push(segment);
+    else if (index === segments.length - 1) kept.push("");
+  }
+  return kept;
 }
 
 function unescaped(value: string, uri: string): string {

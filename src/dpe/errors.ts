@@ -2,10 +2,17 @@
 export class DpeError extends Error {
   override readonly name = "DpeError";
   readonly code: DpeErrorCode;
+  /** The peer asked not to be asked again before so long (RFC 8516, RFC 7252 §5.9.3.4). */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(code: DpeErrorCode, message: string, options?: { readonly cause?: unknown }) {
+  constructor(
+    code: DpeErrorCode,
+    message: string,
+    options?: { readonly cause?: unknown; readonly retryAfterMs?: number | undefined },
+  ) {
     super(message, options);
     this.code = code;
+    this.retryAfterMs = options?.retryAfterMs;
   }
 }
 

@@ -10,6 +10,7 @@ import type { StreamedBody } from "./body-reader.js";
 import type { CoapEndpoint } from "./coap-endpoint.js";
 import type { CoapStream, PeerIdentity } from "./coap-stream.js";
 import { DtlsSession } from "./dtls-session.js";
+import type { PutOff } from "./put-off.js";
 import type { SocketAddress } from "./udp-socket.js";
 
 /**
@@ -31,6 +32,8 @@ export class CoapConnection {
   unanswered = 0;
   /** For the endpoint: whether the peer has Q-Block (RFC 9177), where that is known. */
   hasQBlock: boolean | undefined;
+  /** For the endpoint: what the peer does not want to be asked for a while. */
+  putOff: PutOff | undefined;
   /** For the endpoint: whether the peer asked to end the connection when they are. */
   isReleased = false;
   readonly #endpoint: CoapEndpoint;
@@ -137,6 +140,11 @@ export interface RequestOptions {
   readonly robust?: boolean;
   /** Default true. false: one message each way, with its block options as they are, for a proxy. */
   readonly isBlockwise?: boolean;
+  /**
+   * Default false: what the peer answered by 4.29 Too Many Requests (RFC 8516) is answered so again, and not sent, until that
+   * answer's Max-Age has passed. true: it is sent all the same.
+   */
+  readonly insists?: boolean;
   /** Handed to `onSend` with each message of the request. */
   readonly context?: unknown;
 }

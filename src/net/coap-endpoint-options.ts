@@ -93,6 +93,8 @@ export interface CoapEndpointOptions {
   /** Messages are forwarded: unknown options that are safe stay in them. */
   readonly proxy?: ForwardingOptions;
   readonly parameters?: Partial<TransmissionParameters>;
+  /** As the Endpoint's option of this name. */
+  readonly dangerFirstToken?: Uint8Array;
   readonly limits?: Partial<EndpointLimits>;
   readonly blockwise?: Partial<BlockwiseServerOptions>;
   /**

@@ -53,6 +53,7 @@ export class CoapEndpoint {
       applicationOptions: [...(options.applicationOptions ?? []), ...(qBlock === undefined ? [] : Q_BLOCK_OPTIONS)],
       ...(options.optionFormats === undefined ? {} : { optionFormats: options.optionFormats }),
       ...(options.proxy === undefined ? {} : { isProxy: true }),
+      ...(options.dangerFirstToken === undefined ? {} : { dangerFirstToken: options.dangerFirstToken }),
     });
     const pump = (): void => this.#pump();
     this.#incoming = new IncomingRequests(this.#endpoint, options, {

@@ -115,11 +115,16 @@ export class StreamListener {
 /** Connects. `signal` gives up. @throws NetError NET_CONNECTION_REFUSED, NET_NAME_NOT_FOUND, NET_NOT_ACCEPTED, NET_CLOSED. */
 export async function connectStream(
   remote: { readonly host: string; readonly port: number },
-  options: { readonly tls?: StreamClientTls; readonly signal?: AbortSignal } = {},
+  options: StreamConnectOptions = {},
 ): Promise<CoapStream> {
-  const { tls, signal } = options;
+  const { tls, signal, local } = options;
   const attempt = `connecting to ${remote.host}:${remote.port}`;
-  const socket = tls === undefined ? connectTcp(remote) : secureSocket(remote, tls);
+  const place = {
+    ...remote,
+    ...(local?.host === undefined ? {} : { localAddress: local.host }),
+    ...(local?.port === undefined ? {} : { localPort: local.port }),
+  };
+  const socket = tls === undefined ? connectTcp(place) : secureSocket(place, tls);
   const giveUp = (): void => void socket.destroy(new NetError("NET_CLOSED", `${attempt}: given up`));
   signal?.addEventListener("abort", giveUp, { once: true });
   if (signal?.aborted === true) giveUp();
@@ -130,6 +135,9 @@ export async function connectStream(
       socket.once(tls === undefined ? "connect" : "secureConnect", resolve);
     });
     if (tls === undefined) return new CoapStream(socket, undefined);
+    // RFC 8323 §8.2: only on its own port may CoAP be taken for granted.
+    if ((socket as TLSSocket).alpnProtocol !== ALPN_PROTOCOL && remote.port !== COAPS_TCP_PORT)
+      throw new NetError("NET_NOT_ACCEPTED", `${attempt}: the server does not say that it speaks CoAP (ALPN)`);
     const identity = identityOf(socket as TLSSocket, tls.psk?.identity);
     if (identity.pskIdentity === undefined) await verified(socket, identity.certificates ?? [], tls.verify, attempt);
     return new CoapStream(socket, identity);
@@ -139,6 +147,14 @@ export async function connectStream(
   } finally {
     signal?.removeEventListener("abort", giveUp);
   }
+}
+
+export interface StreamConnectOptions {
+  readonly tls?: StreamClientTls;
+  /** Gives up. */
+  readonly signal?: AbortSignal;
+  /** Default: the system's choice. */
+  readonly local?: { readonly host?: string; readonly port?: number };
 }
 
 export interface StreamListenOptions {
@@ -251,14 +267,13 @@ function placeOf({ remoteAddress, remotePort }: Socket): string {
 }
 
 function secureSocket(
-  { host, port }: { readonly host: string; readonly port: number },
+  place: { readonly host: string; readonly port: number; readonly localAddress?: string; readonly localPort?: number },
   tls: StreamClientTls,
 ): TLSSocket {
   const { psk, certificate, serverName } = tls;
   return connectTls({
     ...COMMON,
-    host,
-    port,
+    ...place,
     ...(serverName === undefined ? {} : { servername: serverName }),
     ...(certificate === undefined || psk !== undefined ? {} : pemOf(certificate)),
     ciphers: (psk === undefined ? CERTIFICATE_CIPHERS : PSK_CIPHERS).join(":"),
@@ -320,10 +335,12 @@ function pemOf({ chain, privateKey }: CertificateCredential): { readonly cert: s
   return { cert, key: privateKey.export({ type: "pkcs8", format: "pem" }).toString() };
 }
 
+const ALPN_PROTOCOL = "coap";
+const COAPS_TCP_PORT = 5684;
 const COMMON = {
   minVersion: "TLSv1.2",
   // RFC 8323 §8.2
-  ALPNProtocols: ["coap"],
+  ALPNProtocols: [ALPN_PROTOCOL],
   // The project's own verification decides, as over DTLS.
   rejectUnauthorized: false,
   secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,

@@ -2,7 +2,7 @@ import { CIPHER_SUITES, type CipherSuiteName, type ClientOptions, type ServerOpt
 import { DtlsEndpoint, verifiableTypes } from "./dtls-endpoint.js";
 import type { DtlsSession } from "./dtls-session.js";
 import type { EndpointOptions } from "./endpoint-options.js";
-import { resolveHost, UdpSocket, type UdpSocketOptions } from "./udp-socket.js";
+import { boundToward, type LocalSocket, resolveHost, UdpSocket, type UdpSocketOptions } from "./udp-socket.js";
 
 /** Listens for DTLS. `onSession` is called when a handshake is complete. @throws NetError, DtlsError DTLS_BAD_OPTION. */
 export async function listen(
@@ -26,10 +26,13 @@ export async function listen(
  */
 export async function connect(
   remote: { readonly host: string; readonly port: number },
-  options: ClientOptions & Pick<EndpointOptions, "verify" | "verifyRawPublicKey" | "joinsRecords" | "onFault">,
+  options: ClientOptions &
+    Pick<EndpointOptions, "verify" | "verifyRawPublicKey" | "joinsRecords" | "onFault"> & {
+      readonly local?: LocalSocket;
+    },
 ): Promise<DtlsSession> {
   const address = await resolveHost(remote.host);
-  const socket = await UdpSocket.bind({ host: address.includes(":") ? "::" : "0.0.0.0" });
+  const socket = await UdpSocket.bind(boundToward(address, options.local));
   const { verify, verifyRawPublicKey, joinsRecords, onFault } = options;
   const endpoint = new DtlsEndpoint(socket, {
     ...(verify === undefined ? {} : { verify }),

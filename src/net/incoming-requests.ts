@@ -85,8 +85,9 @@ export class IncomingRequests {
     if (!connection.isVerified && this.#options.proxy?.needsProvenAddress === true)
       return this.#demandProof(incoming, connection);
     if (this.#qBlock !== undefined && connection.peer.stream === undefined && QBlockService.concerns(incoming)) {
-      const isTrusted = connection.isVerified || this.#options.maxAmplification === Infinity;
-      return isTrusted ? this.#qBlock.receive(incoming, connection) : this.#demandProof(incoming, connection);
+      return this.#isTrusted(connection)
+        ? this.#qBlock.receive(incoming, connection)
+        : this.#demandProof(incoming, connection);
     }
     if (++connection.unanswered >= MAX_UNANSWERED && connection.transport instanceof CoapStream)
       connection.transport.setReading(false);
@@ -179,7 +180,7 @@ export class IncomingRequests {
     }
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
       this.#endpoint.respond(incoming, response, now);
-    } else if (this.#endpoint.respondObserved(incoming, response, now)) {
+    } else if (this.#endpoint.respondObserved(incoming, response, now, this.#isTrusted(connection))) {
       const stop = observe((notification) => {
         const message =
           response.isMessage === true
@@ -196,9 +197,14 @@ export class IncomingRequests {
     if (connection.isReleased) this.#closeReleased(connection);
   }
 
+  /** Whether what is sent to the peer reaches who asked for it. */
+  #isTrusted(connection: CoapConnection): boolean {
+    return connection.isVerified || this.#options.maxAmplification === Infinity;
+  }
+
   #demandProof(incoming: IncomingRequest, connection: CoapConnection): void {
     const now = this.#clock.now();
-    this.#endpoint.respond(incoming, this.#amplification.demand(connection.remoteAddress, now), now);
+    this.#endpoint.respondOnce(incoming, this.#amplification.demand(connection.remoteAddress, now), now);
     this.#pump();
   }
 

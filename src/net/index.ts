@@ -41,6 +41,8 @@ export {
   monotonicNow,
   resolveHost,
   resolveHosts,
+  boundToward,
+  type LocalSocket,
   type SocketAddress,
   UdpSocket,
   type UdpSocketOptions,

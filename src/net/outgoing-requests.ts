@@ -22,6 +22,7 @@ import {
   type StreamedResponse,
 } from "./coap-connection.js";
 import type { CoapEndpointOptions, SendMessage } from "./coap-endpoint-options.js";
+import { PutOff } from "./put-off.js";
 import type { QBlockRequests } from "./q-block-requests.js";
 import { transferOptions } from "./transfer-options.js";
 import { monotonicNow } from "./udp-socket.js";
@@ -227,12 +228,17 @@ export class OutgoingRequests {
     options: RequestOptions,
     observing: ObservingSend | undefined,
   ): Promise<ResponseMessage> {
+    const heeds = options.insists !== true && options.isBlockwise !== false;
+    const answer = heeds ? connection.putOff?.answerTo(message, monotonicNow()) : undefined;
+    if (answer !== undefined) return answer;
     const send: SendMessage = (outgoing, isAccepted) =>
       this.#exchange(connection, outgoing, options, observing, isAccepted);
     const onSend = this.#onSend;
     const sendBy = (outgoing: RequestMessage): Promise<ResponseMessage> =>
       onSend === undefined ? send(outgoing) : onSend(outgoing, connection, send, options.context);
     const response = await sendBy(message);
+    if (heeds && response.code === CODE.TooManyRequests)
+      (connection.putOff ??= new PutOff()).learn(message, response, monotonicNow());
     const echo = response.code === CODE.Unauthorized ? response.options.get(OPTION.Echo) : undefined;
     if (echo === undefined || message.options.has(OPTION.Echo)) return response;
     return sendBy({ ...message, options: message.options.with(OPTION.Echo, echo) });

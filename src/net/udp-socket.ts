@@ -9,10 +9,12 @@ export class UdpSocket {
   onDatagram: ((datagram: Uint8Array, from: SocketAddress) => void) | undefined;
   readonly counters = { sent: 0, received: 0, errors: 0 };
   readonly #socket: Socket;
+  readonly #isLost: UdpSocketOptions["isLost"];
   #isClosed = false;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, isLost: UdpSocketOptions["isLost"]) {
     this.#socket = socket;
+    this.#isLost = isLost;
     const { address, port } = socket.address();
     this.address = { address, port };
     socket.on("message", (datagram: Buffer, from: RemoteInfo) => {
@@ -50,12 +52,13 @@ export class UdpSocket {
         resolve();
       });
     });
-    return new UdpSocket(socket);
+    return new UdpSocket(socket, options.isLost);
   }
 
   send(datagram: Uint8Array, to: SocketAddress): void {
     if (this.#isClosed) return;
     this.counters.sent++;
+    if (this.#isLost?.(this.counters.sent) === true) return;
     // Without a callback: it would cost a tick for each datagram, to tell what UDP promises nothing about.
     this.#socket.send(datagram.length <= IN_HEAP_BYTES ? pooled(datagram) : datagram, to.port, to.address);
   }
@@ -86,7 +89,12 @@ export interface UdpSocketOptions {
    * their addresses (SO_REUSEPORT); see {@link canSharePorts}.
    */
   readonly sharesPort?: boolean;
+  /** Default: none. Which of the datagrams that are sent, counted from 1, go nowhere: to see what loss does. */
+  readonly isLost?: (count: number) => boolean;
 }
+
+/** Where a client's own sockets are bound; all fields as of {@link UdpSocketOptions}. */
+export type LocalSocket = Pick<UdpSocketOptions, "host" | "port" | "isLost">;
 
 /** Whether this Node.js can let several processes listen on one UDP port: from 22.12 on, and from 23.1 on; on Linux. */
 export function canSharePorts(version: string = process.versions.node, platform: string = process.platform): boolean {
@@ -131,6 +139,18 @@ function pooled(datagram: Uint8Array): Uint8Array {
 /** "192.0.2.1:5684", "[2001:db8::1]:5684". */
 export function formatAddress({ address, port }: SocketAddress): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** What a socket toward this address is bound to. @throws NetError NET_ADDRESS_NOT_AVAILABLE: `local` is of the other family. */
+export function boundToward(address: string, local: LocalSocket = {}): LocalSocket {
+  const any = isIP(address) === 6 ? "::" : "0.0.0.0";
+  const { host = any } = local;
+  if (isIP(host) !== isIP(any))
+    throw new NetError(
+      "NET_ADDRESS_NOT_AVAILABLE",
+      `${address} cannot be reached from ${host}: one is IPv6, one is not`,
+    );
+  return { ...local, host };
 }
 
 /** Milliseconds of the monotonic clock that all protocol layers are given. */

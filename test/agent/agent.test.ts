@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AGENT_SCHEMA, type AgentEvent, DpeAgent, type Source } from "#agent/index.js";
+import { CODE, serve as serveCoap } from "#api/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { DPE } from "#testing/dpe-program.js";
@@ -69,6 +70,32 @@ function counter(everyMs: number): Source {
 }
 
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+
+test("RFC 8516 §4: a server that has too many requests is left alone for as long as it says", async (t) => {
+  const asked: number[] = [];
+  const busy = await serveCoap(
+    () => {
+      asked.push(performance.now());
+      return { code: CODE.TooManyRequests, maxAgeSeconds: 3 };
+    },
+    { host: "127.0.0.1", port: 0 },
+  );
+  t.teardown(() => busy.close());
+  const events: AgentEvent[] = [];
+  const yaml = `
+endpoint: pi-1
+server: coap://127.0.0.1:${busy.address?.port}
+interfaces: { dpe1: { connection: none, serverAuthentication: none } }
+`;
+  const agent = new DpeAgent(parseConfig(yaml, "agent.yaml", AGENT_SCHEMA), [counter(50)], (event) =>
+    events.push(event),
+  );
+  t.teardown(() => agent.close());
+  while (asked.length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+  t.true((asked[1] ?? 0) - (asked[0] ?? 0) >= 3000, "the first server's own back-off begins at half a second");
+  const lost = events.find(({ type }) => type === "lost");
+  t.true(lost?.type === "lost" && lost.retryInMs >= 3000);
+});
 
 test("what was read while there was no server arrives when there is one, in order and dated by when it was read", async (t) => {
   const port = await freePort(t);

@@ -22,7 +22,7 @@ import {
   type Handler,
   type Router,
 } from "#api/index.js";
-import { decomposeUri } from "#coap/index.js";
+import { decodeMessage, decomposeUri, encodeMessage, type Message, MESSAGE_TYPE, Options } from "#coap/index.js";
 import { DtlsError, UdpSocket } from "#net/index.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
@@ -76,6 +76,17 @@ test("a URI is decomposed into options (RFC 7252 §6.4), or refused by code", (t
     ["こん"],
     [],
   ]);
+  // RFC 3986 §5.2.4: the resolution that RFC 7252 §6.4 begins with takes dots away, percent-encoded ones too.
+  for (const [path, segments] of [
+    ["/a/./b", ["a", "b"]],
+    ["/a/../b", ["b"]],
+    ["/a/%2E%2e/b/.", ["b", ""]],
+    ["/..", []],
+    ["/a/b/..", ["a", ""]],
+    ["/...", ["..."]],
+    ["//", ["", ""]],
+  ] as const)
+    t.deepEqual(decomposeUri(`coap://h${path}`).options.uriPath, segments, path);
   for (const uri of [
     "temperature",
     "http://example.net/",
@@ -123,6 +134,74 @@ test("a router answers by path and method, with parameters, and lists itself", a
   t.is((await client.request(`${origin}/temperature`, { method: "POST" })).status, "4.05");
   const links = decodeLinks((await client.request(`${origin}/.well-known/core?rt=temp*`)).text());
   t.deepEqual(links, [{ target: "/temperature", attributes: { rt: "temperature", obs: true } }]);
+});
+
+test("what a method or a code does not have is neither sent nor told: payloads of GET and 2.03, a false response-code", async (t) => {
+  const etag = Uint8Array.of(1);
+  const server = await start(
+    t,
+    router()
+      .get("/valid", () => ({ code: CODE.Valid, etag, payload: "no payload (RFC 7252 §5.9.1.3)" }))
+      .post("/tagged", () => ({ code: CODE.Content, etag, payload: "an ETag asks nothing of POST (§5.10.6.2)" }))
+      .get("/problem", () => {
+        throw new ResponseError(CODE.Conflict, { title: "no", responseCode: CODE.NotFound });
+      }),
+  );
+  const client = new CoapClient();
+  t.teardown(() => client.close());
+  const origin = originOf(server);
+  t.is(await failureOf(client.request(`${origin}/valid`, { payload: "x" })), "COAP_INVALID_MESSAGE");
+  t.is(await failureOf(client.request(`${origin}/valid`, { method: "DELETE", payload: "x" })), "COAP_INVALID_MESSAGE");
+  const valid = await client.request(`${origin}/valid`);
+  t.like(valid, { status: "2.03", contentFormat: undefined });
+  t.is(valid.payload.length, 0);
+  const tagged = await client.request(`${origin}/tagged`, { method: "POST", etags: [etag] });
+  t.is(tagged.status, "2.05");
+  // RFC 9290 §2: the response-code of problem details is that of the response.
+  t.is((await client.request(`${origin}/problem`)).problem()?.responseCode, CODE.Conflict);
+});
+
+test("a request goes by a proxy, from an address and port, without Uri-Host, with tokens that count: as it was asked to", async (t) => {
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  t.teardown(() => socket.close());
+  const seen: { readonly message: Message; readonly port: number }[] = [];
+  socket.onDatagram = (bytes, from) => {
+    const message = decodeMessage(bytes);
+    seen.push({ message, port: from.port });
+    const reply = { type: MESSAGE_TYPE.Acknowledgement, code: CODE.Content, options: Options.none };
+    socket.send(encodeMessage({ ...message, ...reply, payload: new Uint8Array(0) }), from);
+  };
+  const free = await UdpSocket.bind({ host: "127.0.0.1" });
+  const { port } = free.address;
+  await free.close();
+  const proxy = `coap://127.0.0.1:${socket.address.port}`;
+  const client = new CoapClient({
+    proxy,
+    local: { host: "127.0.0.1", port },
+    dangerFirstToken: Uint8Array.of(0, 255),
+  });
+  t.teardown(() => client.close());
+  await client.request("coap://far.example/a?b=c");
+  await client.request("coaps://far.example/d");
+  t.deepEqual(
+    seen.map(({ message }) => message.options.strings(OPTION.ProxyUri)),
+    [["coap://far.example/a?b=c"], ["coaps://far.example/d"]],
+  );
+  t.deepEqual(
+    seen.map((one) => [one.message.options.length, one.port, [...one.message.token]]),
+    [
+      [1, port, [0, 255]],
+      [1, port, [1, 0]],
+    ],
+  );
+  t.is(await failureOf(client.request(`coap://far.example/${"long/".repeat(250)}`)), "COAP_BAD_URI");
+  const plain = new CoapClient();
+  t.teardown(() => plain.close());
+  await plain.request(`coap://localhost:${socket.address.port}/x`, { omitsUriHost: true });
+  t.deepEqual([seen.at(-1)?.message.options.uriHost, seen.at(-1)?.message.options.uriPath], [undefined, ["x"]]);
+  const other = new CoapClient({ local: { host: "::1" } });
+  t.teardown(() => other.close());
+  t.is(await failureOf(other.request(`${proxy}/x`)), "NET_ADDRESS_NOT_AVAILABLE");
 });
 
 test("a handler's fault is 5.00 without a word of it, and is told to the server's owner", async (t) => {

@@ -6,12 +6,11 @@ import {
   decodeProblemDetails,
   encodeProblemDetails,
   filterLinks,
-  getRequest,
   MESSAGE_TYPE,
   NO_RESPONSE_AT_ALL,
   NotificationGate,
   OPTION,
-  Options,
+  type Options,
   type ProblemDetails,
 } from "#coap/index.js";
 import test from "ava";
@@ -75,34 +74,6 @@ test("RFC 7252 §4.7: a peer that leaves requests unanswered is sent no more tha
   t.true(sentAt.length >= 6);
 });
 
-test("CoCoA: the first time-out follows the peer's round-trip times, and backs off by its own factor", (t) => {
-  const client = new Host(4, { parameters: { roundTripEstimation: "cocoa", ackRandomFactor: 1 } });
-  const ask = (now: number): number => {
-    client.endpoint.request(client.peer, { code: CODE.GET, options: path("x"), payload: new Uint8Array(0) }, now);
-    const sent = client.sent(now);
-    const timeout = client.nextTimeout();
-    t.true(timeout !== undefined);
-    client.receive(
-      { type: MESSAGE_TYPE.Acknowledgement, code: CODE.Content, messageId: sent!.messageId, token: sent!.token },
-      now + 100,
-    );
-    return (timeout ?? 0) - now;
-  };
-  t.is(ask(0), 2000);
-  const timeouts = Array.from({ length: 8 }, (_, index) => ask((index + 1) * 1000));
-  t.true(timeouts.every((timeout, index) => index === 0 || timeout < (timeouts[index - 1] ?? 0)));
-  t.true((timeouts.at(-1) ?? 0) < 400, "it comes near to the 100 ms that an answer takes");
-  // Below 1 s a retransmission waits three times as long as the transmission before it.
-  const late = client.endpoint.request(client.peer, getRequest(path("x")), 10_000);
-  const first = (client.nextTimeout() ?? 0) - 10_000;
-  client.handleTimeout(10_000 + first);
-  t.true(Math.abs((client.nextTimeout() ?? 0) - (10_000 + 4 * first)) < 0.001);
-  client.endpoint.cancel(late, 20_000);
-  while (client.sent(20_000) !== undefined);
-  // Nothing measured for long: back toward the default.
-  t.true(ask(400_000) > first);
-});
-
 test("RFC 6690 §4.1: links are selected by target and attributes, by parts of values and by their beginning", (t) => {
   const links = decodeLinks(
     '</sensors/temp>;rt="temperature-c sensor";if="sensor";obs,</sensors/light>;rt="light-lux";ct=40,</act>;if="actuator"',
@@ -119,12 +90,6 @@ test("RFC 6690 §4.1: links are selected by target and attributes, by parts of v
   t.deepEqual(targets("obs"), ["/sensors/temp"]);
   t.deepEqual(targets("ct=40"), ["/sensors/light"]);
   t.deepEqual(targets("constructor=x"), []);
-});
-
-test("RFC 8768 §3: Hop-Limit is one byte", (t) => {
-  const server = new Host(5);
-  server.receive({ options: Options.of([{ number: OPTION.HopLimit, value: new Uint8Array(0) }]) });
-  t.false(server.requests[0]?.options.has(OPTION.HopLimit), "a bad length makes it unrecognized");
 });
 
 test("RFC 9290 §2: problem details are read as they were written, with detail, language and entries of others", (t) => {

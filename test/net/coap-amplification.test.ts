@@ -89,3 +89,89 @@ test("our client echoes by itself, and runs into nothing; without a limit nobody
   const send = await bare(t);
   t.is((await send(free.address, CODE.GET, Options.none)).payload.length, 500);
 });
+
+test("RFC 9175 §2.4: what demands an Echo is never sent twice, also where the answer took its time", async (t) => {
+  const { address } = await serve(t, {
+    onRequest: () =>
+      new Promise((resolve) =>
+        setTimeout(() => resolve({ code: CODE.Content, options: Options.none, payload: BODY }), 700),
+      ),
+  });
+  const socket = await UdpSocket.bind(LOOPBACK);
+  t.teardown(() => socket.close());
+  const received: Message[] = [];
+  const demanded = new Promise<void>((resolve) => {
+    socket.onDatagram = (bytes) => {
+      received.push(decodeMessage(bytes));
+      if (received.length === 2) resolve();
+    };
+  });
+  const request = { type: MESSAGE_TYPE.Confirmable, code: CODE.GET, messageId: 1, token: Uint8Array.of(1) };
+  socket.send(encodeMessage({ ...request, options: Options.none, payload: new Uint8Array(0) }), address);
+  await demanded;
+  t.deepEqual(
+    received.map(({ type, code }) => [type, code]),
+    [
+      [MESSAGE_TYPE.Acknowledgement, CODE.Empty],
+      [MESSAGE_TYPE.NonConfirmable, CODE.Unauthorized],
+    ],
+  );
+});
+
+/** A server by hand: each request that it gets, answered by what `answer` makes of it. */
+async function byHand(
+  t: ExecutionContext,
+  answer: (request: Message, count: number) => Pick<Message, "code" | "options">,
+) {
+  const socket = await UdpSocket.bind(LOOPBACK);
+  t.teardown(() => socket.close());
+  const requests: Message[] = [];
+  socket.onDatagram = (bytes, from) => {
+    const request = decodeMessage(bytes);
+    requests.push(request);
+    const { messageId, token } = request;
+    const reply = { type: MESSAGE_TYPE.Acknowledgement, messageId, token, payload: new Uint8Array(0) };
+    socket.send(encodeMessage({ ...reply, ...answer(request, requests.length) }), from);
+  };
+  const client = new CoapEndpoint();
+  t.teardown(() => client.close());
+  const connection = client.addSocket(await UdpSocket.bind(LOOPBACK)).connectTo(socket.address);
+  return { requests, connection };
+}
+
+test("RFC 9175 §2.3, §4: our client echoes once, with another token, and gives up where that does not do", async (t) => {
+  const { requests, connection } = await byHand(t, (_, count) => ({
+    code: CODE.Unauthorized,
+    options: Options.none.with(OPTION.Echo, Uint8Array.of(count)),
+  }));
+  t.is((await connection.request(getRequest())).code, CODE.Unauthorized);
+  t.deepEqual(
+    requests.map(({ options }) => [...(options.get(OPTION.Echo) ?? [])]),
+    [[], [1]],
+  );
+  const [first, second] = requests.map(({ token }) => Buffer.from(token).toString("hex"));
+  t.is(first?.length, 16);
+  t.not(first, second);
+});
+
+test("RFC 8516 §4: who answers Too Many Requests is left alone until Max-Age has passed, for such requests", async (t) => {
+  const { requests, connection } = await byHand(t, (request) =>
+    request.options.uriPath[0] === "busy"
+      ? { code: CODE.TooManyRequests, options: Options.none.with(OPTION.MaxAge, 1) }
+      : { code: CODE.Content, options: Options.none },
+  );
+  const get = (path: string) => getRequest(Options.none.with(OPTION.UriPath, path));
+  t.is((await connection.request(get("busy"))).code, CODE.TooManyRequests);
+  const again = await connection.request(get("busy"));
+  t.is(again.code, CODE.TooManyRequests);
+  t.is(again.options.maxAge, 1, "what is left of it");
+  t.is(requests.length, 1, "it was not sent");
+  t.is((await connection.request(get("free"))).code, CODE.Content, "another resource");
+  t.is((await connection.request({ ...get("busy"), code: CODE.POST })).code, CODE.TooManyRequests);
+  t.is(requests.length, 3, "another method");
+  await connection.request(get("busy"), { insists: true });
+  t.is(requests.length, 4, "who insists does ask");
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  await connection.request(get("busy"));
+  t.is(requests.length, 5);
+});

@@ -23,6 +23,7 @@ import {
 } from "#net/index.js";
 import { issueThrowawayCredentials, loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import { connect as connectTcp } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
 import test, { type ExecutionContext } from "ava";
 
 const text = (value: Uint8Array): string => new TextDecoder().decode(value);
@@ -228,6 +229,97 @@ test("RFC 8323 §5.4 to §5.6: Ping is answered with its token, Release after wh
   hostile.writeBytes(Uint8Array.of(0xf0, 0xff, 0xff, 0xff, 0xff, 0x01));
   await hostile.closed();
   t.is(hostile.received.at(-1)?.code, SIGNAL.Abort);
+});
+
+test("RFC 8323 §3.4, RFC 7252 §5.4.1: a critical option that is not understood is answered 4.02 over TCP, not met by silence", async (t) => {
+  const { port } = await serve(t);
+  const peer = await bare(t, port);
+  peer.write({ code: SIGNAL.CSM });
+  peer.write({ token: Uint8Array.of(1), options: Options.none.with(65_001, NONE) });
+  await peer.got(CODE.BadOption);
+  peer.write({ token: Uint8Array.of(2), options: Options.none.with(OPTION.ProxyUri, "coap://h/") });
+  await peer.got(CODE.ProxyingNotSupported);
+  peer.write({ code: 0x1f, token: Uint8Array.of(3) });
+  await peer.got(CODE.MethodNotAllowed);
+  t.deepEqual(
+    peer.received.slice(1).map(({ token }) => token[0]),
+    [1, 2, 3],
+  );
+});
+
+test("RFC 8323 §5.4.1: a Ping with Custody is answered when all requests before it are, one without at once", async (t) => {
+  const answers: (() => void)[] = [];
+  const { port } = await serve(t, {
+    onRequest: () =>
+      new Promise((resolve) =>
+        answers.push(() => resolve({ code: CODE.Content, options: Options.none, payload: NONE })),
+      ),
+  });
+  const peer = await bare(t, port);
+  const ping = (token: number, hasCustody: boolean): void => {
+    const options = hasCustody ? Options.none.with(SIGNAL_OPTION.Custody, NONE) : Options.none;
+    peer.write({ code: SIGNAL.Ping, token: Uint8Array.of(token), options });
+  };
+  peer.write({ code: SIGNAL.CSM });
+  for (const token of [1, 2]) peer.write({ token: Uint8Array.of(token) });
+  ping(11, true);
+  peer.write({ token: Uint8Array.of(3) });
+  ping(12, true);
+  ping(13, false);
+  await peer.got(SIGNAL.Pong);
+  while (answers.length < 3) await new Promise((resolve) => setImmediate(resolve));
+  const seen = (): number[] => peer.received.flatMap(({ code, token }) => (code === SIGNAL.CSM ? [] : [token[0] ?? 0]));
+  t.deepEqual(seen(), [13]);
+  const answer = async (index: number, count: number): Promise<void> => {
+    answers[index]?.();
+    while (seen().length < count) await new Promise((resolve) => setImmediate(resolve));
+  };
+  await answer(1, 2);
+  await answer(0, 4);
+  t.deepEqual(seen(), [13, 2, 1, 11], "both that came before it are done");
+  await answer(2, 6);
+  t.deepEqual(seen(), [13, 2, 1, 11, 3, 12]);
+  t.deepEqual(
+    peer.received.filter(({ code }) => code === SIGNAL.Pong).map(({ options }) => options.has(SIGNAL_OPTION.Custody)),
+    [false, true, true],
+  );
+});
+
+test("RFC 8323 §5.3: a further CSM changes what it names, and leaves the rest", async (t) => {
+  const { port } = await serve(t, {
+    onRequest: () => ({ code: CODE.Content, options: Options.none, payload: LONG.subarray(0, 1500) }),
+  });
+  const peer = await bare(t, port);
+  const sizeOf = async (token: number): Promise<number> => {
+    peer.write({ token: Uint8Array.of(token) });
+    for (;;) {
+      const found = peer.received.find((message) => message.token[0] === token);
+      if (found !== undefined) return found.payload.length;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  peer.write({ code: SIGNAL.CSM, options: Options.none.with(SIGNAL_OPTION.BlockWiseTransfer, NONE) });
+  t.is(await sizeOf(1), 1024, "1152 bytes, the base value, leave room for one block");
+  peer.write({ code: SIGNAL.CSM, options: Options.none.with(SIGNAL_OPTION.MaxMessageSize, 100) });
+  t.is(await sizeOf(2), 32);
+  peer.write({ code: SIGNAL.CSM, options: Options.none.with(SIGNAL_OPTION.MaxMessageSize, 8000).with(100, NONE) });
+  t.is(await sizeOf(3), 1500, "an elective option that is not known is ignored");
+});
+
+test("RFC 8323 §8.2: on a port that is not CoAP's a server has to say that it speaks it", async (t) => {
+  const { certificatePem: cert, privateKeyPem: key } = await issueThrowawayCredentials({
+    commonName: "no CoAP",
+    purpose: "serverAuth",
+    ip: ["127.0.0.1"],
+    atMs: Date.now(),
+  });
+  const server = createTlsServer({ cert, key }, (socket) => socket.on("error", () => undefined).end());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
+  t.teardown(() => new Promise<void>((resolve) => server.close(() => resolve())));
+  const bound = server.address();
+  const port = typeof bound === "object" && bound !== null ? bound.port : 0;
+  const dialled = connectStream({ host: "127.0.0.1", port }, { tls: { verify: () => ({ ok: true }) } });
+  t.is(await failureOf(dialled), "NET_NOT_ACCEPTED");
 });
 
 test("a peer that takes no blocks gets no message that is too long for it", async (t) => {

@@ -172,7 +172,10 @@ test("10,000 wrong passwords from 100 addresses: answered by 4.29 soon, memory f
     Array.from({ length: 100 }, async (_, index) => {
       const coap = new CoapEndpoint({ optionFormats: BINDING_OPTION_FORMATS });
       const transport = coap.addSocket(await UdpSocket.bind({ host: `127.0.1.${index + 1}` }));
-      return { coap, ask: ((address, request) => transport.connectTo(address).request(request)) as Ask };
+      return {
+        coap,
+        ask: ((address, request) => transport.connectTo(address).request(request, { insists: true })) as Ask,
+      };
     }),
   );
   for (let round = 0; round < 100; round++) {

@@ -1,4 +1,4 @@
-import type { RequestMessage, ResponseMessage } from "../exchange/messages.js";
+import { NO_PAYLOAD, type RequestMessage, type ResponseMessage } from "../exchange/messages.js";
 import { BERT_UNIT_BYTES, type Block, blockAt, isFull } from "../wire/block.js";
 import { CODE } from "../wire/code.js";
 import { OPTION } from "../wire/option-registry.js";
@@ -51,7 +51,8 @@ export class BlockwiseServer<P extends object> {
     } catch {
       return answer(CODE.BadOption);
     }
-    if ((block1?.isBert ?? block2?.isBert) === true && !isStreamCut(cutBytes)) return answer(CODE.BadOption);
+    // RFC 7959 §2.2: size exponent 7 is 4.00 on datagrams.
+    if ((block1?.isBert === true || block2?.isBert === true) && !isStreamCut(cutBytes)) return answer(CODE.BadRequest);
     if (block1 !== undefined) {
       return this.#receiveBlock1(peer, this.#key(request, principal), request, block1, now);
     }
@@ -84,6 +85,9 @@ export class BlockwiseServer<P extends object> {
     // RFC 7959 §2.2: the response to the last block of a request echoes its Block1.
     if (block1 !== undefined) whole = { ...whole, options: whole.options.withBlock1({ ...block1, hasMore: false }) };
     if (isCut) return slice(whole, block2 === undefined ? 0 : block2.number * block2.sizeBytes, sizeBytes);
+    // RFC 7959 §4: who asks for the size is told it.
+    if (request.options.size2 === 0)
+      whole = { ...whole, options: whole.options.with(OPTION.Size2, whole.payload.length) };
     return block2 === undefined ? whole : { ...whole, options: whole.options.withBlock2(blockAt(0, false, sizeBytes)) };
   }
 
@@ -125,12 +129,15 @@ export class BlockwiseServer<P extends object> {
       return answer(CODE.RequestEntityIncomplete);
     }
     const body = isContinued ? kept.body : new BodyBuffer(payload.length);
+    const isIfNoneMatch = (isContinued && kept.isIfNoneMatch) || options.has(OPTION.IfNoneMatch);
     if (!block.hasMore) {
       this.#transfers.forget(peer, key);
       body.append(payload);
-      return { type: "whole", request: { ...request, payload: body.body() } };
+      const all = isIfNoneMatch ? options.with(OPTION.IfNoneMatch, NO_PAYLOAD) : options;
+      return { type: "whole", request: { ...request, options: all, payload: body.body() } };
     }
-    const transfer: Transfer<P> = { type: "request", peer, key, body, bytes: body.capacityWith(payload.length) };
+    const bytes = body.capacityWith(payload.length);
+    const transfer: Transfer<P> = { type: "request", peer, key, body, bytes, isIfNoneMatch };
     if (!this.#transfers.keep(transfer, now)) {
       const maxAge = Math.ceil(lifetimeMs / 1000);
       return answer(CODE.ServiceUnavailable, Options.none.with(OPTION.MaxAge, maxAge));
@@ -203,7 +210,7 @@ function isStreamCut(cutBytes: number): boolean {
 function slice(response: ResponseMessage, offset: number, sizeBytes: number): ResponseMessage {
   const { payload } = response;
   if (offset >= payload.length && offset > 0)
-    return { code: CODE.BadOption, options: Options.none, payload: new Uint8Array(0) };
+    return { code: CODE.BadOption, options: Options.none, payload: NO_PAYLOAD };
   const end = Math.min(offset + sizeBytes, payload.length);
   const options = response.options.withBlock2(blockAt(offset, end < payload.length, sizeBytes));
   return {
@@ -220,5 +227,5 @@ function withEntityTag(response: ResponseMessage): ResponseMessage {
 }
 
 function answer(code: number, options: Options = Options.none): BlockwiseInput {
-  return { type: "answer", response: { code, options, payload: new Uint8Array(0) } };
+  return { type: "answer", response: { code, options, payload: NO_PAYLOAD } };
 }

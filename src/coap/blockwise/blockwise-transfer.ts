@@ -51,7 +51,7 @@ export class BlockwiseTransfer {
         const { body, blockBytes } = state;
         // RFC 7959 §3.3 and RFC 7641 §2.6: later blocks are asked for without Observe and without the body.
         const options = this.#tagged(this.#request.options)
-          .without(OPTION.Observe, OPTION.Block1, OPTION.Size1)
+          .without(OPTION.Observe, OPTION.Block1, OPTION.Size1, OPTION.IfNoneMatch)
           .withBlock2(blockAt(body.length, false, blockBytes));
         const needsBody = this.#request.code === CODE.FETCH && !this.#isCut;
         return { ...this.#request, options, payload: needsBody ? this.#request.payload : NO_PAYLOAD };
@@ -87,7 +87,9 @@ export class BlockwiseTransfer {
     const withBlock = this.#tagged(options).withBlock1(blockAt(state.offset, end < payload.length, state.blockBytes));
     return {
       ...this.#request,
-      options: state.offset === 0 ? withBlock.with(OPTION.Size1, payload.length) : withBlock,
+      // RFC 7959 §2.10: If-None-Match would not hold any more for what the first block has begun.
+      options:
+        state.offset === 0 ? withBlock.with(OPTION.Size1, payload.length) : withBlock.without(OPTION.IfNoneMatch),
       payload: payload.subarray(state.offset, end),
     };
   }

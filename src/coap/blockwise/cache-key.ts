@@ -4,7 +4,7 @@ import { isNoCacheKey, OPTION } from "../wire/option-registry.js";
 
 /**
  * What tells one block-wise operation from another of the same peer: the method and all options of the cache key (RFC
- * 7252 §5.6) but Block1 and Block2 (RFC 7959 §2.4, §2.5), with Request-Tag (RFC 9175 §3.3). Never the token: a client may
+ * 7252 §5.6) but those of a single message (RFC 7959 §2.4, §2.5), with Request-Tag (RFC 9175 §3.3). Never the token: a client may
  * change it with each block. `ignored` names options that differ from block to block by design, such as credentials.
  */
 export function operationKey({ code, options, payload }: RequestMessage, ignored: ReadonlySet<number>): string {
@@ -19,4 +19,5 @@ export function operationKey({ code, options, payload }: RequestMessage, ignored
   return key;
 }
 
-const PER_MESSAGE: ReadonlySet<number> = new Set([OPTION.Block1, OPTION.Block2, OPTION.Observe]);
+/** If-None-Match comes with the first block only (RFC 7959 §2.10). */
+const PER_MESSAGE: ReadonlySet<number> = new Set([OPTION.Block1, OPTION.Block2, OPTION.Observe, OPTION.IfNoneMatch]);

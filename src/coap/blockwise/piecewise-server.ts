@@ -52,7 +52,7 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
     }
     const { payload } = request;
     if (block === undefined) return { type: "piece", upload: begin(), payload, isLast: true, isFirst: true };
-    if (block.isBert === true && !mayBeBert) return answer(CODE.BadOption);
+    if (block.isBert === true && !mayBeBert) return answer(CODE.BadRequest);
     const key = this.#key(request, principal);
     if (!isFull(block, payload.length)) return answer(CODE.BadRequest);
     const offset = block.number * block.sizeBytes;
@@ -158,7 +158,7 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
     const kept = this.#transfers.find(peer, this.#key(request, principal));
     if (kept?.type !== "download") return undefined;
     const offset = block.number * block.sizeBytes;
-    if (block.isBert === true && cutBytes <= BERT_UNIT_BYTES) return answer(CODE.BadOption);
+    if (block.isBert === true && cutBytes <= BERT_UNIT_BYTES) return answer(CODE.BadRequest);
     if (offset === kept.lastOffset) return { type: "answer", response: kept.last };
     // A stream is read once, from its start: there is no going elsewhere in it.
     if (offset !== kept.nextOffset) return answer(CODE.RequestEntityIncomplete);

@@ -51,9 +51,10 @@ export class StreamedTransfer {
         if (state.offset / Math.min(state.blockBytes, BERT_UNIT_BYTES) > MAX_BLOCK_NUMBER)
           throw new CoapError("COAP_BODY_TOO_LARGE", "more blocks than can be numbered");
         const tagged = requestTag === undefined ? options : options.with(OPTION.RequestTag, requestTag);
+        const withBlock = tagged.withBlock1(blockAt(state.offset, !isLast, state.blockBytes));
         return {
           ...this.#request,
-          options: tagged.withBlock1(blockAt(state.offset, !isLast, state.blockBytes)),
+          options: state.offset === 0 ? withBlock : withBlock.without(OPTION.IfNoneMatch),
           payload: piece,
         };
       }
@@ -62,7 +63,7 @@ export class StreamedTransfer {
         return {
           ...this.#request,
           options: (isTagged ? options.with(OPTION.RequestTag, requestTag) : options)
-            .without(OPTION.Observe, OPTION.Block1, OPTION.Size1)
+            .without(OPTION.Observe, OPTION.Block1, OPTION.Size1, OPTION.IfNoneMatch)
             .withBlock2(blockAt(state.offset, false, state.blockBytes)),
           payload: NO_PAYLOAD,
         };

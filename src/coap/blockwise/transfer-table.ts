@@ -120,6 +120,8 @@ export type Transfer<P> = RequestTransfer<P> | ResponseTransfer<P>;
 export interface RequestTransfer<P> extends Tracked<P> {
   readonly type: "request";
   readonly body: BodyBuffer;
+  /** Whether its first block came with If-None-Match, which later ones leave out (RFC 7959 §2.10). */
+  readonly isIfNoneMatch: boolean;
 }
 
 export interface ResponseTransfer<P> extends Tracked<P> {

@@ -1,5 +1,6 @@
 import type { OptionRegistry } from "../wire/option-registry.js";
 import type { EndpointOutput } from "./endpoint-output.js";
+import type { TokenSource } from "./token-source.js";
 import type { DerivedTimes, EndpointLimits, TransmissionParameters } from "./parameters.js";
 
 /** What the parts of an endpoint share. */
@@ -11,6 +12,7 @@ export interface EndpointCore {
   /** Whether messages are forwarded, with what is unknown and safe in them. */
   readonly isProxy: boolean;
   random(size: number): Uint8Array;
+  readonly nextToken: TokenSource;
   emit(output: EndpointOutput): void;
 }
 

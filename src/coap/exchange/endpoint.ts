@@ -12,16 +12,17 @@ import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "./message
 import { checkOptions } from "./option-check.js";
 import {
   DEFAULT_ENDPOINT_LIMITS,
-  DEFAULT_TRANSMISSION_PARAMETERS,
   derivedTimes,
   type EndpointLimits,
   type TransmissionParameters,
+  transmissionParameters,
 } from "./parameters.js";
 import { Peer } from "./peer.js";
 import { type RecentMessage, RecentMessages } from "./recent-messages.js";
 import { type Exchange, Requester } from "./requester.js";
 import { Responder } from "./responder.js";
 import { SignalHandler } from "./signal-handler.js";
+import { countedTokens, randomTokens } from "./token-source.js";
 import { Transmitter } from "./transmitter.js";
 
 /**
@@ -43,7 +44,7 @@ export class Endpoint {
   #polled = 0;
 
   constructor(options: EndpointOptions) {
-    const parameters = { ...DEFAULT_TRANSMISSION_PARAMETERS, ...options.parameters };
+    const parameters = transmissionParameters(options.parameters);
     this.#core = {
       parameters,
       times: derivedTimes(parameters),
@@ -51,6 +52,8 @@ export class Endpoint {
       registry: understood(options),
       isProxy: options.isProxy ?? false,
       random: options.random,
+      nextToken:
+        options.dangerFirstToken === undefined ? randomTokens(options.random) : countedTokens(options.dangerFirstToken),
       emit: (output) => this.#outputs.push(output),
     };
     const queue = new InteractionQueue(this.#core);
@@ -79,7 +82,13 @@ export class Endpoint {
 
   /** A peer on a reliable transport (RFC 8323), one for each connection: its first output is our CSM. */
   openStreamPeer(): Peer {
-    const peer = new Peer(0, { capabilities: BASE_CAPABILITIES, isSettled: false });
+    const peer = new Peer(0, {
+      capabilities: BASE_CAPABILITIES,
+      isSettled: false,
+      unanswered: new Map(),
+      received: 0,
+      custodies: [],
+    });
     this.#send(peer, encodeCsm(this.#core.limits.maxStreamMessageBytes));
     return peer;
   }
@@ -151,19 +160,31 @@ export class Endpoint {
    */
   respond(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
     this.#responder.respond(incoming, response, now);
+    this.#signals.requestAnswered(incoming);
+  }
+
+  /** As {@link respond}, but never sent again: what an address that may be forged is told (RFC 9175 §2.4). */
+  respondOnce(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+    this.#responder.respond(incoming, response, now, false);
   }
 
   /** As {@link respond}, any number of times: after the first one by Non-confirmable messages (RFC 9177 §4.4). */
   respondMore(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
     this.#responder.respondMore(incoming, response, now);
+    this.#signals.requestAnswered(incoming);
   }
 
-  /** As {@link respond}, and keeps the observation that was asked for. Returns whether there is one. */
-  respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number): boolean {
-    return this.#responder.respondObserved(incoming, response, now);
+  /**
+   * As {@link respond}, and keeps the observation that was asked for. Returns whether there is one. Where `isProven` is not,
+   * the address may be forged: its first notification is Confirmable, whatever the request was (RFC 7641 §7).
+   */
+  respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number, isProven = true): boolean {
+    const isObserved = this.#responder.respondObserved(incoming, response, now, isProven);
+    this.#signals.requestAnswered(incoming);
+    return isObserved;
   }
 
-  /** Sends a notification of an observation, Confirmable as its request was. A newer one takes an unacknowledged one's place. */
+  /** Sends a notification of an observation, Confirmable as its request was or now and then. A newer one takes an unacknowledged one's place. */
   notify(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
     this.#responder.notify(incoming, response, now);
   }
@@ -269,25 +290,18 @@ export class Endpoint {
   }
 
   #handleRequest(peer: Peer, message: Message, isConfirmable: boolean, recent: RecentMessage, now: number): void {
-    const checked = checkOptions(message.options, this.#core.registry, this.#core.isProxy);
+    const checked = checkOptions(message.options, this.#core.registry, "request", this.#core.isProxy);
     const options = checked.ok ? checked.options : Options.none;
     const incoming = new IncomingRequest(peer, message, options, isConfirmable, recent, now);
-    if (checked.ok) {
-      if (methodName(message.code) !== undefined) return this.#responder.handleRequest(incoming);
-      // RFC 7252 §5.8: an unknown method.
-      this.counters.rejected++;
-      this.#responder.respond(incoming, emptyResponse(CODE.MethodNotAllowed), now);
-      return;
+    const refusal = checked.ok ? refusalOf(message) : refusalOfOption(checked.number);
+    if (refusal === undefined) {
+      this.#signals.requestReceived(incoming);
+      return this.#responder.handleRequest(incoming);
     }
     this.counters.rejected++;
-    // RFC 7252 §5.4.1: 4.02 to a Confirmable request; a Non-confirmable one is rejected, here in silence.
-    if (!isConfirmable) return;
-    const { number } = checked;
-    // RFC 7252 §5.10.2: who is no proxy says so.
-    const isForProxy = number === OPTION.ProxyUri || number === OPTION.ProxyScheme;
-    const payload = TEXT_ENCODER.encode(`option ${number} is critical and not understood`);
-    const code = isForProxy ? CODE.ProxyingNotSupported : CODE.BadOption;
-    this.#responder.respond(incoming, { code, options: Options.none, payload }, now);
+    // RFC 7252 §5.4.1: a Non-confirmable request with an option that is not understood is rejected, here in silence.
+    if (!isConfirmable && peer.stream === undefined && refusal.code === CODE.BadOption) return;
+    this.#responder.respond(incoming, refusal, now);
   }
 
   #handleAcknowledgement(peer: Peer, message: Message, now: number): void {
@@ -330,6 +344,11 @@ export interface EndpointOptions {
   readonly applicationOptions?: readonly number[];
   /** Default false. true: unknown options that are safe to forward stay in messages, for a proxy (RFC 7252 §5.7.2). */
   readonly isProxy?: boolean;
+  /**
+   * Default: tokens are random. Else 1 to 8 bytes from which they count up, to find requests again in a trace: whoever can
+   * guess them can answer in a peer's place on plain UDP (RFC 7252 §5.3.1).
+   */
+  readonly dangerFirstToken?: Uint8Array;
 }
 
 export interface EndpointCounters {
@@ -343,6 +362,22 @@ export interface EndpointCounters {
 /** A response with no payload. */
 export function emptyResponse(code: number, options: Options = Options.none): ResponseMessage {
   return { code, options, payload: NO_PAYLOAD };
+}
+
+/** Why a request whose options are understood is not handed on. */
+function refusalOf({ code, options }: Message): ResponseMessage | undefined {
+  // RFC 7252 §5.8: an unknown method.
+  if (methodName(code) === undefined) return emptyResponse(CODE.MethodNotAllowed);
+  // RFC 8768 §3: 0, and what is above 255.
+  const hopLimit = options.uint(OPTION.HopLimit) ?? 1;
+  return hopLimit < 1 || hopLimit > 0xff ? emptyResponse(CODE.BadRequest) : undefined;
+}
+
+function refusalOfOption(number: number): ResponseMessage {
+  // RFC 7252 §5.10.2: who is no proxy says so.
+  const isForProxy = number === OPTION.ProxyUri || number === OPTION.ProxyScheme;
+  const payload = TEXT_ENCODER.encode(`option ${number} is critical and not understood`);
+  return { code: isForProxy ? CODE.ProxyingNotSupported : CODE.BadOption, options: Options.none, payload };
 }
 
 /** The registry without the options that neither this layer nor the application obeys. */

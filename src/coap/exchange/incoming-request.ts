@@ -1,6 +1,7 @@
 import { CODE } from "../wire/code.js";
 import type { Message } from "../wire/message.js";
 import type { Options } from "../wire/options.js";
+import { NO_PAYLOAD } from "./messages.js";
 import type { Peer } from "./peer.js";
 import type { RecentMessage } from "./recent-messages.js";
 
@@ -34,7 +35,7 @@ export class IncomingRequest {
     this.peer = peer;
     this.code = message.code;
     this.options = options;
-    this.payload = message.payload;
+    this.payload = hasPayload(message.code) ? message.payload : NO_PAYLOAD;
     this.token = message.token;
     this.messageId = message.messageId;
     this.isConfirmable = isConfirmable;
@@ -44,6 +45,16 @@ export class IncomingRequest {
 
   /** Whether the client asks to be told of changes: a GET or FETCH with Observe 0 (RFC 7641 §2, RFC 8132 §2.4). */
   get isObserve(): boolean {
-    return (this.code === CODE.GET || this.code === CODE.FETCH) && this.options.observe === 0;
+    return isObservable(this.code) && this.options.observe === 0;
   }
+}
+
+/** RFC 7252 §5.5: what a method has no payload for is ignored. */
+function hasPayload(code: number): boolean {
+  return code !== CODE.GET && code !== CODE.DELETE;
+}
+
+/** RFC 7641 §2, RFC 8132 §2.4: Observe has a meaning in GET and FETCH only. */
+export function isObservable(code: number): boolean {
+  return code === CODE.GET || code === CODE.FETCH;
 }

@@ -1,12 +1,17 @@
-import { MAX_RTO_MS } from "./rtt-estimator.js";
+import { CoapError } from "../errors.js";
+import { COCOA_MAX_RTO_MS } from "./cocoa-estimator.js";
+import { FASOR_MAX_TIMEOUT_MS } from "./fasor-estimator.js";
 
 /** Transmission parameters (RFC 7252 §4.8, RFC 7641). Times are ms. */
 export interface TransmissionParameters {
   /**
-   * Default "none": every peer's first time-out is ACK_TIMEOUT. "cocoa": it follows the peer's round-trip times
-   * (draft-ietf-core-cocoa-03), which suits networks whose delays differ from 2 s by much, either way.
+   * Default "none": every peer's first time-out is ACK_TIMEOUT (RFC 7252 §4.2). "cocoa": it follows the peer's round-trip
+   * times (draft-ietf-core-cocoa-03), which suits networks that lose much and whose delays are below 2 s and even. "fasor":
+   * it follows them too, by measurements beyond doubt only (draft-ietf-core-fasor-02), and backs off by all the time that the
+   * exchange before took: for delays above 2 s, or that grow with the load, where the other two send everything twice.
+   * ACK_TIMEOUT is the first time-out of all three.
    */
-  readonly roundTripEstimation: "none" | "cocoa";
+  readonly roundTripEstimation: RoundTripEstimation;
   /**
    * Default 1 (PROBING_RATE): what a peer that has left two Non-confirmable requests in a row unanswered is sent on average
    * until it is heard again (RFC 7252 §4.7). Infinity: no such limit.
@@ -14,7 +19,7 @@ export interface TransmissionParameters {
   readonly probingRateBytesPerSecond: number;
   /** Default 2000. Lower than the round-trip time floods a slow network with retransmissions. */
   readonly ackTimeoutMs: number;
-  /** Default 1.5; at least 1, which synchronizes retransmissions of many senders. */
+  /** Default 1.5; at least 1, which synchronizes retransmissions of many senders. FASOR spreads them by the round-trip time. */
   readonly ackRandomFactor: number;
   /** Default 4 retransmissions after the first transmission. */
   readonly maxRetransmit: number;
@@ -35,6 +40,10 @@ export interface TransmissionParameters {
   /** Default 20: Non-confirmable notifications in a row, until a Confirmable one asks whether the observer still lives. */
   readonly maxNonConfirmableNotifications: number;
 }
+
+export type RoundTripEstimation = (typeof ROUND_TRIP_ESTIMATIONS)[number];
+
+export const ROUND_TRIP_ESTIMATIONS = ["none", "cocoa", "fasor"] as const;
 
 export const DEFAULT_TRANSMISSION_PARAMETERS: TransmissionParameters = {
   roundTripEstimation: "none",
@@ -60,6 +69,22 @@ export interface DerivedTimes {
   readonly nonLifetimeMs: number;
 }
 
+/** The defaults with these in their place. @throws CoapError COAP_INVALID_MESSAGE for one out of its range (RFC 7252 §4.8.1). */
+export function transmissionParameters(given: Partial<TransmissionParameters> = {}): TransmissionParameters {
+  const parameters = { ...DEFAULT_TRANSMISSION_PARAMETERS, ...given };
+  const { roundTripEstimation, ackRandomFactor, ackTimeoutMs, maxRetransmit, nstart } = parameters;
+  const isSound =
+    ROUND_TRIP_ESTIMATIONS.includes(roundTripEstimation) &&
+    ackRandomFactor >= 1 &&
+    ackTimeoutMs > 0 &&
+    Number.isInteger(maxRetransmit) &&
+    maxRetransmit >= 0 &&
+    nstart >= 1;
+  if (!isSound)
+    throw new CoapError("COAP_INVALID_MESSAGE", "ackRandomFactor and nstart are at least 1, ackTimeoutMs above 0");
+  return parameters;
+}
+
 export function derivedTimes(parameters: TransmissionParameters): DerivedTimes {
   const { ackTimeoutMs, maxRetransmit } = parameters;
   const maxTransmitSpanMs = spanOf(parameters, maxRetransmit);
@@ -72,13 +97,24 @@ export function derivedTimes(parameters: TransmissionParameters): DerivedTimes {
   };
 }
 
-/** The sum of this many time-outs, each twice the one before; CoCoA has none above its bound (§4.2.1 of its draft). */
+/** The sum of this many time-outs toward a peer of which nothing is known yet, as long as chance makes them. */
 function spanOf(parameters: TransmissionParameters, timeouts: number): number {
   const { ackTimeoutMs, ackRandomFactor, roundTripEstimation } = parameters;
-  const firstMs = ackTimeoutMs * ackRandomFactor;
-  if (roundTripEstimation === "none") return firstMs * (2 ** timeouts - 1);
+  const longestMs = ackTimeoutMs * ackRandomFactor;
+  switch (roundTripEstimation) {
+    case "none":
+      return longestMs * (2 ** timeouts - 1);
+    case "cocoa":
+      return boundedSpan(longestMs, timeouts, COCOA_MAX_RTO_MS * ackRandomFactor);
+    case "fasor":
+      // Spread up to RTO + SRTT, which is a third of the initial RTO.
+      return boundedSpan((4 / 3) * ackTimeoutMs, timeouts, FASOR_MAX_TIMEOUT_MS);
+  }
+}
+
+function boundedSpan(firstMs: number, timeouts: number, boundMs: number): number {
   let spanMs = 0;
-  for (let index = 0; index < timeouts; index++) spanMs += Math.min(firstMs * 2 ** index, MAX_RTO_MS * ackRandomFactor);
+  for (let index = 0; index < timeouts; index++) spanMs += Math.min(firstMs * 2 ** index, boundMs);
   return spanMs;
 }
 

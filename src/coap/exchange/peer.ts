@@ -1,7 +1,8 @@
+import type { IncomingRequest } from "./incoming-request.js";
 import type { Interaction } from "./interaction-queue.js";
 import type { RecentOfPeer } from "./recent-messages.js";
 import type { Exchange } from "./requester.js";
-import type { RttEstimator } from "./rtt-estimator.js";
+import type { RoundTripEstimator } from "./retransmission-timeouts.js";
 import type { ObservedRequest } from "./responder.js";
 import type { Capabilities } from "../stream/signals.js";
 import { encodeStreamMessage } from "../stream/stream-message.js";
@@ -22,7 +23,7 @@ export class Peer {
   outstanding = 0;
   queue: Interaction[] | undefined;
   /** Its round-trip times, where they are estimated. */
-  roundTrips: RttEstimator | undefined;
+  roundTrips: RoundTripEstimator | undefined;
   /** Non-confirmable requests of ours since the peer was heard last. */
   unheardRequests = 0;
   /** Our exchanges that await a response or are observations, by token. */
@@ -63,6 +64,11 @@ export interface StreamState {
   capabilities: Capabilities;
   /** Whether its CSM has come, which is to be its first message. */
   isSettled: boolean;
+  /** Its requests that are not answered yet, counted as they came. */
+  readonly unanswered: Map<IncomingRequest, number>;
+  received: number;
+  /** Pongs that are owed when all requests up to that one are answered (RFC 8323 §5.4.1). */
+  custodies: { readonly token: Uint8Array; readonly upTo: number }[];
 }
 
 /** A token as the key of a map. */

@@ -80,13 +80,15 @@ export class Requester {
       return "rejected";
     const isPiggybacked = message.type === MESSAGE_TYPE.Acknowledgement;
     if (isPiggybacked && message.messageId !== exchange.messageId) return "rejected";
-    const checked = checkOptions(message.options, this.#core.registry, this.#core.isProxy);
+    const checked = checkOptions(message.options, this.#core.registry, "response", this.#core.isProxy);
     if (!checked.ok) {
       const error = new CoapError("COAP_BAD_OPTION", `the response has an unknown critical option ${checked.number}`);
       this.handleFailure(exchange, error, now);
       return "rejected";
     }
-    const response: ResponseMessage = { code: message.code, options: checked.options, payload: message.payload };
+    // RFC 7252 §5.9.1.3: 2.03 has no payload.
+    const payload = message.code === CODE.Valid ? NO_PAYLOAD : message.payload;
+    const response: ResponseMessage = { code: message.code, options: checked.options, payload };
     switch (exchange.state) {
       case "awaiting":
         this.#handleFirst(exchange, response, now);
@@ -225,7 +227,7 @@ export class Requester {
   }
 
   #begin(peer: Peer, request: RequestMessage, now: number): Exchange {
-    const exchange = new Exchange(this, peer, request, this.#core.random(TOKEN_BYTES));
+    const exchange = new Exchange(this, peer, request, this.#freeToken(peer));
     if (peer.isClosed) {
       this.handleFailure(exchange, new CoapError("COAP_PEER_CLOSED", "the peer is closed"), now);
       return exchange;
@@ -241,6 +243,17 @@ export class Requester {
       this.handleFailure(exchange, new CoapError("COAP_LIMIT_REACHED", `${limit} requests wait already`), now);
     }
     return exchange;
+  }
+
+  /** Tokens that count come around; one that is in use stays what it is. */
+  #freeToken(peer: Peer): Uint8Array {
+    const token = this.#core.nextToken();
+    if (peer.exchanges?.has(tokenKey(token)) !== true) return token;
+    for (let tries = 0; tries < MAX_TOKEN_TRIES; tries++) {
+      const other = this.#core.nextToken();
+      if (!peer.exchanges.has(tokenKey(other))) return other;
+    }
+    throw new CoapError("COAP_LIMIT_REACHED", "no token is free");
   }
 
   #handleFirst(exchange: Exchange, response: ResponseMessage, now: number): void {
@@ -348,7 +361,7 @@ export function getRequest(options: Options = Options.none): RequestMessage {
 
 /** What a reliable transport's messages do without. */
 const NO_MESSAGE_LAYER = { type: MESSAGE_TYPE.NonConfirmable, messageId: 0 };
-const TOKEN_BYTES = 8;
+const MAX_TOKEN_TRIES = 255;
 /** RFC 7252 §5.10.5 */
 const DEFAULT_MAX_AGE_SECONDS = 60;
 /** An observation is asked for anew once a day at least, whatever Max-Age says. */

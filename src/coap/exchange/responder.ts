@@ -6,7 +6,7 @@ import { AcknowledgementQueue } from "./acknowledgement-queue.js";
 import type { EndpointCore } from "./core.js";
 import type { ObservationEnd } from "./endpoint-output.js";
 import { isUnwanted } from "../no-response.js";
-import type { IncomingRequest } from "./incoming-request.js";
+import { type IncomingRequest, isObservable } from "./incoming-request.js";
 import type { Interaction, InteractionQueue } from "./interaction-queue.js";
 import type { ResponseMessage } from "./messages.js";
 import { OBSERVE_SEQUENCE_RANGE } from "./observe-freshness.js";
@@ -37,7 +37,7 @@ export class Responder {
 
   handleRequest(incoming: IncomingRequest): void {
     const { peer, options } = incoming;
-    if (peer.observed !== undefined && options.observe === 1) {
+    if (peer.observed !== undefined && options.observe === 1 && isObservable(incoming.code)) {
       const previous = peer.observed.get(tokenKey(incoming.token));
       if (previous !== undefined) this.endObservation(previous, "cancelled", incoming.receivedAt);
     }
@@ -45,8 +45,8 @@ export class Responder {
     this.#core.emit({ type: "request", incoming });
   }
 
-  /** The first answer counts; more, or one after the peer closed, are ignored. */
-  respond(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+  /** The first answer counts; more, or one after the peer closed, are ignored. Not reliable: it is never sent again. */
+  respond(incoming: IncomingRequest, response: ResponseMessage, now: number, isReliable = true): void {
     checkCode(response);
     if (incoming.progress === "answered" || incoming.peer.isClosed) return;
     // RFC 7641 §4.1: an observation that is asked for anew and not granted is over.
@@ -54,7 +54,7 @@ export class Responder {
       const previous = incoming.peer.observed.get(tokenKey(incoming.token));
       if (previous !== undefined) this.endObservation(previous, "replaced", now);
     }
-    this.#answer(incoming, response, now);
+    this.#answer(incoming, response, now, isReliable);
   }
 
   /** Answers once, or once more by a Non-confirmable message with the same token (RFC 9177 §4.4). */
@@ -66,9 +66,10 @@ export class Responder {
 
   /**
    * Answers a request with Observe 0 and keeps its token for `notify`. Returns whether there is an observation now: not
-   * when the response is an error, or a limit is reached; then it is answered as a plain request.
+   * when the response is an error, or a limit is reached; then it is answered as a plain request. Where the address is not
+   * proven, the first notification asks it whether it wants any (RFC 7641 §7).
    */
-  respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number): boolean {
+  respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number, isProven: boolean): boolean {
     checkCode(response);
     const { peer } = incoming;
     if (incoming.progress === "answered" || peer.isClosed) return false;
@@ -84,7 +85,8 @@ export class Responder {
     }
     if (previous !== undefined) this.endObservation(previous, "replaced", now);
     peer.observed ??= new Map();
-    peer.observed.set(key, new ObservedRequest(this, incoming, key, now));
+    const unconfirmed = isProven ? 0 : this.#core.parameters.maxNonConfirmableNotifications;
+    peer.observed.set(key, new ObservedRequest(this, incoming, key, now, unconfirmed));
     this.#observations++;
     this.#answer(incoming, withSequence(peer, response), now);
     return true;
@@ -180,7 +182,7 @@ export class Responder {
     }
   }
 
-  #answer(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+  #answer(incoming: IncomingRequest, response: ResponseMessage, now: number, isReliable = true): void {
     const { progress } = incoming;
     incoming.progress = "answered";
     if (isUnwanted(incoming.options, response.code)) {
@@ -191,8 +193,10 @@ export class Responder {
       this.#sendNonConfirmable(incoming, response);
     } else if (progress === "received") {
       this.#reply(incoming, encode(incoming, MESSAGE_TYPE.Acknowledgement, incoming.messageId, response));
-    } else {
+    } else if (isReliable) {
       this.#sendSeparately(incoming, response, now);
+    } else {
+      this.#sendNonConfirmable(incoming, response);
     }
   }
 
@@ -244,15 +248,16 @@ export class ObservedRequest implements TransmissionOwner, Interaction {
   /** When the client last showed that it lives. */
   confirmedAt: number;
   /** Non-confirmable notifications since. */
-  unconfirmed = 0;
+  unconfirmed: number;
   readonly #responder: Responder;
 
-  constructor(responder: Responder, incoming: IncomingRequest, key: string, now: number) {
+  constructor(responder: Responder, incoming: IncomingRequest, key: string, now: number, unconfirmed: number) {
     this.#responder = responder;
     this.incoming = incoming;
     this.peer = incoming.peer;
     this.key = key;
     this.confirmedAt = now;
+    this.unconfirmed = unconfirmed;
   }
 
   /** The newest state as a Confirmable message; undefined when it has been sent already. */

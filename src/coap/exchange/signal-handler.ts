@@ -2,6 +2,7 @@ import { criticalOptionOf, encodeSignal, SIGNAL, SIGNAL_OPTION, withCsm } from "
 import type { StreamMessage } from "../stream/stream-message.js";
 import { Options } from "../wire/options.js";
 import type { EndpointCore } from "./core.js";
+import type { IncomingRequest } from "./incoming-request.js";
 import { NO_PAYLOAD } from "./messages.js";
 import type { Peer, StreamState } from "./peer.js";
 import type { Requester } from "./requester.js";
@@ -46,9 +47,12 @@ export class SignalHandler {
     if (!stream.isSettled) return this.abort(peer, "the first message is no CSM");
     switch (code) {
       case SIGNAL.Ping: {
-        const hasCustody = options.has(SIGNAL_OPTION.Custody);
-        const echoed = hasCustody ? Options.none.with(SIGNAL_OPTION.Custody, NO_PAYLOAD) : Options.none;
-        return this.#send(peer, encodeSignal(SIGNAL.Pong, message.token, echoed));
+        if (!options.has(SIGNAL_OPTION.Custody)) return this.#pong(peer, message.token, Options.none);
+        // §5.4.1: with Custody the Pong says that all before the Ping is done, and waits until it is.
+        if (stream.unanswered.size === 0) return this.#pong(peer, message.token, CUSTODY);
+        if (stream.custodies.length >= MAX_CUSTODIES) return this.#pong(peer, message.token, Options.none);
+        stream.custodies.push({ token: Uint8Array.from(message.token), upTo: stream.received });
+        return;
       }
       case SIGNAL.Pong:
         return this.#requester.handlePong(peer, message.token, now);
@@ -57,9 +61,33 @@ export class SignalHandler {
     }
   }
 
+  /** A request of a peer is handed on. */
+  requestReceived(incoming: IncomingRequest): void {
+    const { stream } = incoming.peer;
+    if (stream !== undefined) stream.unanswered.set(incoming, ++stream.received);
+  }
+
+  /** A request was answered: whoever waits for that with Custody is told. */
+  requestAnswered(incoming: IncomingRequest): void {
+    const { peer } = incoming;
+    const { stream } = peer;
+    if (stream === undefined || !stream.unanswered.delete(incoming) || stream.custodies.length === 0) return;
+    const [oldest = Infinity] = stream.unanswered.values();
+    const due = stream.custodies.filter(({ upTo }) => upTo < oldest);
+    stream.custodies = stream.custodies.filter(({ upTo }) => upTo >= oldest);
+    for (const { token } of due) this.#pong(peer, token, CUSTODY);
+  }
+
+  #pong(peer: Peer, token: Uint8Array, options: Options): void {
+    if (!peer.isClosed) this.#send(peer, encodeSignal(SIGNAL.Pong, token, options));
+  }
+
   #send(peer: Peer, bytes: Uint8Array): void {
     this.#core.emit({ type: "datagram", peer, bytes });
   }
 }
 
+const CUSTODY = Options.none.with(SIGNAL_OPTION.Custody, NO_PAYLOAD);
+/** Beyond it a Pong comes at once, and assures nothing. */
+const MAX_CUSTODIES = 64;
 const MAX_DIAGNOSTIC_BYTES = 200;

@@ -1,6 +1,6 @@
 import { type EndpointCore, randomFraction } from "./core.js";
 import type { Peer } from "./peer.js";
-import { backoffFactor, MAX_RTO_MS, RttEstimator } from "./rtt-estimator.js";
+import { defaultTimeouts, estimatorOf, type Timeouts } from "./retransmission-timeouts.js";
 import { type Timed, type Timer, TimerHeap } from "./timer-heap.js";
 
 /** Reliable transmission of Confirmable messages (RFC 7252 §4.2): back-off, and the end by answer or by time-out. */
@@ -14,18 +14,18 @@ export class Transmitter {
 
   /** Sends a Confirmable message until `finish` is called for its messageId or the transmissions are used up. */
   send(peer: Peer, messageId: number, bytes: Uint8Array, owner: TransmissionOwner, now: number): void {
-    const { ackTimeoutMs, ackRandomFactor, roundTripEstimation } = this.#core.parameters;
-    const isEstimated = roundTripEstimation === "cocoa";
-    if (isEstimated) peer.roundTrips ??= new RttEstimator(ackTimeoutMs, now);
-    const rtoMs = peer.roundTrips?.rtoMs(now) ?? ackTimeoutMs;
+    const { parameters } = this.#core;
+    peer.roundTrips ??= estimatorOf(parameters, now);
+    const fraction = randomFraction(this.#core);
+    const timeouts = peer.roundTrips?.timeouts(now, fraction) ?? defaultTimeouts(parameters, fraction);
     const transmission: Transmission = {
       peer,
       messageId,
       bytes,
       owner,
       sentAt: now,
-      backoff: isEstimated ? backoffFactor(rtoMs) : 2,
-      timeoutMs: rtoMs * (1 + (ackRandomFactor - 1) * randomFraction(this.#core)),
+      timeouts,
+      timeoutMs: timeouts.firstMs,
       retransmissions: 0,
       timer: undefined,
     };
@@ -66,8 +66,7 @@ export class Transmitter {
         continue;
       }
       due.retransmissions++;
-      due.timeoutMs *= due.backoff;
-      if (due.peer.roundTrips !== undefined) due.timeoutMs = Math.min(due.timeoutMs, MAX_RTO_MS);
+      due.timeoutMs = due.timeouts.next(due.timeoutMs, due.retransmissions);
       const replacement = due.owner.onRetransmission?.();
       if (replacement !== undefined) this.#replace(due, replacement);
       this.#core.emit({ type: "datagram", peer: due.peer, bytes: due.bytes });
@@ -91,7 +90,8 @@ export interface Transmission extends Timed {
   readonly owner: TransmissionOwner;
   /** Of the first transmission, ms. */
   readonly sentAt: number;
-  readonly backoff: number;
+  readonly timeouts: Timeouts;
+  /** The one that runs. */
   timeoutMs: number;
   retransmissions: number;
   timer: Timer | undefined;

@@ -34,8 +34,13 @@ export interface OptionFormat {
   readonly format: "empty" | "opaque" | "uint" | "string";
   readonly minLength: number;
   readonly maxLength: number;
-  readonly isRepeatable?: boolean;
+  /** Default false. "request": there only. */
+  readonly isRepeatable?: boolean | "request";
+  /** Default: in either. In the other kind of message it is as unknown (RFC 7252 §5.4). */
+  readonly onlyIn?: MessageKind;
 }
+
+export type MessageKind = "request" | "response";
 
 export type OptionRegistry = ReadonlyMap<number, OptionFormat>;
 
@@ -59,44 +64,50 @@ export function isNoCacheKey(number: number): boolean {
   return (number & 0x1e) === 0x1c;
 }
 
+function request(
+  number: number,
+  name: string,
+  format: OptionFormat["format"],
+  minLength: number,
+  maxLength: number,
+): OptionFormat {
+  return { number, name, format, minLength, maxLength, onlyIn: "request" };
+}
+
+function response(
+  number: number,
+  name: string,
+  format: OptionFormat["format"],
+  minLength: number,
+  maxLength: number,
+): OptionFormat {
+  return { number, name, format, minLength, maxLength, onlyIn: "response" };
+}
+
 const RFC_OPTIONS: readonly OptionFormat[] = [
-  { number: OPTION.IfMatch, name: "If-Match", format: "opaque", minLength: 0, maxLength: 8, isRepeatable: true },
-  { number: OPTION.UriHost, name: "Uri-Host", format: "string", minLength: 1, maxLength: 255 },
-  { number: OPTION.ETag, name: "ETag", format: "opaque", minLength: 1, maxLength: 8, isRepeatable: true },
-  { number: OPTION.IfNoneMatch, name: "If-None-Match", format: "empty", minLength: 0, maxLength: 0 },
+  { ...request(OPTION.IfMatch, "If-Match", "opaque", 0, 8), isRepeatable: true },
+  request(OPTION.UriHost, "Uri-Host", "string", 1, 255),
+  { number: OPTION.ETag, name: "ETag", format: "opaque", minLength: 1, maxLength: 8, isRepeatable: "request" },
+  request(OPTION.IfNoneMatch, "If-None-Match", "empty", 0, 0),
   { number: OPTION.Observe, name: "Observe", format: "uint", minLength: 0, maxLength: 3 },
-  { number: OPTION.UriPort, name: "Uri-Port", format: "uint", minLength: 0, maxLength: 2 },
-  {
-    number: OPTION.LocationPath,
-    name: "Location-Path",
-    format: "string",
-    minLength: 0,
-    maxLength: 255,
-    isRepeatable: true,
-  },
-  { number: OPTION.UriPath, name: "Uri-Path", format: "string", minLength: 0, maxLength: 255, isRepeatable: true },
+  request(OPTION.UriPort, "Uri-Port", "uint", 0, 2),
+  { ...response(OPTION.LocationPath, "Location-Path", "string", 0, 255), isRepeatable: true },
+  { ...request(OPTION.UriPath, "Uri-Path", "string", 0, 255), isRepeatable: true },
   { number: OPTION.ContentFormat, name: "Content-Format", format: "uint", minLength: 0, maxLength: 2 },
-  { number: OPTION.MaxAge, name: "Max-Age", format: "uint", minLength: 0, maxLength: 4 },
-  { number: OPTION.UriQuery, name: "Uri-Query", format: "string", minLength: 0, maxLength: 255, isRepeatable: true },
-  { number: OPTION.HopLimit, name: "Hop-Limit", format: "uint", minLength: 1, maxLength: 1 },
-  { number: OPTION.Accept, name: "Accept", format: "uint", minLength: 0, maxLength: 2 },
-  {
-    number: OPTION.LocationQuery,
-    name: "Location-Query",
-    format: "string",
-    minLength: 0,
-    maxLength: 255,
-    isRepeatable: true,
-  },
+  response(OPTION.MaxAge, "Max-Age", "uint", 0, 4),
+  { ...request(OPTION.UriQuery, "Uri-Query", "string", 0, 255), isRepeatable: true },
+  request(OPTION.HopLimit, "Hop-Limit", "uint", 1, 1),
+  request(OPTION.Accept, "Accept", "uint", 0, 2),
+  { ...response(OPTION.LocationQuery, "Location-Query", "string", 0, 255), isRepeatable: true },
   { number: OPTION.Block2, name: "Block2", format: "uint", minLength: 0, maxLength: 3 },
   { number: OPTION.Block1, name: "Block1", format: "uint", minLength: 0, maxLength: 3 },
   { number: OPTION.Size2, name: "Size2", format: "uint", minLength: 0, maxLength: 4 },
   { number: OPTION.QBlock1, name: "Q-Block1", format: "uint", minLength: 0, maxLength: 3 },
   { number: OPTION.QBlock2, name: "Q-Block2", format: "uint", minLength: 0, maxLength: 3, isRepeatable: true },
-  { number: OPTION.ProxyUri, name: "Proxy-Uri", format: "string", minLength: 1, maxLength: 1034 },
-  { number: OPTION.ProxyScheme, name: "Proxy-Scheme", format: "string", minLength: 1, maxLength: 255 },
+  request(OPTION.ProxyUri, "Proxy-Uri", "string", 1, 1034),
+  request(OPTION.ProxyScheme, "Proxy-Scheme", "string", 1, 255),
   { number: OPTION.Size1, name: "Size1", format: "uint", minLength: 0, maxLength: 4 },
   { number: OPTION.Echo, name: "Echo", format: "opaque", minLength: 1, maxLength: 40 },
-  { number: OPTION.NoResponse, name: "No-Response", format: "uint", minLength: 0, maxLength: 1 },
-  { number: OPTION.RequestTag, name: "Request-Tag", format: "opaque", minLength: 0, maxLength: 8, isRepeatable: true },
+  request(OPTION.NoResponse, "No-Response", "uint", 0, 1),
+  { ...request(OPTION.RequestTag, "Request-Tag", "opaque", 0, 8), isRepeatable: true },
 ];

@@ -105,6 +105,14 @@ export class Options implements Iterable<Option> {
     return true;
   }
 
+  /** Whether the value at this position is "." or "..". */
+  isDotsAt(position: number): boolean {
+    const length = this.lengthAt(position);
+    if (length !== 1 && length !== 2) return false;
+    const start = this.#places[position * 3 + 1] ?? 0;
+    return this.#source[start] === DOT && this.#source[start + length - 1] === DOT;
+  }
+
   has(number: number): boolean {
     return this.#find(number) >= 0;
   }
@@ -182,13 +190,13 @@ export class Options implements Iterable<Option> {
     return this.get(OPTION.ETag);
   }
 
-  /** undefined where absent. @throws CoapError COAP_BAD_OPTION for the reserved size exponent 7. */
+  /** undefined where absent. @throws CoapError COAP_BAD_OPTION for more than 3 bytes. */
   get block1(): Block | undefined {
     const value = this.get(OPTION.Block1);
     return value === undefined ? undefined : decodeBlock(value);
   }
 
-  /** undefined where absent. @throws CoapError COAP_BAD_OPTION for the reserved size exponent 7. */
+  /** undefined where absent. @throws CoapError COAP_BAD_OPTION for more than 3 bytes. */
   get block2(): Block | undefined {
     const value = this.get(OPTION.Block2);
     return value === undefined ? undefined : decodeBlock(value);
@@ -342,6 +350,7 @@ function decodeText(source: Uint8Array, start: number, end: number): string {
 
 export const MAX_OPTION_NUMBER = 0xffff;
 const MAX_VALUE_BYTES = 0xffff + 269;
+const DOT = 0x2e;
 const LOOP_COPY_BYTES = 48;
 const TEXT_ENCODER = new TextEncoder();
 const TEXT_DECODER = new TextDecoder("utf-8", { ignoreBOM: true });

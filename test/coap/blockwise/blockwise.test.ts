@@ -128,7 +128,7 @@ test("a missing, foreign or out-of-order block is answered 4.08", (t) => {
   t.is(codeOf(block(0, true)), CODE.Continue);
   t.is(codeOf(block(1, false), PEER, 247_000), CODE.RequestEntityIncomplete);
   t.is(codeOf({ ...block(0, true), payload: new Uint8Array(15) }), CODE.BadRequest);
-  t.is(codeOf({ ...getRequest(path("x").with(OPTION.Block2, Uint8Array.of(7))) }), CODE.BadOption);
+  t.is(codeOf({ ...getRequest(path("x").with(OPTION.Block2, Uint8Array.of(7))) }), CODE.BadRequest);
   t.is(server.bufferedBytes, 0);
 });
 
