@@ -160,7 +160,7 @@ export class CoapClient {
 
   async #open(target: CoapTarget): Promise<CoapConnection> {
     const { scheme, host, port } = target;
-    const { local = {} } = this.#options;
+    const { local = {}, dangerSkipAlpn = false } = this.#options;
     const signal = this.#closing.signal;
     switch (scheme) {
       case "coap": {
@@ -171,7 +171,7 @@ export class CoapClient {
         return this.#endpoint.addStream(await connectStream({ host, port }, { signal, local }));
       case "coaps+tcp": {
         const tls = tlsOptions(host, this.#options);
-        return this.#endpoint.addStream(await connectStream({ host, port }, { tls, signal, local }));
+        return this.#endpoint.addStream(await connectStream({ host, port }, { tls, signal, local, dangerSkipAlpn }));
       }
       case "coaps":
         return this.#endpoint.addSession(await openSession(host, port, this.#options, signal, local));
@@ -197,6 +197,8 @@ export interface CoapClientOptions extends Credentials {
   /** The URI of a forward-proxy that all requests go to, such as `coap://[2001:db8::1]`; credentials are for it then. */
   readonly proxy?: string;
   readonly limits?: Partial<EndpointLimits>;
+  /** Default false. true: for TLS servers on ports other than 5684 that do not name CoAP by ALPN, such as libcoap's. */
+  readonly dangerSkipAlpn?: boolean;
   /** As the Endpoint's option of this name. */
   readonly dangerFirstToken?: Uint8Array;
   readonly parameters?: Partial<TransmissionParameters>;

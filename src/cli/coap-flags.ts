@@ -24,6 +24,7 @@ export const COAP_OPTIONS = {
   "local-port": { type: "string", short: "p" },
   loss: { type: "string", short: "l" },
   "max-message": { type: "string", short: "X" },
+  "no-alpn": { type: "boolean", default: false },
   "no-uri-host": { type: "boolean", short: "U", default: false },
   non: { type: "boolean", short: "N", default: false },
   output: { type: "string", short: "o" },
@@ -61,4 +62,5 @@ export const COAP_FLAGS: string = `  -u ID -k KEY   pre-shared key and its ident
   -o FILE        write the payload there                 -w           a newline after it
   -s SECONDS     observe for so long                     -v LEVEL     6 or more: show codes and options
   -l 3,5-7       do not send these datagrams; -l 20%: nor one in five, by chance: to see what loss does
+  --no-alpn      take a TLS server on another port than 5684 that does not say it speaks CoAP, as libcoap's does not
   --time-outs ${ROUND_TRIP_ESTIMATIONS.join("|")}  of retransmissions: RFC 7252's, or following the round-trip times`;

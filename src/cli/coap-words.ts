@@ -127,6 +127,7 @@ export function coapWords(command: Command, method: Method, isObserve: boolean, 
       ...(values["private-key"] === undefined ? {} : { privateKey: file("-j", values["private-key"]).toString() }),
       ...(values["no-verify"] ? { dangerSkipVerification: true } : {}),
       local,
+      ...(values["no-alpn"] ? { dangerSkipAlpn: true } : {}),
       ...(values.proxy === undefined ? {} : { proxy: values.proxy }),
       ...(token === undefined ? {} : { dangerFirstToken: token }),
       ...(values["max-message"] === undefined

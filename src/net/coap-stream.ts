@@ -117,7 +117,7 @@ export async function connectStream(
   remote: { readonly host: string; readonly port: number },
   options: StreamConnectOptions = {},
 ): Promise<CoapStream> {
-  const { tls, signal, local } = options;
+  const { tls, signal, local, dangerSkipAlpn = false } = options;
   const attempt = `connecting to ${remote.host}:${remote.port}`;
   const place = {
     ...remote,
@@ -136,7 +136,8 @@ export async function connectStream(
     });
     if (tls === undefined) return new CoapStream(socket, undefined);
     // RFC 8323 §8.2: only on its own port may CoAP be taken for granted.
-    if ((socket as TLSSocket).alpnProtocol !== ALPN_PROTOCOL && remote.port !== COAPS_TCP_PORT)
+    const needsAlpn = remote.port !== COAPS_TCP_PORT && !dangerSkipAlpn;
+    if (needsAlpn && (socket as TLSSocket).alpnProtocol !== ALPN_PROTOCOL)
       throw new NetError("NET_NOT_ACCEPTED", `${attempt}: the server does not say that it speaks CoAP (ALPN)`);
     const identity = identityOf(socket as TLSSocket, tls.psk?.identity);
     if (identity.pskIdentity === undefined) await verified(socket, identity.certificates ?? [], tls.verify, attempt);
@@ -155,6 +156,11 @@ export interface StreamConnectOptions {
   readonly signal?: AbortSignal;
   /** Default: the system's choice. */
   readonly local?: { readonly host?: string; readonly port?: number };
+  /**
+   * Default false: on a port other than 5684 a TLS server that does not name CoAP by ALPN is refused (RFC 8323 §8.2). true, for
+   * such as libcoap's, which names nothing: a server of another protocol may be taken for one of CoAP.
+   */
+  readonly dangerSkipAlpn?: boolean;
 }
 
 export interface StreamListenOptions {

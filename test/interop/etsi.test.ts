@@ -527,7 +527,8 @@ for (const flavour of ["openssl", "gnutls"] as const) {
         "7",
       ]);
       await peer.printed(`created TLS  endpoint 127.0.0.1:${port + 1}`);
-      const ours = new CoapClient({ psk: { identity: "alice", key } });
+      // libcoap 4.3.1 names no protocol by ALPN.
+      const ours = new CoapClient({ psk: { identity: "alice", key }, dangerSkipAlpn: true });
       t.teardown(() => ours.close());
       for (const base of [`coap+tcp://127.0.0.1:${port}`, `coaps+tcp://127.0.0.1:${port + 1}`]) {
         await ours.ping(base);
