@@ -138,6 +138,8 @@ async function listener(t: ExecutionContext, answer: Partial<Message> = {}, answ
   t.teardown(() => socket.close());
   const seen: { readonly message: Message; readonly from: SocketAddress; readonly at: number }[] = [];
   socket.onDatagram = (bytes, from) => {
+    // A port that somebody else had before gets what was meant for that one.
+    if ((bytes[0] ?? 0) >> 6 !== 1) return;
     const message = decodeMessage(bytes);
     seen.push({ message, from: { ...from }, at: performance.now() });
     const isPing = message.code === CODE.Empty;
