@@ -127,20 +127,23 @@ function byHand() {
   return { observation, tell: (value: number) => notify(value), isCancelled: () => isCancelled };
 }
 
-const TIMES = { keepMs: 20, leaseMs: 100, answerMs: 200 };
+// A busy machine may be silent for longer than a test would like to wait.
+const PATIENT = { keepMs: 20, leaseMs: 30_000, answerMs: 30_000 };
+const IMPATIENT = { keepMs: 20, leaseMs: 1500, answerMs: 1500 };
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 10));
 
 async function pair(
   t: ExecutionContext,
   loses: (channel: string, index: number) => boolean,
   observe: () => Promise<PropertyObservation>,
+  times = PATIENT,
 ) {
   const at = bus(loses);
   const asker = new FleetObservations(
     { store: at("asker"), observe: () => Promise.reject(new Error("not here")) },
-    TIMES,
+    times,
   );
-  const owner = new FleetObservations({ store: at("owner"), observe }, TIMES);
+  const owner = new FleetObservations({ store: at("owner"), observe }, times);
   await asker.start();
   await owner.start();
   t.teardown(() => {
@@ -181,6 +184,7 @@ test("an observation by way of a server that is gone ends, and so does one whose
     t,
     () => isCut,
     () => Promise.resolve(observation),
+    IMPATIENT,
   );
   const ours = await asker.observe("owner", "pi-1", {});
   isCut = true;
