@@ -29,7 +29,13 @@ export { entityTag } from "./blockwise/entity-tag.js";
 export { responseCodeOf } from "./response-code.js";
 export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
 export type { CloseCause, EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
-export { emptyResponse, Endpoint, type EndpointCounters, type EndpointOptions } from "./exchange/endpoint.js";
+export {
+  emptyResponse,
+  Endpoint,
+  type EndpointCounters,
+  type EndpointOptions,
+  type PeerOptions,
+} from "./exchange/endpoint.js";
 export type { IncomingRequest } from "./exchange/incoming-request.js";
 export { NO_PAYLOAD, type RequestMessage, type ResponseMessage } from "./exchange/messages.js";
 export {

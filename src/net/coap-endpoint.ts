@@ -86,7 +86,9 @@ export class CoapEndpoint {
 
   /** Speaks CoAP over a DTLS session until it closes. */
   addSession(session: DtlsSession): CoapConnection {
-    const connection = this.#open(this.#endpoint.openPeer(), session.remoteAddress, session, (bytes) => {
+    // An accepted association may be one that a server restored, which an answer of before could reach.
+    const peer = this.#endpoint.openPeer({ countsTokens: session.role === "client" });
+    const connection = this.#open(peer, session.remoteAddress, session, (bytes) => {
       // What does not fit is lost as on any path that is too narrow; a throw would end the work on all other peers.
       if (session.state === "connected" && bytes.length <= session.maxDataBytes) session.send(bytes);
     });

@@ -122,6 +122,10 @@ export class DtlsSession {
     this.pump();
   }
 
+  get role(): Association["role"] {
+    return this.#association.role;
+  }
+
   get state(): Association["state"] {
     return this.#association.state;
   }

@@ -66,7 +66,7 @@ export const STANDARDS: readonly Standard[] = [
   row(
     "7252",
     "5.3, 9",
-    "tokens: 8 random bytes; responses by endpoint, token and messageId",
+    "tokens: 8 random bytes, counted where a client has a secure association; responses by endpoint, token and messageId",
     "a response counts only from its peer",
   ),
   row(
@@ -262,7 +262,13 @@ export const STANDARDS: readonly Standard[] = [
     "bodies sent at once to one resource never mix",
     "bodies are told apart by all their Request-Tags",
   ),
-  row("9175", "4", "tokens are not used again", "a response counts only from its peer"),
+  row(
+    "9175",
+    "4",
+    "tokens are not used again",
+    "a response counts only from its peer",
+    "tokens that count are as short as may be",
+  ),
   row(
     "9290",
     "2, appendix A",

@@ -40,10 +40,12 @@ export class Endpoint {
   readonly #responder: Responder;
   readonly #recent: RecentMessages;
   readonly #signals: SignalHandler;
+  readonly #hasFirstToken: boolean;
   readonly #outputs: EndpointOutput[] = [];
   #polled = 0;
 
   constructor(options: EndpointOptions) {
+    this.#hasFirstToken = options.dangerFirstToken !== undefined;
     const parameters = transmissionParameters(options.parameters);
     this.#core = {
       parameters,
@@ -75,9 +77,11 @@ export class Endpoint {
   }
 
   /** A peer to exchange messages with: one for each DTLS association, or for each remote address on plain UDP. */
-  openPeer(): Peer {
+  openPeer({ countsTokens = false }: PeerOptions = {}): Peer {
     const [high = 0, low = 0] = this.#core.random(2);
-    return new Peer(high * 256 + low);
+    const peer = new Peer(high * 256 + low);
+    if (countsTokens && !this.#hasFirstToken) peer.tokensGiven = 0;
+    return peer;
   }
 
   /** A peer on a reliable transport (RFC 8323), one for each connection: its first output is our CSM. */
@@ -349,6 +353,15 @@ export interface EndpointOptions {
    * guess them can answer in a peer's place on plain UDP (RFC 7252 §5.3.1).
    */
   readonly dangerFirstToken?: Uint8Array;
+}
+
+export interface PeerOptions {
+  /**
+   * Default false: tokens are random. true: they count up from 1, in as few bytes as that takes, so that none is used twice (RFC
+   * 9175 §4.2). For a secure connection whose keys are new and that is not gone on with after this process, and nothing else:
+   * whoever can guess a token can answer on plain UDP.
+   */
+  readonly countsTokens?: boolean;
 }
 
 export interface EndpointCounters {

@@ -17,6 +17,8 @@ import type { Transmission } from "./transmitter.js";
 export class Peer {
   isClosed = false;
   nextMessageId: number;
+  /** Where its tokens count, which only those may that nobody else can answer: how many were given out. */
+  tokensGiven: number | undefined;
   /** Of the newest notification to this peer. One for all its observations, so that it grows even where a token is used again. */
   observeSequence = 0;
   /** Interactions that count for NSTART. */

@@ -8,11 +8,11 @@ import { Options } from "../wire/options.js";
 import { type EndpointCore, randomFraction } from "./core.js";
 import type { Interaction, InteractionQueue } from "./interaction-queue.js";
 import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "./messages.js";
-
 import { isFresher } from "./observe-freshness.js";
 import { checkOptions } from "./option-check.js";
 import { type Peer, tokenKey } from "./peer.js";
 import { type Timed, type Timer, TimerHeap } from "./timer-heap.js";
+import { shortestToken } from "./token-source.js";
 import type { TransmissionOwner, Transmitter } from "./transmitter.js";
 
 /**
@@ -245,8 +245,9 @@ export class Requester {
     return exchange;
   }
 
-  /** Tokens that count come around; one that is in use stays what it is. */
+  /** Tokens that count come around, but for those of one peer; one that is in use stays what it is. */
   #freeToken(peer: Peer): Uint8Array {
+    if (peer.tokensGiven !== undefined) return shortestToken(++peer.tokensGiven);
     const token = this.#core.nextToken();
     if (peer.exchanges?.has(tokenKey(token)) !== true) return token;
     for (let tries = 0; tries < MAX_TOKEN_TRIES; tries++) {

@@ -24,3 +24,10 @@ export function countedTokens(first: Uint8Array): TokenSource {
     return token;
   };
 }
+
+/** The number in as few bytes as it takes, at least one. */
+export function shortestToken(count: number): Uint8Array {
+  const bytes: number[] = [];
+  for (let rest = count; rest > 0 || bytes.length === 0; rest = Math.floor(rest / 256)) bytes.unshift(rest % 256);
+  return Uint8Array.from(bytes);
+}

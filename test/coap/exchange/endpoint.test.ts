@@ -153,6 +153,22 @@ test("a response counts only from its peer, with its token, and with its message
   t.deepEqual(client.responses, ["yes"]);
 });
 
+test("RFC 9175 §4.2: tokens that count are as short as may be, none comes twice, and an observation keeps its own", (t) => {
+  const client = new Host(3);
+  const peer = client.endpoint.openPeer({ countsTokens: true });
+  const tokens: string[] = [];
+  for (let count = 1; count <= 257; count++) {
+    const exchange = client.endpoint.request(peer, getRequest(), 0);
+    tokens.push(Buffer.from(client.sent()?.token ?? []).toString("hex"));
+    client.endpoint.cancel(exchange, 0);
+  }
+  t.deepEqual([tokens[0], tokens[254], tokens[255], tokens[256]], ["01", "ff", "0100", "0101"]);
+  t.is(new Set(tokens).size, 257);
+  const random = client.endpoint.openPeer();
+  client.endpoint.request(random, getRequest(), 0);
+  t.is(client.sent()?.token.length, 8);
+});
+
 test("a Confirmable response is acknowledged, its duplicate too; one that nobody waits for gets a Reset", (t) => {
   const client = new Host(3);
   client.endpoint.request(client.peer, getRequest(), 0);
