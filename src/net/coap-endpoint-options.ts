@@ -108,6 +108,18 @@ export interface CoapEndpointOptions {
    * way with it and it is idle or has not shown by Echo that it receives; else new ones are dropped.
    */
   readonly maxPlainPeers?: number;
+  /**
+   * Default 256 requests of one peer on datagrams that `onRequest` has not answered yet; further ones are answered by 4.29 Too
+   * Many Requests (RFC 8516). On TCP and TLS no more than 64 are read.
+   */
+  readonly maxUnansweredPerPeer?: number;
+  /** Default 20,000 in all, some 2 kB each; further ones are answered by 5.03 Service Unavailable. Both say when to come again. */
+  readonly maxUnanswered?: number;
+  /**
+   * Default 64 MiB that all TCP and TLS connections together make us keep: of messages that are not whole yet, and of what
+   * their peers do not take. Beyond it whoever has most of it is cut off. Each by itself is held to 66,560 bytes and 1 MiB.
+   */
+  readonly maxStreamBytes?: number;
 }
 
 /** What an endpoint keeps for its peers. */
@@ -115,5 +127,11 @@ export interface EndpointUsage {
   readonly connections: number;
   readonly recentMessages: number;
   readonly observations: number;
+  /** Requests that `onRequest` has not answered yet. */
+  readonly unanswered: number;
+  /** Of responses that duplicates would be answered with. */
+  readonly recentReplyBytes: number;
   readonly bodyBytes: number;
+  /** Of messages on TCP and TLS that are not whole, or not taken by their peers. */
+  readonly streamBytes: number;
 }

@@ -18,6 +18,7 @@ import type { CoapStream } from "./coap-stream.js";
 import { PlainPeers, type PlainTransport } from "./plain-peers.js";
 import { QBlockRequests } from "./q-block-requests.js";
 import { pooledRandom } from "./random-pool.js";
+import { StreamBudget } from "./stream-budget.js";
 import { TurnClock } from "./turn-clock.js";
 import type { CoapEndpointOptions, EndpointUsage } from "./coap-endpoint-options.js";
 import type { DtlsSession } from "./dtls-session.js";
@@ -38,6 +39,7 @@ export class CoapEndpoint {
   readonly #connections = new Map<Peer, CoapConnection>();
   readonly #outgoing: OutgoingRequests;
   readonly #sockets: UdpSocket[] = [];
+  readonly #streamBudget: StreamBudget;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
   #isPumping = false;
@@ -55,6 +57,7 @@ export class CoapEndpoint {
       ...(options.proxy === undefined ? {} : { isProxy: true }),
       ...(options.dangerFirstToken === undefined ? {} : { dangerFirstToken: options.dangerFirstToken }),
     });
+    this.#streamBudget = new StreamBudget(options.maxStreamBytes ?? DEFAULT_MAX_STREAM_BYTES);
     const pump = (): void => this.#pump();
     this.#incoming = new IncomingRequests(this.#endpoint, options, {
       clock: this.#clock,
@@ -76,7 +79,10 @@ export class CoapEndpoint {
       connections: this.#connections.size,
       recentMessages: this.#endpoint.recentMessages,
       observations: this.#endpoint.observations,
+      unanswered: this.#incoming.unanswered,
+      recentReplyBytes: this.#endpoint.recentReplyBytes,
       bodyBytes: this.#incoming.bufferedBytes,
+      streamBytes: this.#streamBudget.bytes,
     };
   }
 
@@ -114,6 +120,7 @@ export class CoapEndpoint {
   /** Speaks CoAP over a TCP or TLS connection (RFC 8323). Fulfilled when the peer has said what it takes. */
   async addStream(stream: CoapStream): Promise<CoapConnection> {
     const peer = this.#endpoint.openStreamPeer();
+    stream.countIn(this.#streamBudget);
     const connection = this.#open(peer, stream.remoteAddress, stream, (bytes) => stream.send(bytes));
     const decoder = new StreamDecoder(
       this.#options.limits?.maxStreamMessageBytes ?? DEFAULT_ENDPOINT_LIMITS.maxStreamMessageBytes,
@@ -126,6 +133,7 @@ export class CoapEndpoint {
       stream.onData = (bytes) => {
         try {
           for (const message of decoder.push(bytes)) this.#endpoint.handleStreamMessage(peer, message, monotonicNow());
+          stream.keeps(decoder.bufferedBytes);
         } catch (error) {
           this.#endpoint.abort(peer, error instanceof Error ? error.message : "malformed");
         }
@@ -283,3 +291,4 @@ export class CoapEndpoint {
 const Q_BLOCK_OPTIONS = [OPTION.QBlock1, OPTION.QBlock2];
 const CSM_TIMEOUT_MS = 30_000;
 const DEFAULT_MAX_PLAIN_PEERS = 10_000;
+const DEFAULT_MAX_STREAM_BYTES = 64 * 1024 * 1024;

@@ -6,6 +6,8 @@ import {
   emptyResponse,
   type IncomingRequest,
   isSuccessCode,
+  OPTION,
+  Options,
   type RequestMessage,
   type ResponseMessage,
 } from "#coap/index.js";
@@ -31,6 +33,7 @@ export class IncomingRequests {
   readonly #blockBytes: number;
   readonly #amplification: AmplificationGuard;
   readonly #observers = new Map<IncomingRequest, () => void>();
+  #unanswered = 0;
 
   constructor(endpoint: Endpoint, options: CoapEndpointOptions, surroundings: IncomingSurroundings) {
     this.#endpoint = endpoint;
@@ -44,6 +47,11 @@ export class IncomingRequests {
     this.#blockBytes = options.blockwise?.blockBytes ?? DEFAULT_BLOCKWISE_SERVER_OPTIONS.blockBytes;
     const { qBlock } = surroundings;
     this.#qBlock = qBlock === undefined ? undefined : new QBlockService(endpoint, options, qBlock, this.#pump);
+  }
+
+  /** Requests that `onRequest` has not answered yet. */
+  get unanswered(): number {
+    return this.#unanswered;
   }
 
   /** What is kept of bodies at this moment. */
@@ -89,22 +97,29 @@ export class IncomingRequests {
         ? this.#qBlock.receive(incoming, connection)
         : this.#demandProof(incoming, connection);
     }
-    if (++connection.unanswered >= MAX_UNANSWERED && connection.transport instanceof CoapStream)
+    const busy = this.#refusalOf(connection);
+    if (busy !== undefined) {
+      this.#endpoint.respondOnce(incoming, busy, this.#clock.now());
+      return this.#pump();
+    }
+    this.#unanswered++;
+    if (++connection.unanswered >= MAX_UNANSWERED_ON_STREAM && connection.transport instanceof CoapStream)
       connection.transport.setReading(false);
     const serve = (message: RequestMessage, context?: unknown): Answer => this.#serve(message, connection, context);
+    let answer: Answer;
     try {
       const { onMessage } = this.#options;
-      const answer = onMessage === undefined ? serve(incoming) : onMessage(incoming, connection, serve);
-      if (answer instanceof Promise) {
-        void answer.then(
-          (response) => this.#respond(incoming, connection, response),
-          (error: unknown) => this.#fail(incoming, connection, error),
-        );
-      } else {
-        this.#respond(incoming, connection, answer);
-      }
+      answer = onMessage === undefined ? serve(incoming) : onMessage(incoming, connection, serve);
     } catch (error) {
-      this.#fail(incoming, connection, error);
+      return this.#fail(incoming, connection, error);
+    }
+    if (answer instanceof Promise) {
+      void answer.then(
+        (response) => this.#finish(incoming, connection, response),
+        (error: unknown) => this.#fail(incoming, connection, error),
+      );
+    } else {
+      this.#finish(incoming, connection, answer);
     }
   }
 
@@ -167,10 +182,29 @@ export class IncomingRequests {
     return connection.isVerified ? undefined : this.#amplification.maxBlockBytes(message);
   }
 
+  #finish(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
+    this.#leave(connection);
+    try {
+      this.#respond(incoming, connection, response);
+    } catch (error) {
+      this.#answerFault(incoming, connection, error);
+    }
+  }
+
+  #fail(incoming: IncomingRequest, connection: CoapConnection, error: unknown): void {
+    this.#leave(connection);
+    this.#answerFault(incoming, connection, error);
+  }
+
+  /** A request has its answer: another one may come in its place. */
+  #leave(connection: CoapConnection): void {
+    connection.unanswered--;
+    this.#unanswered--;
+    if (connection.transport instanceof CoapStream) connection.transport.setReading(true);
+  }
+
   #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
     const now = this.#clock.now();
-    connection.unanswered = Math.max(0, connection.unanswered - 1);
-    if (connection.transport instanceof CoapStream) connection.transport.setReading(true);
     const { observe } = response;
     if (!connection.isVerified && this.#amplification.needsProof(incoming, response)) {
       this.#demandProof(incoming, connection);
@@ -197,6 +231,15 @@ export class IncomingRequests {
     if (connection.isReleased) this.#closeReleased(connection);
   }
 
+  /** What a request is answered with where too many are waiting for their answers; undefined: it may join them. */
+  #refusalOf(connection: CoapConnection): ResponseMessage | undefined {
+    const { maxUnansweredPerPeer = DEFAULT_MAX_UNANSWERED_PER_PEER, maxUnanswered = DEFAULT_MAX_UNANSWERED } =
+      this.#options;
+    if (this.#unanswered >= maxUnanswered) return emptyResponse(CODE.ServiceUnavailable, COME_AGAIN);
+    const isCrowded = connection.peer.stream === undefined && connection.unanswered >= maxUnansweredPerPeer;
+    return isCrowded ? emptyResponse(CODE.TooManyRequests, COME_AGAIN) : undefined;
+  }
+
   /** Whether what is sent to the peer reaches who asked for it. */
   #isTrusted(connection: CoapConnection): boolean {
     return connection.isVerified || this.#options.maxAmplification === Infinity;
@@ -208,7 +251,7 @@ export class IncomingRequests {
     this.#pump();
   }
 
-  #fail(incoming: IncomingRequest, connection: CoapConnection, error: unknown): void {
+  #answerFault(incoming: IncomingRequest, connection: CoapConnection, error: unknown): void {
     this.#options.onFault?.(error, incoming, connection);
     this.#respond(incoming, connection, emptyResponse(CODE.InternalServerError));
   }
@@ -225,4 +268,8 @@ export interface IncomingSurroundings {
 
 const DEFAULT_MAX_AMPLIFICATION = 3;
 /** Requests of one TCP connection under way at once; the next ones wait in the network. */
-const MAX_UNANSWERED = 64;
+const MAX_UNANSWERED_ON_STREAM = 64;
+const DEFAULT_MAX_UNANSWERED_PER_PEER = 256;
+const DEFAULT_MAX_UNANSWERED = 20_000;
+/** What is answered in a moment is done in a few seconds, or not at all. */
+const COME_AGAIN = Options.none.with(OPTION.MaxAge, 5);

@@ -2,17 +2,15 @@ export type { AssociationStore, KeptAssociation } from "./association-store.js";
 export type { StreamedBody } from "./body-reader.js";
 export { CoapConnection, Observation, type RequestOptions, type StreamedResponse } from "./coap-connection.js";
 export { CoapEndpoint } from "./coap-endpoint.js";
+export { CoapStream, type PeerIdentity } from "./coap-stream.js";
+export { connectStream, type StreamClientTls, type StreamConnectOptions } from "./stream-connect.js";
 export {
-  CoapStream,
-  connectStream,
   listenStream,
-  type PeerIdentity,
-  type StreamClientTls,
   type StreamListener,
   type StreamListenOptions,
   type StreamServerCredentials,
   type StreamServerTls,
-} from "./coap-stream.js";
+} from "./stream-listener.js";
 export type { PlainTransport } from "./plain-peers.js";
 export type {
   Answer,

@@ -294,7 +294,17 @@ test("RFC 7959 §2.2, §4: the M bit of a Block2 in a request is ignored, and wh
 
 test("RFC 9175 §3: bodies are told apart by all their Request-Tags in order, none and an empty one too", (t) => {
   const server = new BlockwiseServer<object>({ maxTransfersPerPeer: 10 });
-  const tags: readonly (readonly string[])[] = [[], [""], ["a"], ["a", "b"], ["b", "a"], ["ab"], ["", ""]];
+  const tags: readonly (readonly string[])[] = [
+    [],
+    [""],
+    ["a"],
+    ["a", "b"],
+    ["b", "a"],
+    ["ab"],
+    ["", ""],
+    ["a 292", "b"],
+    ["a", "292 b"],
+  ];
   const fill = (index: number): Uint8Array => zeros(16).fill(index);
   const message = (index: number, number: number): RequestMessage => ({
     ...block1(number, number < 1, path("x").withAll(OPTION.RequestTag, tags[index] ?? [])),

@@ -125,6 +125,18 @@ export const STANDARDS: readonly Standard[] = [
     "requests to a group are not answered at all: no group is joined, which is the policy §8 leaves to a server",
   ),
   row("7252", "9", "DTLS", "requests over DTLS are answered"),
+  row(
+    "7252",
+    "11.3, 11.4",
+    "memory bounded by default, whoever sends what",
+    "by default: addresses and the messages of theirs",
+    "by default: long replies",
+    "by default: observers in datagrams",
+    "by default: bodies that are begun",
+    "by default: requests in long datagrams",
+    "by default: TCP messages that are never whole",
+    "requests that a handler is slow to answer are bounded",
+  ),
   row("7252", "11.3", "amplification", "an address that has shown nothing is sent no more"),
   row(
     "7641",

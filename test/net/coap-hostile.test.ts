@@ -1,4 +1,13 @@
-import { CODE, encodeMessage, type Message, MESSAGE_TYPE, OPTION, type Option, Options } from "#coap/index.js";
+import {
+  CODE,
+  decodeMessage,
+  encodeMessage,
+  type Message,
+  MESSAGE_TYPE,
+  OPTION,
+  type Option,
+  Options,
+} from "#coap/index.js";
 import { CoapEndpoint, type SocketAddress, UdpSocket } from "#net/index.js";
 import { SeededRandom } from "#testing/virtual-link.js";
 import test, { type ExecutionContext } from "ava";
@@ -165,4 +174,77 @@ test("a connection that is held open is kept, whatever the flood of addresses; a
   );
   await check("a flood of others");
   t.is(server.usage.observations, before);
+});
+
+test("requests that a handler is slow to answer are bounded: of one peer by 4.29, in all by 5.03, each with when to come again", async (t) => {
+  const waiting: (() => void)[] = [];
+  const server = new CoapEndpoint({
+    maxUnansweredPerPeer: 5,
+    maxUnanswered: 12,
+    onRequest: () =>
+      new Promise((resolve) =>
+        waiting.push(() => resolve({ code: CODE.Content, options: Options.none, payload: NONE })),
+      ),
+  });
+  const socket = await UdpSocket.bind(LOOPBACK);
+  server.addSocket(socket);
+  t.teardown(() => server.close());
+  const ask = async (count: number) => {
+    const own = await UdpSocket.bind(LOOPBACK);
+    t.teardown(() => own.close());
+    const answers: Message[] = [];
+    own.onDatagram = (bytes) => answers.push(decodeMessage(bytes));
+    for (let index = 0; index < count; index++)
+      own.send(datagram({ type: MESSAGE_TYPE.NonConfirmable, messageId: index }), socket.address);
+    return answers;
+  };
+  const until = async (isDone: () => boolean): Promise<void> => {
+    while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 5));
+  };
+  const refusals: Message[] = [];
+  for (const [peers, waits, refused] of [
+    [1, 5, 3],
+    [2, 10, 6],
+  ] as const) {
+    const answers = await ask(8);
+    await until(() => answers.length === 3);
+    t.is(waiting.length, waits, `${peers} peers`);
+    refusals.push(...answers);
+    t.is(refusals.length, refused);
+  }
+  t.true(refusals.every(({ code, options }) => code === CODE.TooManyRequests && options.maxAge === 5));
+  const third = await ask(8);
+  await until(() => third.length === 6);
+  t.is(waiting.length, 12);
+  t.is(server.usage.unanswered, 12);
+  t.true(third.every(({ code, options }) => code === CODE.ServiceUnavailable && options.maxAge === 5));
+  for (const resolve of waiting.splice(0)) resolve();
+  await until(() => third.length === 8);
+  t.is(server.usage.unanswered, 0);
+  const after = await ask(1);
+  await until(() => waiting.length === 1);
+  waiting[0]?.();
+  await until(() => after.length === 1);
+  t.is(after[0]?.code, CODE.Content);
+});
+
+test("a handler whose answer cannot be sent is a fault like one that throws, at once and later", async (t) => {
+  const faults: unknown[] = [];
+  const bad = { code: CODE.GET, options: Options.none, payload: NONE };
+  const server = new CoapEndpoint({
+    onRequest: ({ code }) => (code === CODE.GET ? bad : Promise.resolve(bad)),
+    onFault: (error) => faults.push(error),
+  });
+  const socket = await UdpSocket.bind(LOOPBACK);
+  server.addSocket(socket);
+  const endpoint = new CoapEndpoint();
+  t.teardown(async () => {
+    await endpoint.close();
+    await server.close();
+  });
+  const client = endpoint.addSocket(await UdpSocket.bind(LOOPBACK)).connectTo(socket.address);
+  for (const code of [CODE.GET, CODE.POST])
+    t.is((await client.request({ code, options: Options.none, payload: NONE })).code, CODE.InternalServerError);
+  t.is(faults.length, 2);
+  t.is(server.usage.unanswered, 0);
 });

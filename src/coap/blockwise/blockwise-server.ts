@@ -107,7 +107,7 @@ export class BlockwiseServer<P extends object> {
   }
 
   #key(request: RequestMessage, principal: string): string {
-    return `${principal}\n${operationKey(request, this.#ignored)}`;
+    return operationKey(request, this.#ignored, principal);
   }
 
   #receiveBlock1(peer: P, key: string, request: RequestMessage, block: Block, now: number): BlockwiseInput {

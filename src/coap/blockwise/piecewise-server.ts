@@ -188,7 +188,7 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
   }
 
   #key(request: RequestMessage, principal: string): string {
-    return `${principal}\n${operationKey(request, this.#ignored)}`;
+    return operationKey(request, this.#ignored, principal);
   }
 }
 

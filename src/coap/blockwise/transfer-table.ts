@@ -40,9 +40,10 @@ export class TransferTable<P extends object, T extends Tracked<P> = Transfer<P>>
       if ((this.#peers.get(peer)?.size ?? 0) < this.#bounds.maxTransfersPerPeer) break;
       this.#drop(oldest, "limit");
     }
-    if (transfer.type === "request") this.#dropResponses(bytes);
-    if (this.#bytes + bytes > this.#bounds.maxBufferedBytes) return false;
-    const kept: Kept<T> = { transfer, expiresAt: now + this.#bounds.lifetimeMs };
+    const countedBytes = bytes + key.length + ENTRY_BYTES;
+    if (transfer.type === "request") this.#dropResponses(countedBytes);
+    if (this.#bytes + countedBytes > this.#bounds.maxBufferedBytes) return false;
+    const kept: Kept<T> = { transfer, countedBytes, expiresAt: now + this.#bounds.lifetimeMs };
     let transfers = this.#peers.get(peer);
     if (transfers === undefined) {
       transfers = new Map();
@@ -50,7 +51,7 @@ export class TransferTable<P extends object, T extends Tracked<P> = Transfer<P>>
     }
     transfers.set(key, kept);
     this.#byAge.add(kept);
-    this.#bytes += bytes;
+    this.#bytes += countedBytes;
     return true;
   }
 
@@ -96,12 +97,12 @@ export class TransferTable<P extends object, T extends Tracked<P> = Transfer<P>>
   }
 
   #remove(kept: Kept<T>): void {
-    const { peer, key, bytes } = kept.transfer;
+    const { peer, key } = kept.transfer;
     const transfers = this.#peers.get(peer);
     transfers?.delete(key);
     if (transfers?.size === 0) this.#peers.delete(peer);
     this.#byAge.delete(kept);
-    this.#bytes -= bytes;
+    this.#bytes -= kept.countedBytes;
   }
 }
 
@@ -137,6 +138,11 @@ export interface TransferBounds {
 
 interface Kept<T> {
   readonly transfer: T;
+  /** The body's bytes and what is kept beside it. */
+  readonly countedBytes: number;
   /** Absolute ms. */
   readonly expiresAt: number;
 }
+
+/** Beside a body and its key: what stands for it in the maps. */
+const ENTRY_BYTES = 512;

@@ -61,14 +61,19 @@ export class Endpoint {
     const queue = new InteractionQueue(this.#core);
     this.#transmitter = new Transmitter(this.#core);
     this.#requester = new Requester(this.#core, this.#transmitter, queue);
-    this.#responder = new Responder(this.#core, this.#transmitter, queue);
     this.#recent = new RecentMessages(this.#core.limits);
+    this.#responder = new Responder(this.#core, this.#transmitter, queue, this.#recent);
     this.#signals = new SignalHandler(this.#core, this.#requester);
   }
 
   /** Received messages that are remembered against duplicates, of all peers. */
   get recentMessages(): number {
     return this.#recent.size;
+  }
+
+  /** Bytes of the replies that are kept with them. */
+  get recentReplyBytes(): number {
+    return this.#recent.replyBytes;
   }
 
   /** Observations that peers hold on us. */
@@ -288,8 +293,10 @@ export class Endpoint {
       if (verdict === "rejected") this.counters.rejected++;
       if (!isConfirmable && verdict === "accepted") return;
       // RFC 7641 §3.6: a Non-confirmable notification that is not wanted is answered by Reset as well.
-      recent.reply = encodeEmpty(verdict === "accepted" ? MESSAGE_TYPE.Acknowledgement : MESSAGE_TYPE.Reset, messageId);
-      this.#send(peer, recent.reply);
+      const type = verdict === "accepted" ? MESSAGE_TYPE.Acknowledgement : MESSAGE_TYPE.Reset;
+      const reply = encodeEmpty(type, messageId);
+      this.#recent.keepReply(recent, reply);
+      this.#send(peer, reply);
     }
   }
 
@@ -408,6 +415,7 @@ function unremembered(peer: Peer): RecentMessage {
     messageId: 0,
     expiresAt: 0,
     reply: undefined,
+    isKept: false,
     older: undefined,
     newer: undefined,
     newerOfPeer: undefined,

@@ -127,6 +127,8 @@ export interface EndpointLimits {
   readonly maxRecentMessagesPerPeer: number;
   /** Default 200,000 of them in all, some 300 bytes each; the oldest is forgotten first. */
   readonly maxRecentMessages: number;
+  /** Default 64 MiB of replies kept with them; the oldest message is forgotten first. */
+  readonly maxRecentReplyBytes: number;
   /**
    * Default 64 interactions waiting for NSTART per peer. Beyond it requests fail with COAP_LIMIT_REACHED, and separate
    * responses go out Non-confirmable.
@@ -146,6 +148,7 @@ export interface EndpointLimits {
 export const DEFAULT_ENDPOINT_LIMITS: EndpointLimits = {
   maxRecentMessagesPerPeer: 64,
   maxRecentMessages: 200_000,
+  maxRecentReplyBytes: 64 * 1024 * 1024,
   maxQueuedRequestsPerPeer: 64,
   maxObservationsPerPeer: 32,
   maxObservations: 100_000,

@@ -1,26 +1,32 @@
+import type { EndpointLimits } from "./parameters.js";
 import type { Peer } from "./peer.js";
 
 /**
  * The memory of received messages against duplicates (RFC 7252 §4.5), of all peers of an endpoint. It is bounded per peer
- * and in all; the oldest is forgotten first.
+ * and in all, by number and by the bytes of the replies; the oldest is forgotten first.
  *
  * Every message stands in a list of all, oldest first, and in one of its peer: forgetting is always at a known place, and
  * there are no timers but one for the oldest of all. A Non-confirmable message may stay after its lifetime until the older
  * Confirmable ones are gone, but is not found any more.
  */
 export class RecentMessages {
-  readonly #limits: { readonly maxRecentMessages: number; readonly maxRecentMessagesPerPeer: number };
+  readonly #limits: RecentLimits;
   #oldest: RecentMessage | undefined;
   #newest: RecentMessage | undefined;
   #size = 0;
+  #replyBytes = 0;
   #sweepAt: number | undefined;
 
-  constructor(limits: { readonly maxRecentMessages: number; readonly maxRecentMessagesPerPeer: number }) {
+  constructor(limits: RecentLimits) {
     this.#limits = limits;
   }
 
   get size(): number {
     return this.#size;
+  }
+
+  get replyBytes(): number {
+    return this.#replyBytes;
   }
 
   find(peer: Peer, messageId: number, now: number): RecentMessage | undefined {
@@ -34,6 +40,7 @@ export class RecentMessages {
       messageId,
       expiresAt,
       reply: undefined,
+      isKept: true,
       older: this.#newest,
       newer: undefined,
       newerOfPeer: undefined,
@@ -55,6 +62,14 @@ export class RecentMessages {
     }
     if (this.#size > this.#limits.maxRecentMessages) this.#forgetOldest();
     return message;
+  }
+
+  /** What a duplicate of the message is answered with. The oldest messages make way for it. */
+  keepReply(message: RecentMessage, reply: Uint8Array): void {
+    if (!message.isKept) return;
+    this.#replyBytes += reply.length - (message.reply?.length ?? 0);
+    message.reply = reply;
+    while (this.#replyBytes > this.#limits.maxRecentReplyBytes && this.#size > 1) this.#forgetOldest();
   }
 
   forgetPeer(peer: Peer): void {
@@ -84,6 +99,8 @@ export class RecentMessages {
     else newer.older = older;
     // One that has grown old in V8's heap would keep the newer from being collected while they are young.
     message.newer = message.newerOfPeer = undefined;
+    message.isKept = false;
+    this.#replyBytes -= message.reply?.length ?? 0;
     this.#size--;
     const { recent } = peer;
     if (recent === undefined) return;
@@ -98,6 +115,8 @@ export class RecentMessages {
   }
 }
 
+type RecentLimits = Pick<EndpointLimits, "maxRecentMessages" | "maxRecentMessagesPerPeer" | "maxRecentReplyBytes">;
+
 /** A message received before, and what a duplicate of it is answered with. */
 export interface RecentMessage {
   readonly peer: Peer;
@@ -105,6 +124,7 @@ export interface RecentMessage {
   /** Absolute ms. */
   readonly expiresAt: number;
   reply: Uint8Array | undefined;
+  isKept: boolean;
   older: RecentMessage | undefined;
   newer: RecentMessage | undefined;
   newerOfPeer: RecentMessage | undefined;

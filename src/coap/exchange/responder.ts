@@ -11,6 +11,7 @@ import type { Interaction, InteractionQueue } from "./interaction-queue.js";
 import type { ResponseMessage } from "./messages.js";
 import { OBSERVE_SEQUENCE_RANGE } from "./observe-freshness.js";
 import { type Peer, tokenKey } from "./peer.js";
+import type { RecentMessages } from "./recent-messages.js";
 import type { TransmissionOwner, Transmitter } from "./transmitter.js";
 
 /**
@@ -21,10 +22,12 @@ export class Responder {
   readonly #core: EndpointCore;
   readonly #transmitter: Transmitter;
   readonly #queue: InteractionQueue;
+  readonly #recent: RecentMessages;
   readonly #unanswered: AcknowledgementQueue;
   #observations = 0;
 
-  constructor(core: EndpointCore, transmitter: Transmitter, queue: InteractionQueue) {
+  constructor(core: EndpointCore, transmitter: Transmitter, queue: InteractionQueue, recent: RecentMessages) {
+    this.#recent = recent;
     this.#core = core;
     this.#transmitter = transmitter;
     this.#queue = queue;
@@ -201,7 +204,7 @@ export class Responder {
   }
 
   #reply(incoming: IncomingRequest, bytes: Uint8Array): void {
-    incoming.recent.reply = bytes;
+    this.#recent.keepReply(incoming.recent, bytes);
     this.#core.emit({ type: "datagram", peer: incoming.peer, bytes });
   }
 

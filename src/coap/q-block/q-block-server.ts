@@ -151,7 +151,7 @@ export class QBlockServer<P extends object, R> {
     if (added === "known") return undefined;
     entry.attempts = 0;
     entry.timeoutAt = now + parameters.nonReceiveTimeoutMs;
-    entry.bytes = ENTRY_BYTES + set.bytes;
+    entry.bytes = ENTRY_BYTES + key.length + set.bytes;
     if (set.isWhole) {
       const whole = { ...request, payload: set.body() };
       this.#keep({ ...kept(peer, key, 0), type: "handling" }, now);
@@ -369,7 +369,7 @@ interface Download<P, R> extends Kept<P> {
 type Entry<P, R> = Upload<P, R> | Handling<P> | Answered<P> | Download<P, R>;
 
 function kept<P>(peer: P, key: string, bodyBytes: number): Kept<P> {
-  const bytes = bodyBytes + ENTRY_BYTES;
+  const bytes = bodyBytes + key.length + ENTRY_BYTES;
   return { peer, key, bytes, countedBytes: bytes, expiresAt: Infinity, timeoutAt: Infinity, timer: undefined };
 }
 
@@ -381,6 +381,6 @@ function keyOf(request: RequestMessage): string {
   return operationKey({ code, options, payload: isTagged ? NO_PAYLOAD : payload }, NONE);
 }
 
-/** Beside the bytes of a body. */
+/** Beside the bytes of a body and its key. */
 const ENTRY_BYTES = 256;
 const NONE: ReadonlySet<number> = new Set();

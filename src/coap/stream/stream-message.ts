@@ -47,6 +47,11 @@ export class StreamDecoder {
     this.#maxMessageBytes = maxMessageBytes;
   }
 
+  /** What is kept for a message that is not whole yet. */
+  get bufferedBytes(): number {
+    return this.#buffer.length;
+  }
+
   /**
    * Takes the next bytes of the stream, and gives the messages that are whole now; they own their bytes.
    *

@@ -144,7 +144,7 @@ test("options named as outside the operation may differ from block to block", (t
 });
 
 test("memory for bodies is bounded per peer and in all, and freed in time", (t) => {
-  const limits: Partial<BlockwiseServerOptions> = { maxBodyBytes: 64, maxTransfersPerPeer: 2, maxBufferedBytes: 100 };
+  const limits: Partial<BlockwiseServerOptions> = { maxBodyBytes: 64, maxTransfersPerPeer: 2, maxBufferedBytes: 1700 };
   const server = new BlockwiseServer<object>(limits);
   const begin = (name: string, peer: object = PEER): ResponseMessage | undefined => {
     const options = path(name).withBlock1({ number: 0, hasMore: true, sizeBytes: 32 });
@@ -152,7 +152,9 @@ test("memory for bodies is bounded per peer and in all, and freed in time", (t) 
     return input.type === "answer" ? input.response : undefined;
   };
   for (const name of ["a", "b", "c"]) t.is(begin(name)?.code, CODE.Continue);
-  t.is(server.bufferedBytes, 64);
+  // What is kept beside a body counts too: small ones are no way around the bound.
+  const each = server.bufferedBytes / 2;
+  t.true(each > 500 && each < 600, `${each} bytes`);
   t.is(begin("d", { name: "second" })?.code, CODE.Continue);
   t.is(begin("e", { name: "third" })?.code, CODE.ServiceUnavailable);
   const tooLong = path("a").with(OPTION.Size1, 65).withBlock1({ number: 0, hasMore: true, sizeBytes: 32 });
@@ -160,7 +162,7 @@ test("memory for bodies is bounded per peer and in all, and freed in time", (t) 
   t.is(refused.type === "answer" ? refused.response.code : 0, CODE.RequestEntityTooLarge);
   t.is(refused.type === "answer" ? refused.response.options.uint(OPTION.Size1) : 0, 64);
   server.closePeer(PEER);
-  t.is(server.bufferedBytes, 32);
+  t.is(server.bufferedBytes, each);
   server.sweep(247_000);
   t.is(server.bufferedBytes, 0);
 });
