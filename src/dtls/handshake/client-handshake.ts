@@ -1,23 +1,13 @@
 import { timingSafeEqual } from "node:crypto";
 import type { CertificateVerdict } from "../association-output.js";
-import { generateKeyShare } from "../crypto/key-exchange.js";
 import { verifyData } from "../crypto/key-schedule.js";
-import {
-  keyTypeOf,
-  schemeServesKey,
-  SIGNATURE_SCHEMES,
-  type SignatureSchemeName,
-  signWith,
-} from "../crypto/signatures.js";
+import { keyTypeOf } from "../crypto/signatures.js";
 import { suiteById, usesCertificate, usesPsk } from "../crypto/suites.js";
 import { DtlsError, type DtlsErrorCode } from "../errors.js";
 import { ownConnectionId, type ResolvedClientOptions } from "../options.js";
 import { encodeSession, pskTag, type ResumableSession } from "../resumable-session.js";
-import { encodeCertificate } from "../wire/certificate.js";
 import { decodeCertificateRequest } from "../wire/certificate-request.js";
-import { encodeCertificateVerify } from "../wire/certificate-verify.js";
 import { type ClientHello, encodeClientHello } from "../wire/client-hello.js";
-import { encodeClientKeyExchange } from "../wire/client-key-exchange.js";
 import { EXTENSION_TYPES } from "../wire/extensions.js";
 import { decodeFinished, encodeFinished } from "../wire/finished.js";
 import { HANDSHAKE_TYPES, type HandshakeType } from "../wire/handshake-header.js";
@@ -30,9 +20,9 @@ import { decodeServerKeyExchange } from "../wire/server-key-exchange.js";
 import { copyOf } from "../wire/writer.js";
 import { composeClientHello, isRepeated, offeredSession, readServerTerms } from "./client-offer.js";
 import type { HandshakeChannel, HandshakeMachine } from "./handshake-driver.js";
-import { agreeOnKeys, installSessionKeys } from "./key-agreement.js";
+import { sendClientFlight } from "./client-flight.js";
+import { installSessionKeys } from "./key-agreement.js";
 import { type ClientState, EXPECTS, peerInfo, type ServerFlight, type StateOf } from "./client-state.js";
-import { encodeCredential, type OwnCredential, ownCredential } from "./own-credential.js";
 import { credentialQuestion, decodeCredential } from "./peer-credential.js";
 import type { HandshakeMessage } from "./reassembly.js";
 import { checkedParams, checkSignature } from "./server-key-exchange-check.js";
@@ -267,52 +257,10 @@ export class ClientHandshake implements HandshakeMachine {
   }
 
   #sendSecondFlight(server: ServerFlight, channel: HandshakeChannel, now: number): void {
-    const { suite, params } = server;
-    const { psk } = this.#options;
-    channel.startFlight();
-    const proof = this.#addCertificate(server, channel);
-    const share = params === undefined ? undefined : generateKeyShare(params.group);
-    const ecdhSecret = params === undefined ? undefined : share?.sharedSecret(params.publicKey);
-    const identity = usesPsk(suite) ? psk?.identity : undefined;
-    const keyExchange = {
-      ...(identity === undefined ? {} : { pskIdentity: identity }),
-      ...(share === undefined ? {} : { publicKey: share.publicKey }),
-    };
-    channel.add(HANDSHAKE_TYPES.client_key_exchange, encodeClientKeyExchange(keyExchange));
-    const master = agreeOnKeys(server, { psk: psk?.key, ecdhSecret }, channel);
-    if (proof !== undefined) {
-      const { scheme } = proof;
-      const signature = signWith(scheme, proof.credential.privateKey, channel.transcript.bytes());
-      const signed = { scheme: SIGNATURE_SCHEMES[scheme].id, signature };
-      channel.add(HANDSHAKE_TYPES.certificate_verify, encodeCertificateVerify(signed));
-    }
-    channel.addChangeCipherSpec();
-    const finished = verifyData(master, "client", channel.transcript.hash());
-    channel.add(HANDSHAKE_TYPES.finished, encodeFinished(finished), 1);
-    channel.allowChangeCipherSpec();
-    channel.sendFlight(now);
+    const identity = usesPsk(server.suite) ? this.#options.psk?.identity : undefined;
+    const master = sendClientFlight(server, identity, this.#options, channel, now);
     const next: StateOf<"AwaitFinished"> = { name: "AwaitFinished", master, server, identity, ticket: NO_BYTES };
     this.#state = server.issuesTicket ? { name: "AwaitNewSessionTicket", next } : next;
-  }
-
-  /** If asked, a Certificate: ours, or an empty one when none serves (RFC 5246 §7.4.6). */
-  #addCertificate(
-    { requestedSchemes, terms }: ServerFlight,
-    channel: HandshakeChannel,
-  ): { readonly credential: OwnCredential; readonly scheme: SignatureSchemeName } | undefined {
-    if (requestedSchemes === undefined) return undefined;
-    const credential = ownCredential(terms.clientCertificateType, this.#options);
-    const scheme =
-      credential &&
-      this.#options.signatureSchemes.find(
-        (name) => requestedSchemes.includes(SIGNATURE_SCHEMES[name].id) && schemeServesKey(name, credential.privateKey),
-      );
-    if (credential === undefined || scheme === undefined) {
-      channel.add(HANDSHAKE_TYPES.certificate, encodeCertificate([]));
-      return undefined;
-    }
-    channel.add(HANDSHAKE_TYPES.certificate, encodeCredential(credential));
-    return { credential, scheme };
   }
 
   #handleNewSessionTicket(next: StateOf<"AwaitFinished" | "AwaitResumedFinished">, body: Uint8Array): void {
