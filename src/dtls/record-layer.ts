@@ -153,22 +153,32 @@ export class RecordLayer {
    * @throws DtlsError DTLS_SEQUENCE_EXHAUSTED, DTLS_MESSAGE_TOO_LARGE
    */
   seal(epoch: Epoch, type: ContentType, plaintext: Uint8Array): Uint8Array {
+    const record = new Uint8Array(this.#recordBytes(epoch, plaintext.length));
+    this.sealInto(epoch, type, plaintext, record, 0);
+    return record;
+  }
+
+  /**
+   * The same at `at` of `into`, where there must be room for the plaintext and `overheadBytes`; gives where it ends.
+   * @throws as `seal` does
+   */
+  sealInto(epoch: Epoch, type: ContentType, plaintext: Uint8Array, into: Uint8Array, at: number): number {
     if (plaintext.length > MAX_PLAINTEXT_BYTES) throw new DtlsError("DTLS_MESSAGE_TOO_LARGE");
-    if (epoch === 1 && this.#peerConnectionId.length > 0) return this.#sealWithConnectionId(type, plaintext);
+    if (epoch === 1 && this.#peerConnectionId.length > 0) return this.#sealWithConnectionId(type, plaintext, into, at);
     const sequenceNumber = this.#takeSequenceNumber(epoch);
-    const record = new Uint8Array(this.overheadBytes(epoch) + plaintext.length);
-    const length = record.length - RECORD_HEADER_BYTES;
-    encodeRecordHeader({ type, version: DTLS_1_2, epoch, sequenceNumber, length }, record);
+    const end = at + this.#recordBytes(epoch, plaintext.length);
+    const fragmentAt = at + RECORD_HEADER_BYTES;
+    encodeRecordHeader({ type, version: DTLS_1_2, epoch, sequenceNumber, length: end - fragmentAt }, into, at);
     if (epoch === 0) {
-      record.set(plaintext, RECORD_HEADER_BYTES);
-      return record;
+      into.set(plaintext, fragmentAt);
+      return end;
     }
     if (this.#keys === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no keys");
     const { write, writeSaltAt, bytes } = this.#keys;
-    writeEpochAndSequence(epoch, sequenceNumber, record, RECORD_HEADER_BYTES);
-    prepareNonceAndAad(bytes, writeSaltAt, record, RECORD_HEADER_BYTES, type, epoch, sequenceNumber, plaintext.length);
-    write.seal(NONCE, AAD, plaintext, record, RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES);
-    return record;
+    writeEpochAndSequence(epoch, sequenceNumber, into, fragmentAt);
+    prepareNonceAndAad(bytes, writeSaltAt, into, fragmentAt, type, epoch, sequenceNumber, plaintext.length);
+    write.seal(NONCE, AAD, plaintext, into, fragmentAt + EXPLICIT_NONCE_BYTES);
+    return end;
   }
 
   /** The plaintext of an epoch-1 record, in fresh bytes; or why it is dropped. The window moves only on success. */
@@ -193,29 +203,36 @@ export class RecordLayer {
       header.sequenceNumber,
       plaintextBytes,
     );
-    const plaintext = read.open(NONCE, AAD, fragment.subarray(EXPLICIT_NONCE_BYTES));
+    const plaintext = read.open(NONCE, AAD, fragment, EXPLICIT_NONCE_BYTES);
     if (plaintext === undefined) return "bad-mac";
     this.openedType = header.type;
     this.#mark(header.sequenceNumber);
     return plaintext;
   }
 
-  #sealWithConnectionId(type: ContentType, plaintext: Uint8Array): Uint8Array {
+  #recordBytes(epoch: Epoch, plaintextBytes: number): number {
+    if (epoch === 0 || this.#keys === undefined) return RECORD_HEADER_BYTES + plaintextBytes;
+    const around = RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES + this.#keys.write.tagBytes;
+    const connectionIdBytes = this.#peerConnectionId.length;
+    if (connectionIdBytes === 0) return around + plaintextBytes;
+    return around + connectionIdBytes + innerPlaintextBytes(plaintextBytes, this.#paddingBlockBytes);
+  }
+
+  #sealWithConnectionId(type: ContentType, plaintext: Uint8Array, into: Uint8Array, at: number): number {
     if (this.#keys === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no keys");
     const { write, writeSaltAt, bytes } = this.#keys;
     const sequenceNumber = this.#takeSequenceNumber(1);
     const connectionId = this.#peerConnectionId;
     const inner = encodeInnerPlaintext(type, plaintext, this.#paddingBlockBytes);
-    const fragmentAt = RECORD_HEADER_BYTES + connectionId.length;
+    const fragmentAt = at + RECORD_HEADER_BYTES + connectionId.length;
     const length = EXPLICIT_NONCE_BYTES + inner.length + write.tagBytes;
-    const record = new Uint8Array(fragmentAt + length);
     const header = { type: TLS12_CID, version: DTLS_1_2, epoch: 1, sequenceNumber, length } as const;
-    encodeRecordHeader(header, record, 0, connectionId);
-    writeEpochAndSequence(1, sequenceNumber, record, fragmentAt);
-    prepareNonce(bytes, writeSaltAt, record, fragmentAt);
+    encodeRecordHeader(header, into, at, connectionId);
+    writeEpochAndSequence(1, sequenceNumber, into, fragmentAt);
+    prepareNonce(bytes, writeSaltAt, into, fragmentAt);
     const aad = connectionIdAad(connectionId, sequenceNumber, inner.length);
-    write.seal(NONCE, aad, inner, record, fragmentAt + EXPLICIT_NONCE_BYTES);
-    return record;
+    write.seal(NONCE, aad, inner, into, fragmentAt + EXPLICIT_NONCE_BYTES);
+    return fragmentAt + length;
   }
 
   #openWithConnectionId(header: RecordHeader, fragment: Uint8Array, innerBytes: number): Uint8Array | DropReason {
@@ -223,7 +240,7 @@ export class RecordLayer {
     const { read, readSaltAt, bytes } = this.#keys;
     prepareNonce(bytes, readSaltAt, fragment, 0);
     const aad = connectionIdAad(this.#ownConnectionId, header.sequenceNumber, innerBytes);
-    const inner = read.open(NONCE, aad, fragment.subarray(EXPLICIT_NONCE_BYTES));
+    const inner = read.open(NONCE, aad, fragment, EXPLICIT_NONCE_BYTES);
     if (inner === undefined) return "bad-mac";
     const content = readInnerPlaintext(inner);
     if (content === undefined) return "malformed-inner-plaintext";

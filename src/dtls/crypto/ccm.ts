@@ -42,9 +42,9 @@ export class CcmKey implements PooledKey {
     for (let i = 0; i < this.#tagBytes; i++) into[tagAt + i] = (chained[i] ?? 0) ^ (bytes[tagStream + i] ?? 0);
   }
 
-  /** The plaintext of ciphertext ‖ tag, in fresh bytes; undefined when the tag does not verify. */
-  open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Uint8Array | undefined {
-    const length = sealed.length - this.#tagBytes;
+  /** The plaintext of the ciphertext ‖ tag that stands from `at` on, in fresh bytes; undefined when the tag does not verify. */
+  open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array, at = 0): Uint8Array | undefined {
+    const length = sealed.length - at - this.#tagBytes;
     if (length < 0) return undefined;
     const contexts = this.#open();
     const { chained, stream } = contexts;
@@ -52,11 +52,15 @@ export class CcmKey implements PooledKey {
     const textStream = tagStream + BLOCK;
     const { bytes } = stream;
     const plaintext = new Uint8Array(length);
-    for (let i = 0; i < length; i++) plaintext[i] = (sealed[i] ?? 0) ^ (bytes[textStream + i] ?? 0);
+    for (let i = 0; i < length; i++) plaintext[i] = (sealed[at + i] ?? 0) ^ (bytes[textStream + i] ?? 0);
     this.#mac(contexts, nonce, aad, plaintext);
-    const tag = this.#tagBytes === 8 ? TAG_8 : TAG_16;
-    for (let i = 0; i < this.#tagBytes; i++) tag[i] = (chained[i] ?? 0) ^ (bytes[tagStream + i] ?? 0);
-    return timingSafeEqual(tag, sealed.subarray(length)) ? plaintext : undefined;
+    const { expected, found } = this.#tagBytes === 8 ? TAGS_8 : TAGS_16;
+    const tagAt = at + length;
+    for (let i = 0; i < this.#tagBytes; i++) {
+      expected[i] = (chained[i] ?? 0) ^ (bytes[tagStream + i] ?? 0);
+      found[i] = sealed[tagAt + i] ?? 0;
+    }
+    return timingSafeEqual(expected, found) ? plaintext : undefined;
   }
 
   dropContexts(): void {
@@ -139,8 +143,8 @@ const ZERO_BLOCK: Uint8Array = new Uint8Array(BLOCK);
 // of blocks: a view for each record would cost as much as its other work in JavaScript.
 const MAC_SCRATCH: readonly Uint8Array[] = scratchViews(128);
 const KEY = new Uint8Array(BLOCK);
-const TAG_8 = new Uint8Array(8);
-const TAG_16 = new Uint8Array(16);
+const TAGS_8 = { expected: new Uint8Array(8), found: new Uint8Array(8) } as const;
+const TAGS_16 = { expected: new Uint8Array(16), found: new Uint8Array(16) } as const;
 
 function scratchViews(mostBlocks: number): readonly Uint8Array[] {
   const whole = new Uint8Array(mostBlocks * BLOCK);

@@ -25,13 +25,13 @@ export class GcmKey {
     into.set(cipher.getAuthTag(), offset + plaintext.length);
   }
 
-  /** The plaintext of ciphertext ‖ tag, in fresh bytes; undefined when the tag does not verify. */
-  open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Uint8Array | undefined {
-    const length = sealed.length - this.tagBytes;
-    if (length < 0) return undefined;
+  /** The plaintext of the ciphertext ‖ tag that stands from `at` on, in fresh bytes; undefined when the tag does not verify. */
+  open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array, at = 0): Uint8Array | undefined {
+    const tagAt = sealed.length - this.tagBytes;
+    if (tagAt < at) return undefined;
     const decipher = createDecipheriv("aes-128-gcm", this.#key, nonce, { authTagLength: this.tagBytes });
-    decipher.setAAD(aad).setAuthTag(sealed.subarray(length));
-    const plaintext = Uint8Array.from(decipher.update(sealed.subarray(0, length)));
+    decipher.setAAD(aad).setAuthTag(sealed.subarray(tagAt));
+    const plaintext = Uint8Array.from(decipher.update(sealed.subarray(at, tagAt)));
     try {
       decipher.final();
     } catch {

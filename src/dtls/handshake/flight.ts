@@ -1,7 +1,6 @@
 import type { Epoch, RecordLayer } from "../record-layer.js";
 import { encodeHandshakeFragment, HANDSHAKE_HEADER_BYTES } from "../wire/handshake-header.js";
-import { CONTENT_TYPES } from "../wire/record.js";
-import { concat } from "../wire/writer.js";
+import { CONTENT_TYPES, type ContentType } from "../wire/record.js";
 import type { HandshakeMessage } from "./reassembly.js";
 
 /** The messages that one side sends in a row (RFC 6347 §4.2.4), kept as messages: each sending makes new records of them. */
@@ -13,10 +12,10 @@ export type FlightItem =
 
 /** The flight as datagrams of at most `datagramBytes`: messages fragmented where they must be, records packed where they fit. */
 export function packFlight(flight: Flight, layer: RecordLayer, datagramBytes: number): Uint8Array[] {
-  const packer = new DatagramPacker(datagramBytes);
+  const packer = new DatagramPacker(layer, datagramBytes, Math.min(wholeBytes(flight, layer), datagramBytes));
   for (const item of flight) {
     if (item.kind === "change_cipher_spec") {
-      packer.add(layer.seal(0, CONTENT_TYPES.changeCipherSpec, CHANGE_CIPHER_SPEC));
+      packer.add(0, CONTENT_TYPES.changeCipherSpec, CHANGE_CIPHER_SPEC);
       layer.startWritingEpoch1();
     } else {
       packMessage(item.message, item.epoch, layer, packer);
@@ -25,36 +24,60 @@ export function packFlight(flight: Flight, layer: RecordLayer, datagramBytes: nu
   return packer.finish();
 }
 
+/** Records are sealed where they are to stand: a flight that fits into one datagram takes one array. */
 class DatagramPacker {
+  readonly #layer: RecordLayer;
   readonly #datagrams: Uint8Array[] = [];
   readonly #datagramBytes: number;
-  #records: Uint8Array[] = [];
+  #datagram: Uint8Array;
   #used = 0;
 
-  constructor(datagramBytes: number) {
+  /** `firstBytes`: the most that the first datagram will hold. */
+  constructor(layer: RecordLayer, datagramBytes: number, firstBytes: number) {
+    this.#layer = layer;
     this.#datagramBytes = datagramBytes;
+    this.#datagram = new Uint8Array(firstBytes);
   }
 
   get roomBytes(): number {
     return this.#datagramBytes - this.#used;
   }
 
-  add(record: Uint8Array): void {
-    if (record.length > this.roomBytes) this.startDatagram();
-    this.#records.push(record);
-    this.#used += record.length;
+  add(epoch: Epoch, type: ContentType, plaintext: Uint8Array): void {
+    if (this.#layer.overheadBytes(epoch) + plaintext.length > this.roomBytes) this.startDatagram();
+    this.#used = this.#layer.sealInto(epoch, type, plaintext, this.#datagram, this.#used);
   }
 
   startDatagram(): void {
-    if (this.#records.length > 0) this.#datagrams.push(concat(...this.#records));
-    this.#records = [];
+    if (this.#used === 0) return;
+    this.#datagrams.push(this.#taken());
+    this.#datagram = new Uint8Array(this.#datagramBytes);
     this.#used = 0;
   }
 
   finish(): Uint8Array[] {
-    this.startDatagram();
+    if (this.#used > 0) this.#datagrams.push(this.#taken());
     return this.#datagrams;
   }
+
+  #taken(): Uint8Array {
+    return this.#used === this.#datagram.length ? this.#datagram : this.#datagram.subarray(0, this.#used);
+  }
+}
+
+/** At most, in one datagram however long: a message is fragmented only where the peer limits its records. */
+function wholeBytes(flight: Flight, layer: RecordLayer): number {
+  let bytes = 0;
+  for (const item of flight) {
+    if (item.kind === "change_cipher_spec") {
+      bytes += layer.overheadBytes(0) + CHANGE_CIPHER_SPEC.length;
+    } else {
+      const { length } = item.message.body;
+      const fragments = Math.max(1, Math.ceil(length / (layer.maxPlaintextBytes(item.epoch) - HANDSHAKE_HEADER_BYTES)));
+      bytes += fragments * (layer.overheadBytes(item.epoch) + HANDSHAKE_HEADER_BYTES) + length;
+    }
+  }
+  return bytes;
 }
 
 function packMessage(message: HandshakeMessage, epoch: Epoch, layer: RecordLayer, packer: DatagramPacker): void {
@@ -74,7 +97,7 @@ function packMessage(message: HandshakeMessage, epoch: Epoch, layer: RecordLayer
       fragmentOffset: offset,
       fragment,
     });
-    packer.add(layer.seal(epoch, CONTENT_TYPES.handshake, plaintext));
+    packer.add(epoch, CONTENT_TYPES.handshake, plaintext);
     offset = end;
   } while (offset < body.length);
 }
