@@ -89,6 +89,11 @@ export class HandshakeDriver implements HandshakeChannel {
     if (!isFinished && epoch === 1) {
       throw new DtlsError("DTLS_UNEXPECTED_MESSAGE", "a handshake message between ChangeCipherSpec and Finished");
     }
+    if (this.#reassembly.isNext(fragment) && this.#take(messageOf(fragment), now)) {
+      this.#reassembly.advance();
+      this.#advance(now);
+      return undefined;
+    }
     const drop = this.#reassembly.add(fragment, epoch === 1);
     if (drop === undefined) this.#advance(now);
     return drop;
@@ -196,23 +201,30 @@ export class HandshakeDriver implements HandshakeChannel {
 
   #advance(now: number): void {
     for (;;) {
-      const expects = this.#machine.expects;
-      if (expects === undefined) return;
-      const message = this.#reassembly.peek();
+      const message = this.#machine.expects === undefined ? undefined : this.#reassembly.peek();
       if (message === undefined) return;
       if (!message.isVerified && this.#expectsOnlyFinished()) {
         this.#reassembly.discard();
         return;
       }
-      if (!(expects as readonly number[]).includes(message.type)) {
-        throw new DtlsError("DTLS_UNEXPECTED_MESSAGE", `type ${String(message.type)}`);
-      }
-      if (message.type === HANDSHAKE_TYPES.finished && !this.#hasPeerChangedCipherSpec) return;
-      this.transcript.add(message);
-      this.#lastHandledSeq = message.messageSeq;
-      this.#machine.handleMessage(message, this, now);
+      if (!this.#take(message, now)) return;
       this.#reassembly.advance();
     }
+  }
+
+  /** Has the machine handle the next message; false when its time has not come. */
+  #take(message: HandshakeMessage, now: number): boolean {
+    const { type, messageSeq } = message;
+    const expects = this.#machine.expects;
+    if (expects === undefined) return false;
+    if (!(expects as readonly number[]).includes(type)) {
+      throw new DtlsError("DTLS_UNEXPECTED_MESSAGE", `type ${String(type)}`);
+    }
+    if (type === HANDSHAKE_TYPES.finished && !this.#hasPeerChangedCipherSpec) return false;
+    const body = this.transcript.add(message);
+    this.#lastHandledSeq = messageSeq;
+    this.#machine.handleMessage({ type, messageSeq, body }, this, now);
+    return true;
   }
 
   #expectsOnlyFinished(): boolean {
@@ -238,13 +250,18 @@ export class HandshakeDriver implements HandshakeChannel {
   }
 }
 
+/** Of a fragment that is the whole message. */
+function messageOf({ type, messageSeq, fragment }: HandshakeFragment): HandshakeMessage {
+  return { type, messageSeq, body: fragment };
+}
+
 /** One role of the handshake. */
 export interface HandshakeMachine {
   /** The types that may come next; undefined while it waits for an answer from the outside. */
   readonly expects: readonly HandshakeType[] | undefined;
   readonly finishedFault: DtlsErrorCode;
   start(channel: HandshakeChannel, now: number): void;
-  /** The message is of an expected type, and is the last one in the transcript. */
+  /** The message is of an expected type, and is the last one in the transcript, of which its body is a view. */
   handleMessage(message: HandshakeMessage, channel: HandshakeChannel, now: number): void;
   answerPsk(identity: Uint8Array, key: Uint8Array | undefined, channel: HandshakeChannel, now: number): void;
   answerSession(sessionId: Uint8Array, state: Uint8Array | undefined, channel: HandshakeChannel, now: number): void;

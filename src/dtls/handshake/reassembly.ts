@@ -7,7 +7,8 @@ import type { HandshakeFragment } from "../wire/handshake-header.js";
 export class Reassembly {
   /** The message_seq that is taken next. */
   nextSeq = 0;
-  readonly #messages = new Map<number, PartialMessage>();
+  /** Made when a message comes in pieces, or ahead of its turn: most do neither. */
+  #messages: Map<number, PartialMessage> | undefined;
   readonly #maxBytes: number;
 
   /**
@@ -16,6 +17,12 @@ export class Reassembly {
    */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
+  }
+
+  /** Whether the fragment is the whole message that is taken next, and nothing is held of that: it need not be kept. */
+  isNext({ messageSeq, length, fragment }: HandshakeFragment): boolean {
+    if (messageSeq !== this.nextSeq || fragment.length !== length || length > this.#maxBytes) return false;
+    return this.#messages?.has(messageSeq) !== true;
   }
 
   /**
@@ -32,10 +39,11 @@ export class Reassembly {
       return "reassembly-limit";
     }
     if (fragment.fragment.length === 0 && length > 0) return "malformed-fragment";
-    const held = this.#messages.get(messageSeq);
+    const messages = (this.#messages ??= new Map());
+    const held = messages.get(messageSeq);
     if (held !== undefined && held.isVerified && !isVerified) return "unexpected-message";
-    if (held !== undefined && !held.isVerified && isVerified) this.#messages.delete(messageSeq);
-    const known = this.#messages.get(messageSeq);
+    if (held !== undefined && !held.isVerified && isVerified) messages.delete(messageSeq);
+    const known = messages.get(messageSeq);
     if (known !== undefined && (known.type !== fragment.type || known.length !== length)) {
       throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "fragments of one message disagree");
     }
@@ -43,14 +51,14 @@ export class Reassembly {
       return "reassembly-limit";
     }
     const message = known ?? { type: fragment.type, length, messageSeq, isVerified, pieces: [] };
-    this.#messages.set(messageSeq, message);
+    messages.set(messageSeq, message);
     insert(message.pieces, fragment.fragmentOffset, fragment.fragment);
     return undefined;
   }
 
   /** The next message when it is whole; stays until `advance`. */
   peek(): (HandshakeMessage & { readonly isVerified: boolean }) | undefined {
-    const message = this.#messages.get(this.nextSeq);
+    const message = this.#messages?.get(this.nextSeq);
     if (message === undefined) return undefined;
     if (message.body === undefined) {
       let have = 0;
@@ -64,13 +72,13 @@ export class Reassembly {
 
   /** The next message has been dealt with. */
   advance(): void {
-    this.#messages.delete(this.nextSeq);
+    this.#messages?.delete(this.nextSeq);
     this.nextSeq++;
   }
 
   /** The next message was forged: another may take its place. */
   discard(): void {
-    this.#messages.delete(this.nextSeq);
+    this.#messages?.delete(this.nextSeq);
   }
 
   #budget(): number {
@@ -80,7 +88,7 @@ export class Reassembly {
   /** What is held for the next message, or for all the ones after it. */
   #heldBytes(messageSeq: number): number {
     let held = 0;
-    for (const message of this.#messages.values()) {
+    for (const message of this.#messages?.values() ?? []) {
       if ((message.messageSeq === this.nextSeq) !== (messageSeq === this.nextSeq)) continue;
       for (const piece of message.pieces) held += PIECE_COST_BYTES + piece.bytes.length;
     }

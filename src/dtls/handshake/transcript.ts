@@ -11,7 +11,8 @@ export class Transcript {
   #end = 0;
   #lastAt = 0;
 
-  add({ type, messageSeq, body }: HandshakeMessage): void {
+  /** Gives the body as it stands here, a view. */
+  add({ type, messageSeq, body }: HandshakeMessage): Uint8Array {
     const { length } = body;
     this.#lastAt = this.#end;
     this.#end += HANDSHAKE_HEADER_BYTES + length;
@@ -25,9 +26,10 @@ export class Transcript {
       this.#messages,
       this.#lastAt,
     );
+    return this.#messages.subarray(this.#lastAt + HANDSHAKE_HEADER_BYTES, this.#end);
   }
 
-  /** A HelloVerifyRequest and the ClientHello before it do not count. */
+  /** A HelloVerifyRequest and the ClientHello before it do not count. Their bodies are overwritten by what is added next. */
   clear(): void {
     this.#end = 0;
     this.#lastAt = 0;
