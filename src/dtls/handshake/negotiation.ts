@@ -21,24 +21,41 @@ export interface Choice {
 
 /** @throws DtlsError DTLS_NO_COMMON_SUITE, DTLS_NO_COMMON_SIGNATURE, DTLS_DECODE_ERROR */
 export function chooseSuite(hello: ClientHello, options: ResolvedServerOptions): Choice {
-  const group = commonGroup(hello, options);
-  const credential = chooseCredential(hello, options);
-  const key = credential?.privateKey;
-  const signatureScheme = key === undefined ? undefined : commonScheme(hello, options, key);
   let lacksSignature = false;
-  for (const suite of options.cipherSuites.map(suiteByName)) {
-    if (!hello.cipherSuites.includes(suite.id)) continue;
-    if (usesEcdhe(suite) && group === undefined) continue;
-    if (usesPsk(suite)) {
-      if (!options.pskEnabled) continue;
-      return usesEcdhe(suite) && group !== undefined ? { suite, group } : { suite };
-    }
+  /** Looked for once, and only for suites that need it: plain PSK needs none of it. */
+  let common: Common | undefined;
+  for (const name of options.cipherSuites) {
+    const suite = suiteByName(name);
+    if (!hello.cipherSuites.includes(suite.id) || (usesPsk(suite) && !options.pskEnabled)) continue;
+    if (!usesEcdhe(suite)) return { suite };
+    common ??= findCommon(hello, options);
+    const { group, credential, signatureScheme } = common;
+    if (group === undefined) continue;
+    if (usesPsk(suite)) return { suite, group };
+    const key = credential?.privateKey;
     if (credential === undefined || key === undefined || !keyServes(suite, key) || !clientTakesCurve(hello, key))
       continue;
-    if (group !== undefined && signatureScheme !== undefined) return { suite, credential, group, signatureScheme };
+    if (signatureScheme !== undefined) return { suite, credential, group, signatureScheme };
     lacksSignature = true;
   }
   throw new DtlsError(lacksSignature ? "DTLS_NO_COMMON_SIGNATURE" : "DTLS_NO_COMMON_SUITE");
+}
+
+/** What the suites with ECDHE and certificates need in common. */
+interface Common {
+  readonly group: GroupName | undefined;
+  readonly credential: OwnCredential | undefined;
+  readonly signatureScheme: SignatureSchemeName | undefined;
+}
+
+function findCommon(hello: ClientHello, options: ResolvedServerOptions): Common {
+  const credential = chooseCredential(hello, options);
+  const key = credential?.privateKey;
+  return {
+    group: commonGroup(hello, options),
+    credential,
+    signatureScheme: key === undefined ? undefined : commonScheme(hello, options, key),
+  };
 }
 
 /** Of the types that the client takes, in its order, the first that we have (RFC 7250 §4.2). */
