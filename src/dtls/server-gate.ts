@@ -3,7 +3,7 @@ import type { DropReason } from "./association-output.js";
 import { COOKIE_BYTES, CookieKeys } from "./cookie-keys.js";
 import { type ResolvedServerOptions, resolveServerOptions, type ServerOptions } from "./options.js";
 import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello-start.js";
-import { encodeHandshakeFragment, HANDSHAKE_TYPES } from "./wire/handshake-header.js";
+import { HANDSHAKE_HEADER_BYTES, HANDSHAKE_TYPES, writeHandshakeFragment } from "./wire/handshake-header.js";
 import { encodeHelloVerifyRequest } from "./wire/hello-verify-request.js";
 import { CONTENT_TYPES, DTLS_1_0, encodeRecordHeader, RECORD_HEADER_BYTES } from "./wire/record.js";
 
@@ -60,24 +60,21 @@ export type GateAnswer =
 /** With the record and message numbers of the ClientHello, and the version 1.0 (RFC 6347 §4.2.1). */
 function composeHelloVerifyRequest(start: ClientHelloStart, cookie: Uint8Array): Uint8Array {
   const body = encodeHelloVerifyRequest({ version: DTLS_1_0, cookie });
-  const message = encodeHandshakeFragment({
-    type: HANDSHAKE_TYPES.hello_verify_request,
-    length: body.length,
-    messageSeq: start.messageSeq,
-    fragmentOffset: 0,
-    fragment: body,
-  });
-  const record = new Uint8Array(RECORD_HEADER_BYTES + message.length);
-  encodeRecordHeader(
+  const length = HANDSHAKE_HEADER_BYTES + body.length;
+  const record = new Uint8Array(RECORD_HEADER_BYTES + length);
+  const { messageSeq, recordSequenceNumber: sequenceNumber } = start;
+  const type = CONTENT_TYPES.handshake;
+  encodeRecordHeader({ type, version: DTLS_1_0, epoch: 0, sequenceNumber, length }, record);
+  writeHandshakeFragment(
     {
-      type: CONTENT_TYPES.handshake,
-      version: DTLS_1_0,
-      epoch: 0,
-      sequenceNumber: start.recordSequenceNumber,
-      length: message.length,
+      type: HANDSHAKE_TYPES.hello_verify_request,
+      length: body.length,
+      messageSeq,
+      fragmentOffset: 0,
+      fragment: body,
     },
     record,
+    RECORD_HEADER_BYTES,
   );
-  record.set(message, RECORD_HEADER_BYTES);
   return record;
 }

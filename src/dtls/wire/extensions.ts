@@ -1,6 +1,6 @@
 import { DtlsError } from "../errors.js";
 import { ByteReader, decodeUint16List } from "./reader.js";
-import { copyOf, uint16List, uint8, vector16, vector8 } from "./writer.js";
+import { ByteWriter, copyOf, uint16List, uint8, vector16, vector8 } from "./writer.js";
 
 /**
  * `struct { ExtensionType extension_type; opaque extension_data<0..2^16-1>; } Extension;` (RFC 5246 §7.4.1.4),
@@ -41,26 +41,28 @@ export function decodeExtensions(reader: ByteReader): Extensions {
 
 /** No extension is no block. */
 export function encodeExtensions(extensions: Extensions): Uint8Array {
-  if (extensions.size === 0) return new Uint8Array(0);
-  let length = 2;
-  for (const data of extensions.values()) length += EXTENSION_HEADER_BYTES + data.length;
-  if (length > MAX_BLOCK_BYTES) throw new RangeError(`extensions of ${String(length)} bytes`);
-  const block = new Uint8Array(length);
-  let at = writeUint16(length - 2, block, 0);
-  for (const [type, data] of extensions) {
-    at = writeUint16(type, block, at);
-    at = writeUint16(data.length, block, at);
-    block.set(data, at);
-    at += data.length;
-  }
-  return block;
+  const writer = new ByteWriter(extensionsBytes(extensions));
+  writeExtensions(extensions, writer);
+  return writer.end();
 }
 
-/** Gives where the next byte stands. */
-function writeUint16(value: number, into: Uint8Array, at: number): number {
-  into[at] = value >> 8;
-  into[at + 1] = value;
-  return at + 2;
+/** Of the whole block. */
+export function extensionsBytes(extensions: Extensions): number {
+  if (extensions.size === 0) return 0;
+  let length = BLOCK_HEADER_BYTES;
+  for (const data of extensions.values()) length += EXTENSION_HEADER_BYTES + data.length;
+  return length;
+}
+
+export function writeExtensions(extensions: Extensions, writer: ByteWriter): void {
+  if (extensions.size === 0) return;
+  const length = extensionsBytes(extensions);
+  if (length > MAX_BLOCK_BYTES) throw new RangeError(`extensions of ${String(length)} bytes`);
+  writer.uint16(length - BLOCK_HEADER_BYTES);
+  for (const [type, data] of extensions) {
+    writer.uint16(type);
+    writer.vector16(data);
+  }
 }
 
 /** `NamedCurveList` (RFC 8422 §5.1.1) and `SignatureScheme` lists (RFC 5246 §7.4.1.4.1) have one form. */
@@ -129,5 +131,6 @@ export function encodeConnectionId(connectionId: Uint8Array): Uint8Array {
 }
 
 const HOST_NAME = 0;
+const BLOCK_HEADER_BYTES = 2;
 const EXTENSION_HEADER_BYTES = 4;
-const MAX_BLOCK_BYTES = 2 + 0xffff;
+const MAX_BLOCK_BYTES: number = BLOCK_HEADER_BYTES + 0xffff;

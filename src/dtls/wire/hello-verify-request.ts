@@ -1,5 +1,5 @@
 import { ByteReader } from "./reader.js";
-import { concat, uint16, vector8 } from "./writer.js";
+import { ByteWriter } from "./writer.js";
 
 /**
  * HelloVerifyRequest (RFC 6347 §4.2.1):
@@ -20,5 +20,8 @@ export function decodeHelloVerifyRequest(body: Uint8Array): HelloVerifyRequest {
 }
 
 export function encodeHelloVerifyRequest(request: HelloVerifyRequest): Uint8Array {
-  return concat(uint16(request.version), vector8(request.cookie));
+  const writer = new ByteWriter(3 + request.cookie.length);
+  writer.uint16(request.version);
+  writer.vector8(request.cookie);
+  return writer.end();
 }

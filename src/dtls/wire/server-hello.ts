@@ -1,7 +1,7 @@
 import { RANDOM_BYTES } from "./client-hello.js";
-import { decodeExtensions, encodeExtensions, type Extensions } from "./extensions.js";
+import { decodeExtensions, type Extensions, extensionsBytes, writeExtensions } from "./extensions.js";
 import { ByteReader } from "./reader.js";
-import { concat, uint16, uint8, vector8 } from "./writer.js";
+import { ByteWriter } from "./writer.js";
 
 /**
  * ServerHello (RFC 5246 §7.4.1.3):
@@ -40,12 +40,13 @@ export function decodeServerHello(body: Uint8Array): ServerHello {
 }
 
 export function encodeServerHello(hello: ServerHello): Uint8Array {
-  return concat(
-    uint16(hello.version),
-    hello.random,
-    vector8(hello.sessionId),
-    uint16(hello.cipherSuite),
-    uint8(hello.compressionMethod),
-    encodeExtensions(hello.extensions),
-  );
+  const { random, sessionId, extensions } = hello;
+  const writer = new ByteWriter(6 + random.length + sessionId.length + extensionsBytes(extensions));
+  writer.uint16(hello.version);
+  writer.bytes(random);
+  writer.vector8(sessionId);
+  writer.uint16(hello.cipherSuite);
+  writer.uint8(hello.compressionMethod);
+  writeExtensions(extensions, writer);
+  return writer.end();
 }

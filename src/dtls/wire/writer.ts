@@ -11,6 +11,46 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   return joined;
 }
 
+/** Writes into one array, whose length is known: for what is written so often that an array for each field is too much. */
+export class ByteWriter {
+  readonly #bytes: Uint8Array;
+  #offset = 0;
+
+  constructor(length: number) {
+    this.#bytes = new Uint8Array(length);
+  }
+
+  uint8(value: number): void {
+    this.#bytes[this.#offset++] = value;
+  }
+
+  uint16(value: number): void {
+    this.#bytes[this.#offset++] = value >> 8;
+    this.#bytes[this.#offset++] = value;
+  }
+
+  bytes(bytes: Uint8Array): void {
+    this.#bytes.set(bytes, this.#offset);
+    this.#offset += bytes.length;
+  }
+
+  vector8(content: Uint8Array): void {
+    this.uint8(checked(content.length, 0xff));
+    this.bytes(content);
+  }
+
+  vector16(content: Uint8Array): void {
+    this.uint16(checked(content.length, 0xffff));
+    this.bytes(content);
+  }
+
+  /** The array, which is the caller's. */
+  end(): Uint8Array {
+    if (this.#offset !== this.#bytes.length) throw new RangeError(`${String(this.#offset)} bytes were written`);
+    return this.#bytes;
+  }
+}
+
 /**
  * A copy in fresh bytes, of `from` to `to`. `slice` will not do: on a Buffer, which datagrams may be, it is a view, that
  * would keep the whole datagram.
