@@ -53,6 +53,7 @@ export type { Peer } from "./exchange/peer.js";
 export { encodeStreamMessage, StreamDecoder, type StreamMessage } from "./stream/stream-message.js";
 export { type Capabilities, SIGNAL, SIGNAL_OPTION } from "./stream/signals.js";
 export { type Exchange, getRequest } from "./exchange/requester.js";
+export { type Timed, type Timer, TimerHeap } from "./exchange/timer-heap.js";
 export { type Block, BLOCK_SIZES_BYTES, decodeBlock, encodeBlock } from "./wire/block.js";
 export { CONTENT_FORMAT, type ContentFormatName } from "./wire/content-format.js";
 export { CODE, formatCode, isRequestCode, isSuccessCode, type Method, methodName, METHODS } from "./wire/code.js";

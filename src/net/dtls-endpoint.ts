@@ -18,6 +18,7 @@ import { RecordJoiner } from "./record-joiner.js";
 import { type RestoredCounts, SessionKeeper } from "./session-keeper.js";
 import type { SessionSurroundings } from "./session-surroundings.js";
 import { SessionTable } from "./session-table.js";
+import { SessionTimers } from "./session-timers.js";
 import { monotonicNow, type SocketAddress, type UdpSocket } from "./udp-socket.js";
 
 /**
@@ -36,6 +37,7 @@ export class DtlsEndpoint {
   #from: SocketAddress = NOWHERE;
   #gate: ServerGate | undefined;
   readonly #sessions = new SessionTable();
+  readonly #timers = new SessionTimers();
   readonly #random = pooledRandom();
   /** Handshakes, of new peers or of peers that have a session still. */
   readonly #handshakes = new AddressMap<DtlsSession>();
@@ -112,6 +114,7 @@ export class DtlsEndpoint {
     clearInterval(this.#sweeper);
     this.#keeper.close(this.#sessions);
     await Promise.all([...this.#sessions, ...this.#handshakes.values()].map((session) => session.close()));
+    this.#timers.close();
     await Promise.all([this.#socket.close(), this.#options.steering?.close()]);
   }
 
@@ -290,6 +293,7 @@ export class DtlsEndpoint {
       this.#joiner.flush(session);
       this.#socket.send(datagram, session.remoteAddress);
     },
+    setTimer: (session, at) => this.#timers.set(session, at),
     sendTo: (address, datagram) => this.#socket.send(datagram, address),
     pskOf: (identity) => this.#options.pskOf?.(identity),
     // Without a verifier no certificate is trusted: fail closed.

@@ -7,6 +7,7 @@ import type {
   DtlsError,
   PeerInfo,
 } from "#dtls/index.js";
+import type { Timed, Timer } from "#coap/index.js";
 import { encodeSessionState, MAX_ATTACHMENT_BYTES } from "./association-store.js";
 import { defer, type Deferred } from "./deferred.js";
 import { NetError } from "./net-error.js";
@@ -17,7 +18,7 @@ import { monotonicNow, type SocketAddress } from "./udp-socket.js";
  * One DTLS association on a socket: the session of Node's experimental `node:dtls`. Set `onmessage` as soon as you have
  * it: data that comes while there is none is dropped.
  */
-export class DtlsSession {
+export class DtlsSession implements Timed {
   /** Where the handshake came from; with a connection identifier, the peer may be elsewhere by now. */
   readonly handshakeAddress: SocketAddress;
   /**
@@ -36,6 +37,8 @@ export class DtlsSession {
   onmessage: ((data: Uint8Array) => void) | undefined;
   /** Called once, when the session is over: with the DtlsError that ended it, or undefined after an orderly close. */
   onclose: ((error: DtlsError | undefined) => void) | undefined;
+  /** The endpoint's. */
+  timer: Timer | undefined;
 
   readonly #association: Association;
   readonly #surroundings: SessionSurroundings;
@@ -49,8 +52,6 @@ export class DtlsSession {
   #resumption: Uint8Array | undefined;
   /** The state could not be kept: nothing leaves, or has an effect, any more. */
   #isUnsaved = false;
-  #timer: NodeJS.Timeout | undefined;
-  #timerAt = 0;
   #error: DtlsError | undefined;
   /** Promises that were asked for and are not settled: a server has neither for most of its sessions. */
   #opening: Deferred<PeerInfo> | undefined;
@@ -212,6 +213,12 @@ export class DtlsSession {
     this.pump();
   }
 
+  /** For the endpoint: the time that it was told has come. */
+  handleTimeout(now: number): void {
+    this.#association.handleTimeout(now);
+    this.pump();
+  }
+
   /** For the endpoint, from time to time. */
   tighten(now: number): void {
     this.#association.tighten(now);
@@ -241,7 +248,7 @@ export class DtlsSession {
   pump(mayWait = false): void {
     for (let output = this.#association.poll(); output !== undefined; output = this.#association.poll())
       this.#carryOut(output, mayWait);
-    this.#setTimer();
+    this.#surroundings.setTimer(this, this.#association.nextTimeout());
   }
 
   #move(to: SocketAddress | undefined): void {
@@ -361,28 +368,6 @@ export class DtlsSession {
       verdict = { ok: false, alert: "certificate_unknown", reason: "the verification failed" };
     }
     this.#association.answerPeerCertificate(verdict, monotonicNow());
-    this.pump();
-  }
-
-  /** A timer that is early only looks again: in a handshake the time moves on with each message, and is seldom reached. */
-  #setTimer(): void {
-    const at = this.#association.nextTimeout();
-    if (at === undefined) {
-      if (this.#timer !== undefined) clearTimeout(this.#timer);
-      this.#timer = undefined;
-      return;
-    }
-    if (this.#timer !== undefined && this.#timerAt <= at) return;
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
-    this.#timerAt = at;
-    this.#timer = setTimeout(DtlsSession.#fire, Math.max(0, at - monotonicNow()), this);
-  }
-
-  static readonly #fire = (session: DtlsSession): void => session.#handleTimer();
-
-  #handleTimer(): void {
-    this.#timer = undefined;
-    this.#association.handleTimeout(monotonicNow());
     this.pump();
   }
 }

@@ -8,6 +8,8 @@ export interface SessionSurroundings {
   send(session: DtlsSession, datagram: Uint8Array, mayWait: boolean): void;
   /** To another address than the session's, at once. */
   sendTo(address: SocketAddress, datagram: Uint8Array): void;
+  /** When the session is to be told of the time; undefined: not at all. */
+  setTimer(session: DtlsSession, at: number | undefined): void;
   pskOf(identity: Uint8Array): PskAnswer | Promise<PskAnswer>;
   verify(certificates: readonly Uint8Array[]): CertificateVerdict | Promise<CertificateVerdict>;
   verifyRawPublicKey(rawPublicKey: Uint8Array): CertificateVerdict | Promise<CertificateVerdict>;
