@@ -2,7 +2,6 @@ import { timingSafeEqual } from "node:crypto";
 import { HmacSha256 } from "./crypto/sha256.js";
 import type { SharedKeys } from "./shared-keys.js";
 import type { ClientHelloParts } from "./wire/client-hello.js";
-import { uint16 } from "./wire/writer.js";
 
 /**
  * The cookies of HelloVerifyRequest: HMAC(secret, address, ClientHello parameters) (RFC 6347 §4.2.1), under a secret that
@@ -37,7 +36,9 @@ export class CookieKeys {
 
   #cookieOf(period: number, peerAddress: Uint8Array, hello: ClientHelloParts): Uint8Array {
     const { beforeCookie, afterCookie } = hello;
-    const mac = this.#hmacOf(period).mac(uint16(peerAddress.length), peerAddress, beforeCookie, afterCookie);
+    ADDRESS_BYTES[0] = peerAddress.length >> 8;
+    ADDRESS_BYTES[1] = peerAddress.length;
+    const mac = this.#hmacOf(period).mac(ADDRESS_BYTES, peerAddress, beforeCookie, afterCookie);
     const cookie = new Uint8Array(COOKIE_BYTES);
     cookie[0] = period;
     for (let i = 1; i < COOKIE_BYTES; i++) cookie[i] = mac[i - 1] ?? 0;
@@ -54,3 +55,5 @@ export class CookieKeys {
 }
 
 export const COOKIE_BYTES = 21;
+/** Scratch space: the address's length stands before it, so that it ends where it does. */
+const ADDRESS_BYTES: Uint8Array = new Uint8Array(2);

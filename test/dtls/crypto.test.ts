@@ -7,7 +7,7 @@ import { CIPHER_POOL, CipherPool, type PooledKey } from "#dtls/crypto/cipher-poo
 import { GcmKey } from "#dtls/crypto/gcm.js";
 import { generateKeyShare, type GroupName, GROUPS } from "#dtls/crypto/key-exchange.js";
 import { extendedMasterSecret, keyBlock, masterSecret, pskPremasterSecret } from "#dtls/crypto/key-schedule.js";
-import { prf } from "#dtls/crypto/prf.js";
+import { prf, publicPrf } from "#dtls/crypto/prf.js";
 import { HmacSha256 } from "#dtls/crypto/sha256.js";
 import { type SignatureSchemeName, signWith, verifyWith } from "#dtls/crypto/signatures.js";
 import { DtlsError } from "#dtls/index.js";
@@ -199,6 +199,31 @@ test("the PRF gives the published P_SHA256 vector", (t) => {
     "e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a6b301791e90d35c9c9a46b4e14baf9af0fa022f7077def17" +
       "abfd3797c0564bab4fbc91666e9def9b97fce34f796789baa48082d122ee42c5a72e5a5110fff70187347b66",
   );
+});
+
+test("the PRF equals P_SHA256 written out, for secrets, seeds and lengths of any size", (t) => {
+  const sizes = fc.oneof(fc.integer({ min: 0, max: 130 }), fc.constantFrom(600, 1500));
+  fc.assert(
+    fc.property(
+      sizes,
+      fc.string({ unit: "grapheme-ascii", maxLength: 30 }),
+      sizes,
+      sizes,
+      (key, label, size, length) => {
+        const [secret, seed] = [randomBytes(key), randomBytes(size)];
+        const mac = (...parts: Uint8Array[]): Buffer =>
+          createHmac("sha256", secret).update(Buffer.concat(parts)).digest();
+        const labelled = Buffer.concat([Buffer.from(label), seed]);
+        const blocks: Uint8Array[] = [];
+        for (let a = mac(labelled); blocks.length * 32 < length; a = mac(a)) blocks.push(mac(a, labelled));
+        const expected = hex(Buffer.concat(blocks).subarray(0, length));
+        return (
+          hex(prf(secret, label, seed, length)) === expected && hex(publicPrf(secret, label, seed, length)) === expected
+        );
+      },
+    ),
+  );
+  t.pass();
 });
 
 test("the key schedule follows RFC 5246 §8.1 and §6.3, RFC 7627 §4, RFC 4279 §2 and RFC 5489 §2", (t) => {

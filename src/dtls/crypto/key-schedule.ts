@@ -1,6 +1,6 @@
 import { VERIFY_DATA_BYTES } from "../wire/finished.js";
 import { concat, vector16 } from "../wire/writer.js";
-import { prf } from "./prf.js";
+import { prf, publicPrf } from "./prf.js";
 
 /**
  * The premaster secret of a PSK exchange: `opaque other_secret<0..2^16-1>; opaque psk<0..2^16-1>`, where the other
@@ -41,7 +41,7 @@ export function keyBlock(secret: Uint8Array, clientRandom: Uint8Array, serverRan
 
 /** RFC 5246 §7.4.9. */
 export function verifyData(secret: Uint8Array, sender: "client" | "server", transcriptHash: Uint8Array): Uint8Array {
-  return prf(secret, `${sender} finished`, transcriptHash, VERIFY_DATA_BYTES);
+  return publicPrf(secret, `${sender} finished`, transcriptHash, VERIFY_DATA_BYTES);
 }
 
 /** Keying material for others (RFC 5705 §4); an absent context differs from an empty one. */

@@ -32,7 +32,8 @@ export class KeyStream {
     if (index >= 0 && index < this.#records && blocks <= this.#blocks) return index * this.#blocks * BLOCK;
     const isInARow = index >= this.#records && index < this.#records + TOLERATED_GAP;
     const each = isInARow ? Math.max(blocks, this.#blocks) : blocks;
-    const wanted = isInARow ? Math.min(this.#records * 2, MAX_RECORDS, 2 ** 32 - counter) : 1;
+    const ahead = isInARow ? this.#records * 2 : this.#records === 0 ? FIRST_RECORDS : 1;
+    const wanted = Math.min(ahead, MAX_RECORDS, 2 ** 32 - counter);
     this.#head = head;
     this.#middle = middle;
     this.#first = counter;
@@ -73,6 +74,8 @@ const BLOCK = 16;
 /** Ahead at most, and at most this many blocks: what is never used must cost little. */
 const MAX_RECORDS = 32;
 const MAX_BLOCKS = 96;
+/** A handshake leaves two records in each direction: Finished, and the close_notify or first data. */
+const FIRST_RECORDS = 2;
 /** Records lost on the way do not end a row. */
 const TOLERATED_GAP = 8;
 const NONE = new Uint8Array(0);

@@ -1,6 +1,6 @@
 import { DtlsError } from "../errors.js";
 import { decodeExtensions, encodeExtensions, type Extensions } from "./extensions.js";
-import { ByteReader, decodeUint16List } from "./reader.js";
+import { ByteReader, checkedLength, decodeUint16List } from "./reader.js";
 import { concat, uint16, uint16List, vector16, vector8 } from "./writer.js";
 
 /**
@@ -61,16 +61,22 @@ export interface ClientHelloParts {
  */
 export function readClientHelloParts(start: Uint8Array): ClientHelloParts {
   const reader = new ByteReader(start);
-  const offset = (): number => start.length - reader.remaining;
-  reader.uint16();
-  const random = reader.bytes(RANDOM_BYTES);
-  reader.vector8(0, 32);
-  const beforeCookie = start.subarray(0, offset());
+  const randomAt = 2;
+  reader.skip(randomAt + RANDOM_BYTES);
+  reader.skip(checkedLength(reader.uint8(), 0, 32));
+  const cookieAt = reader.offset;
   const cookie = reader.vector8();
-  const afterCookieAt = offset();
-  if (reader.vector16(2, 0xfffe).length % 2 !== 0) throw new DtlsError("DTLS_DECODE_ERROR", "cipher suites");
-  reader.vector8(1);
-  return { random, beforeCookie, cookie, afterCookie: start.subarray(afterCookieAt, offset()) };
+  const afterCookieAt = reader.offset;
+  const cipherSuites = checkedLength(reader.uint16(), 2, 0xfffe);
+  if (cipherSuites % 2 !== 0) throw new DtlsError("DTLS_DECODE_ERROR", "cipher suites");
+  reader.skip(cipherSuites);
+  reader.skip(checkedLength(reader.uint8(), 1, 0xff));
+  return {
+    random: start.subarray(randomAt, randomAt + RANDOM_BYTES),
+    beforeCookie: start.subarray(0, cookieAt),
+    cookie,
+    afterCookie: start.subarray(afterCookieAt, reader.offset),
+  };
 }
 
 export function encodeClientHello(hello: ClientHello): Uint8Array {

@@ -9,6 +9,10 @@ export class ByteReader {
     this.#bytes = bytes;
   }
 
+  get offset(): number {
+    return this.#offset;
+  }
+
   get remaining(): number {
     return this.#bytes.length - this.#offset;
   }
@@ -28,6 +32,11 @@ export class ByteReader {
     return (this.uint16() << 8) | this.uint8();
   }
 
+  skip(length: number): void {
+    if (length > this.remaining) throw new DtlsError("DTLS_DECODE_ERROR", "short");
+    this.#offset += length;
+  }
+
   /** A view, not a copy. */
   bytes(length: number): Uint8Array {
     if (length > this.remaining) throw new DtlsError("DTLS_DECODE_ERROR", "short");
@@ -36,11 +45,11 @@ export class ByteReader {
   }
 
   vector8(minimum = 0, maximum = 0xff): Uint8Array {
-    return this.#vector(this.uint8(), minimum, maximum);
+    return this.bytes(checkedLength(this.uint8(), minimum, maximum));
   }
 
   vector16(minimum = 0, maximum = 0xffff): Uint8Array {
-    return this.#vector(this.uint16(), minimum, maximum);
+    return this.bytes(checkedLength(this.uint16(), minimum, maximum));
   }
 
   vector24(): Uint8Array {
@@ -50,11 +59,12 @@ export class ByteReader {
   end(): void {
     if (this.remaining > 0) throw new DtlsError("DTLS_DECODE_ERROR", "trailing bytes");
   }
+}
 
-  #vector(length: number, minimum: number, maximum: number): Uint8Array {
-    if (length < minimum || length > maximum) throw new DtlsError("DTLS_DECODE_ERROR", "vector length");
-    return this.bytes(length);
-  }
+/** Of a vector. @throws DtlsError DTLS_DECODE_ERROR */
+export function checkedLength(length: number, minimum: number, maximum: number): number {
+  if (length < minimum || length > maximum) throw new DtlsError("DTLS_DECODE_ERROR", "vector length");
+  return length;
 }
 
 /** The elements of a vector of uint16; an odd length is DTLS_DECODE_ERROR. */
