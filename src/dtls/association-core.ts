@@ -90,13 +90,9 @@ export abstract class AssociationCore {
     }
   }
 
-  /** Runs a step of the handshake; what it throws ends this association. */
-  protected guard(step: () => void): void {
-    try {
-      step();
-    } catch (cause) {
-      this.fail(cause instanceof DtlsError ? cause : new DtlsError("DTLS_INTERNAL_ERROR", undefined, { cause }));
-    }
+  /** A step of the handshake threw: that ends this association. */
+  protected failBy(cause: unknown): void {
+    this.fail(cause instanceof DtlsError ? cause : new DtlsError("DTLS_INTERNAL_ERROR", undefined, { cause }));
   }
 
   protected fail(error: DtlsError, alert: AlertDescription | undefined = alertOfError(error)): void {

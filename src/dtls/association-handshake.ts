@@ -57,9 +57,11 @@ export abstract class AssociationHandshake extends AssociationCore {
   handleTimeout(now: number): void {
     const handshake = this.handshake;
     if (handshake === undefined) return;
-    this.guard(() => {
+    try {
       handshake.driver.handleTimeout(now);
-    });
+    } catch (cause) {
+      this.failBy(cause);
+    }
     this.drainHandshake(now);
   }
 
@@ -70,9 +72,11 @@ export abstract class AssociationHandshake extends AssociationCore {
   answerPsk(identity: Uint8Array, key: Uint8Array | undefined, now: number): void {
     const handshake = this.handshake;
     if (handshake === undefined) return;
-    this.guard(() => {
+    try {
       handshake.driver.answerPsk(identity, key, now);
-    });
+    } catch (cause) {
+      this.failBy(cause);
+    }
     this.drainHandshake(now);
   }
 
@@ -83,9 +87,11 @@ export abstract class AssociationHandshake extends AssociationCore {
   answerSession(sessionId: Uint8Array, state: Uint8Array | undefined, now: number): void {
     const handshake = this.handshake;
     if (handshake === undefined) return;
-    this.guard(() => {
+    try {
       handshake.driver.answerSession(sessionId, state, now);
-    });
+    } catch (cause) {
+      this.failBy(cause);
+    }
     this.drainHandshake(now);
   }
 
@@ -98,9 +104,11 @@ export abstract class AssociationHandshake extends AssociationCore {
       this.fail(new DtlsError("DTLS_CERTIFICATE_REFUSED", verdict.reason, { cause: verdict }), verdict.alert);
       return;
     }
-    this.guard(() => {
+    try {
       handshake.driver.answerPeerCertificate(verdict, now);
-    });
+    } catch (cause) {
+      this.failBy(cause);
+    }
     this.drainHandshake(now);
   }
 
@@ -115,12 +123,18 @@ export abstract class AssociationHandshake extends AssociationCore {
   }
 
   protected handleHandshake(handshake: HandshakeState, plaintext: Uint8Array, epoch: 0 | 1, now: number): void {
-    this.guard(() => {
-      this.#eachFragment(plaintext, (fragment) => {
+    try {
+      let offset = 0;
+      do {
+        const fragment = this.#fragmentAt(plaintext, offset);
+        if (fragment === undefined) break;
         if (this.#isOfAnotherHandshake(fragment)) this.drop("unexpected-message");
         else this.drop(handshake.driver.handleFragment(fragment, epoch, now));
-      });
-    });
+        offset += HANDSHAKE_HEADER_BYTES + fragment.fragment.length;
+      } while (offset < plaintext.length && !this.isClosed);
+    } catch (cause) {
+      this.failBy(cause);
+    }
     this.drainHandshake(now);
   }
 
@@ -129,16 +143,13 @@ export abstract class AssociationHandshake extends AssociationCore {
    * renegotiate is declined.
    */
   protected handleLateHandshake(plaintext: Uint8Array): void {
-    this.#eachFragment(plaintext, ({ type, messageSeq }) => {
-      if (type === HANDSHAKE_TYPES.finished && messageSeq === this.finalFlight?.peerFinishedSeq) {
-        this.retransmissions++;
-        this.#sendFlight(this.finalFlight.flight, this.finalFlight.datagramBytes);
-        return;
-      }
-      this.drop("unexpected-message");
-      const begins = this.role === "server" ? HANDSHAKE_TYPES.client_hello : HANDSHAKE_TYPES.hello_request;
-      if (type === begins) this.sendAlert("warning", "no_renegotiation");
-    });
+    let offset = 0;
+    do {
+      const fragment = this.#fragmentAt(plaintext, offset);
+      if (fragment === undefined) return;
+      this.#handleLateMessage(fragment);
+      offset += HANDSHAKE_HEADER_BYTES + fragment.fragment.length;
+    } while (offset < plaintext.length && !this.isClosed);
   }
 
   /**
@@ -160,9 +171,11 @@ export abstract class AssociationHandshake extends AssociationCore {
       const handshake = this.handshake;
       const output = this.isClosed ? undefined : handshake?.driver.poll();
       if (handshake === undefined || output === undefined) return;
-      this.guard(() => {
+      try {
         this.#apply(output, handshake, now);
-      });
+      } catch (cause) {
+        this.failBy(cause);
+      }
     }
   }
 
@@ -180,17 +193,22 @@ export abstract class AssociationHandshake extends AssociationCore {
     return textOf(random) !== this.#clientRandom;
   }
 
-  #eachFragment(plaintext: Uint8Array, take: (fragment: HandshakeFragment) => void): void {
-    let offset = 0;
-    do {
-      const fragment = decodeHandshakeFragment(plaintext, offset);
-      if (fragment === undefined) {
-        this.drop("malformed-fragment");
-        return;
-      }
-      take(fragment);
-      offset += HANDSHAKE_HEADER_BYTES + fragment.fragment.length;
-    } while (offset < plaintext.length && !this.isClosed);
+  #handleLateMessage({ type, messageSeq }: HandshakeFragment): void {
+    if (type === HANDSHAKE_TYPES.finished && messageSeq === this.finalFlight?.peerFinishedSeq) {
+      this.retransmissions++;
+      this.#sendFlight(this.finalFlight.flight, this.finalFlight.datagramBytes);
+      return;
+    }
+    this.drop("unexpected-message");
+    const begins = this.role === "server" ? HANDSHAKE_TYPES.client_hello : HANDSHAKE_TYPES.hello_request;
+    if (type === begins) this.sendAlert("warning", "no_renegotiation");
+  }
+
+  /** What follows a malformed one is lost with it. */
+  #fragmentAt(plaintext: Uint8Array, offset: number): HandshakeFragment | undefined {
+    const fragment = decodeHandshakeFragment(plaintext, offset);
+    if (fragment === undefined) this.drop("malformed-fragment");
+    return fragment;
   }
 
   #apply(output: HandshakeOutput, handshake: HandshakeState, now: number): void {

@@ -146,7 +146,7 @@ export class Association extends AssociationPath {
         continue;
       }
       this.recordsIn++;
-      this.#handleRecord(header, datagram.subarray(recordAt, offset), start - recordAt, now);
+      this.#handleRecord(header, datagram, recordAt, start, now);
     }
     return this.#hasNewest;
   }
@@ -292,16 +292,16 @@ export class Association extends AssociationPath {
     this.emit({ type: "data", bytes: data });
   }
 
-  #handleRecord(header: RecordHeader, record: Uint8Array, headerBytes: number, now: number): void {
-    const fragment = record.subarray(headerBytes);
+  #handleRecord(header: RecordHeader, datagram: Uint8Array, recordAt: number, fragmentAt: number, now: number): void {
+    const end = fragmentAt + header.length;
     switch (header.epoch) {
       case 0:
-        this.#handlePlaintext(header, fragment, now);
+        this.#handlePlaintext(header, datagram.subarray(fragmentAt, end), now);
         return;
       case 1:
         if (header.version !== DTLS_1_2) this.drop("wrong-version");
-        else if (this.records.hasKeys) this.handleProtected(header, fragment, now);
-        else this.#holdEarly(record);
+        else if (this.records.hasKeys) this.handleProtected(header, datagram.subarray(fragmentAt, end), now);
+        else this.#holdEarly(datagram.subarray(recordAt, end));
         return;
       default:
         this.drop("unexpected-epoch");
@@ -321,9 +321,11 @@ export class Association extends AssociationPath {
         return;
       case CONTENT_TYPES.changeCipherSpec: {
         const isValid = fragment.length === 1 && fragment[0] === 1;
-        this.guard(() => {
+        try {
           this.drop(isValid ? handshake.driver.handleChangeCipherSpec(now) : "unexpected-change-cipher-spec");
-        });
+        } catch (cause) {
+          this.failBy(cause);
+        }
         this.drainHandshake(now);
         return;
       }

@@ -38,10 +38,9 @@ export class CookieKeys {
     const { beforeCookie, afterCookie } = hello;
     ADDRESS_BYTES[0] = peerAddress.length >> 8;
     ADDRESS_BYTES[1] = peerAddress.length;
-    const mac = this.#hmacOf(period).mac(ADDRESS_BYTES, peerAddress, beforeCookie, afterCookie);
     const cookie = new Uint8Array(COOKIE_BYTES);
     cookie[0] = period;
-    for (let i = 1; i < COOKIE_BYTES; i++) cookie[i] = mac[i - 1] ?? 0;
+    this.#hmacOf(period).macInto(cookie, 1, ADDRESS_BYTES, peerAddress, beforeCookie, afterCookie);
     return cookie;
   }
 

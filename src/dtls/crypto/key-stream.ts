@@ -47,7 +47,7 @@ export class KeyStream {
 /** A_i = flags ‖ nonce ‖ i, where L is 3. */
 function counterBlocks(nonce: Uint8Array, first: number, records: number, blocks: number): Uint8Array {
   const total = records * blocks * BLOCK;
-  const counters = total <= SCRATCH.length ? SCRATCH.subarray(0, total) : new Uint8Array(total);
+  const counters = SCRATCH_VIEWS[records * blocks] ?? new Uint8Array(total);
   let at = 0;
   for (let record = 0; record < records; record++) {
     const counter = first + record;
@@ -81,3 +81,7 @@ const TOLERATED_GAP = 8;
 const NONE = new Uint8Array(0);
 // Scratch space of the process: nothing is kept in it between calls, and no call is re-entered.
 const SCRATCH: Uint8Array = new Uint8Array(MAX_BLOCKS * BLOCK);
+/** By the number of blocks. */
+const SCRATCH_VIEWS: readonly Uint8Array[] = Array.from({ length: MAX_BLOCKS + 1 }, (_, blocks) =>
+  SCRATCH.subarray(0, blocks * BLOCK),
+);

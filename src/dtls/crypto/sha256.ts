@@ -40,19 +40,26 @@ export class HmacSha256 {
 
   /** Of the parts, joined. */
   mac(...parts: readonly Uint8Array[]): Uint8Array {
+    const mac = new Uint8Array(SHA256_BYTES);
+    this.macInto(mac, 0, ...parts);
+    return mac;
+  }
+
+  /** The same at `at` of `into`, as far as there is room. */
+  macInto(into: Uint8Array, at: number, ...parts: readonly Uint8Array[]): void {
     let length = SHA256_BLOCK_BYTES;
     for (const part of parts) length += part.length;
     const message = length > SCRATCH.length ? new Uint8Array(length) : viewOf(SCRATCH, SCRATCH_VIEWS, length);
     message.set(this.#inner);
-    let at = SHA256_BLOCK_BYTES;
+    let end = SHA256_BLOCK_BYTES;
     for (const part of parts) {
-      message.set(part, at);
-      at += part.length;
+      message.set(part, end);
+      end += part.length;
     }
     OUTER.set(this.#outer);
     sha256Into(message, OUTER, SHA256_BLOCK_BYTES);
     if (length > SCRATCH.length) message.fill(0, 0, SHA256_BLOCK_BYTES);
-    return sha256(OUTER);
+    sha256Into(OUTER, into, at);
   }
 
   /** Wipes the key. */

@@ -40,20 +40,23 @@ export type HandshakeType = (typeof HANDSHAKE_TYPES)[keyof typeof HANDSHAKE_TYPE
 
 /** The fragment at `offset` of a record's plaintext (a record may hold several); undefined when it is malformed. */
 export function decodeHandshakeFragment(plaintext: Uint8Array, offset: number): HandshakeFragment | undefined {
-  if (plaintext.length - offset < HANDSHAKE_HEADER_BYTES) return undefined;
-  const at = (index: number): number => plaintext[offset + index] ?? 0;
-  const length = (at(1) << 16) | (at(2) << 8) | at(3);
-  const fragmentOffset = (at(6) << 16) | (at(7) << 8) | at(8);
-  const fragmentLength = (at(9) << 16) | (at(10) << 8) | at(11);
   const start = offset + HANDSHAKE_HEADER_BYTES;
+  if (plaintext.length < start) return undefined;
+  const length = uint24At(plaintext, offset + 1);
+  const fragmentOffset = uint24At(plaintext, offset + 6);
+  const fragmentLength = uint24At(plaintext, offset + 9);
   if (fragmentOffset + fragmentLength > length || fragmentLength > plaintext.length - start) return undefined;
   return {
-    type: at(0),
+    type: plaintext[offset] ?? 0,
     length,
-    messageSeq: (at(4) << 8) | at(5),
+    messageSeq: uint24At(plaintext, offset + 3) & 0xffff,
     fragmentOffset,
     fragment: plaintext.subarray(start, start + fragmentLength),
   };
+}
+
+function uint24At(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] ?? 0) << 16) | ((bytes[at + 1] ?? 0) << 8) | (bytes[at + 2] ?? 0);
 }
 
 export function encodeHandshakeFragment(fragment: HandshakeFragment): Uint8Array {

@@ -62,23 +62,27 @@ export function decodeRecordHeader(
   offset: number,
   connectionIdBytes = 0,
 ): RecordHeader | BadRecord {
-  const at = (index: number): number => datagram[offset + index] ?? 0;
-  const type = at(0);
+  const type = datagram[offset] ?? 0;
   if (type === TLS12_CID && connectionIdBytes === 0) return { drop: "unknown-connection-id", skipBytes: undefined };
   const headerBytes = RECORD_HEADER_BYTES + (type === TLS12_CID ? connectionIdBytes : 0);
-  if (datagram.length - offset < headerBytes) return { drop: "truncated-record", skipBytes: undefined };
-  const length = (at(headerBytes - 2) << 8) | at(headerBytes - 1);
-  if (length > datagram.length - offset - headerBytes) return { drop: "truncated-record", skipBytes: undefined };
+  const left = datagram.length - offset - headerBytes;
+  if (left < 0) return { drop: "truncated-record", skipBytes: undefined };
+  const length = uint16At(datagram, offset + headerBytes - 2);
+  if (length > left) return { drop: "truncated-record", skipBytes: undefined };
   const skipBytes = headerBytes + length;
   if (!isContentType(type) && type !== TLS12_CID) return { drop: "unknown-content-type", skipBytes };
-  const version = (at(1) << 8) | at(2);
+  const version = uint16At(datagram, offset + 1);
   if (version !== DTLS_1_2 && version !== DTLS_1_0) return { drop: "wrong-version", skipBytes };
   // RFC 5246 §6.2.3: a ciphertext is at most 2^14 + 2048 bytes; no AEAD here adds more than 24.
-  const epoch = (at(3) << 8) | at(4);
+  const epoch = uint16At(datagram, offset + 3);
   if (length > MAX_PLAINTEXT_BYTES + (epoch === 0 ? 0 : 2048)) return { drop: "record-too-long", skipBytes };
-  const sequenceNumber =
-    ((at(5) << 8) | at(6)) * 0x1_0000_0000 + (((at(7) << 24) | (at(8) << 16) | (at(9) << 8) | at(10)) >>> 0);
+  const low = ((uint16At(datagram, offset + 7) << 16) | uint16At(datagram, offset + 9)) >>> 0;
+  const sequenceNumber = uint16At(datagram, offset + 5) * 0x1_0000_0000 + low;
   return { type, version, epoch, sequenceNumber, length };
+}
+
+function uint16At(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
 }
 
 /** Writes the header at `offset` of `into`. */
