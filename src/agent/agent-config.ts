@@ -16,7 +16,9 @@ export interface AgentConfig {
   /** One, or several in the order in which they are tried. */
   readonly server: CoapUri | readonly (CoapUri | ServerEntry)[];
   readonly failover: {
-    /** Where there is another server or address, one that does not answer a handshake is given up after so long, ms. */
+    /** A server that shows no sign of life for so long, while something is asked of it, is looked for beside it, ms. */
+    readonly suspectAfter: number;
+    /** One that does not answer a handshake is given up after so long, ms, where there is another server or address. */
     readonly giveUpAfter: number;
     /** The first server is tried again after so long on another, ms. */
     readonly returnAfter: number;
@@ -76,8 +78,8 @@ function serverAddress(): z.ZodType<string, unknown> {
   }, "expected a name, an address or a prefix such as 192.0.2.0/24");
 }
 
-/** Five sendings of the first flight of a handshake take 15 s. */
-const DEFAULT_FAILOVER = { giveUpAfter: 20_000, returnAfter: 600_000 };
+/** A request is sent again after two to three seconds. Five sendings of the first flight of a handshake take 15 s. */
+const DEFAULT_FAILOVER = { suspectAfter: 3000, giveUpAfter: 20_000, returnAfter: 600_000 };
 /** The least of IPv6 (RFC 8200 §5), and so safe everywhere; of Ethernet at most. Below the least one no handshake passes well. */
 const DEFAULT_MTU_BYTES = 1280;
 const MIN_MTU_BYTES = 512;
@@ -89,6 +91,7 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
   endpoint: text(),
   server: SERVER_LIST_SCHEMA,
   failover: section({
+    suspectAfter: duration({ minMs: 500, maxMs: 60_000 }).default(DEFAULT_FAILOVER.suspectAfter),
     giveUpAfter: duration({ minMs: 1000, maxMs: 60_000 }).default(DEFAULT_FAILOVER.giveUpAfter),
     returnAfter: duration({ minMs: 1000 }).default(DEFAULT_FAILOVER.returnAfter),
   }).default(DEFAULT_FAILOVER),

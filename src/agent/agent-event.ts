@@ -11,8 +11,14 @@ export type AgentEvent =
   | { readonly type: "renewed"; readonly validUntil: number }
   | { readonly type: "renewal-failed"; readonly error: unknown; readonly retryAt: number }
   | { readonly type: "queried"; readonly path: string }
-  /** The server or the network is gone; nothing is lost by that. `next` is tried then. */
+  /** The server or the network is gone, or does not answer who looks for it; nothing is lost by that. `next` is tried then. */
   | { readonly type: "lost"; readonly error: unknown; readonly retryInMs: number; readonly next: string }
+  /** The server leaves a request open and shows no sign of life: it, or another, is looked for; the association is held. */
+  | { readonly type: "silent"; readonly server: string }
+  /** It is heard again on that association, which goes on. */
+  | { readonly type: "heard"; readonly server: string }
+  /** That association leads nowhere, and another one was opened there: what was not acknowledged is reported on it. */
+  | { readonly type: "moved"; readonly server: string }
   /** The first server cannot be gone back to yet; we stay with the one that we are with. */
   | { readonly type: "not-returned"; readonly error: unknown }
   /** Only a person can mend it. */

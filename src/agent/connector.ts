@@ -19,7 +19,7 @@ import { SessionFile } from "./session-file.js";
  * gains nothing; and a server that refuses us, or is not accepted, is never stepped over: that ends the agent.
  */
 export class Connector {
-  readonly #round: ServerRound;
+  #round: ServerRound;
   readonly #sessions: SessionFile;
   readonly #parts: ConnectorParts;
   /** A server asked for DTLS: nothing less will do for as long as the agent runs. */
@@ -51,22 +51,30 @@ export class Connector {
 
   /** @throws as {@link ServerAssociation.open}; AgentError AGENT_SERVER_UNREACHABLE in place of what names no server. */
   async open(signal: AbortSignal): Promise<ServerAssociation> {
-    const { server } = this;
-    try {
-      return await this.#dial(server, await this.#round.address(), signal);
-    } catch (error) {
-      throw withServer(error, server.server.href);
-    }
+    const round = this.#round;
+    return this.#openAt(round, round.hasChoice ? undefined : HANDSHAKE_TIMEOUT_MS, signal);
   }
 
   /** An association with the first server, while another one is spoken with. @throws as {@link open}. */
   async openFirst(signal: AbortSignal): Promise<ServerAssociation> {
     const round = new ServerRound([this.#round.first], this.#parts.resolve);
-    const association = await this.#dial(round.server, await round.address(), signal).catch((error: unknown) => {
-      throw withServer(error, round.server.server.href);
-    });
+    const association = await this.#openAt(round, undefined, signal);
     this.#round.returnToFirst();
     return association;
+  }
+
+  /** Looks for a server while an association is held with the one that is spoken with: from that one on. */
+  search(): ServerSearch {
+    const round = this.#round.copy();
+    return {
+      server: () => round.server,
+      open: (signal) => this.#openAt(round, undefined, signal),
+      advance: () => round.advance(),
+      take: () => {
+        round.stay();
+        this.#round = round;
+      },
+    };
   }
 
   /** Whoever was tried does not answer. True when everybody was tried. */
@@ -89,9 +97,28 @@ export class Connector {
     return true;
   }
 
-  async #dial(config: ServerConfig, address: string, signal: AbortSignal): Promise<ServerAssociation> {
+  async #openAt(
+    round: ServerRound,
+    handshakeTimeoutMs: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ServerAssociation> {
+    const { server } = round;
+    const dial = async (): Promise<ServerAssociation> =>
+      this.#dial(server, await round.address(), handshakeTimeoutMs ?? server.failover.giveUpAfter, signal);
+    try {
+      return await orAborted(dial(), signal);
+    } catch (error) {
+      throw withServer(error, server.server.href);
+    }
+  }
+
+  async #dial(
+    config: ServerConfig,
+    address: string,
+    handshakeTimeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<ServerAssociation> {
     const session = this.#sessions.of(config);
-    const handshakeTimeoutMs = this.#round.hasChoice ? config.failover.giveUpAfter : HANDSHAKE_TIMEOUT_MS;
     const { guard, ending, dpe2Uri, onDpe2, onAudit } = this.#parts;
     const uri = dpe2Uri();
     try {
@@ -113,11 +140,22 @@ export class Connector {
       if (resumption !== undefined) this.#sessions.keep(config, resumption);
       return association;
     } catch (error) {
-      if (session !== undefined && codeOf(error) !== "DTLS_HANDSHAKE_TIMEOUT" && !signal.aborted)
-        this.#sessions.forget(config);
+      if (session !== undefined && !isUnanswered(error) && !signal.aborted) this.#sessions.forget(config);
       throw error;
     }
   }
+}
+
+/** Of servers, without leaving the one that is spoken with. */
+export interface ServerSearch {
+  /** The one that is tried next. */
+  server(): ServerConfig;
+  /** @throws as {@link Connector.open}. */
+  open(signal: AbortSignal): Promise<ServerAssociation>;
+  /** Whoever was tried does not answer. True when everybody was tried. */
+  advance(): boolean;
+  /** The one that was found is the one that is spoken with. */
+  take(): void;
 }
 
 /** What a connector is given by its agent. */
@@ -134,14 +172,30 @@ export interface ConnectorParts {
 
 /** A time-out alone does not say of what. */
 function withServer(error: unknown, href: string): unknown {
-  const code = codeOf(error);
-  if (code !== "DTLS_HANDSHAKE_TIMEOUT" && code !== "COAP_TIMEOUT" && code !== "NET_NAME_NOT_FOUND") return error;
+  if (!isUnanswered(error) && codeOf(error) !== "NET_NAME_NOT_FOUND") return error;
   const why = `${href} does not answer: ${describeFault(error)}; is it running, and reachable by UDP?`;
   return new AgentError("AGENT_SERVER_UNREACHABLE", why, { cause: error });
 }
 
+function isUnanswered(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "DTLS_HANDSHAKE_TIMEOUT" || code === "NET_CONNECTION_REFUSED";
+}
+
 function codeOf(error: unknown): unknown {
   return error instanceof Error && "code" in error ? error.code : undefined;
+}
+
+/** Looking up a name takes no signal. */
+function orAborted(opening: Promise<ServerAssociation>, signal: AbortSignal): Promise<ServerAssociation> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => {
+      opening.then((late) => late.close()).catch(() => undefined);
+      reject(new AgentError("AGENT_SERVER_UNREACHABLE", "the agent was closed"));
+    };
+    signal.addEventListener("abort", giveUp, { once: true });
+    opening.then(resolve, reject).finally(() => signal.removeEventListener("abort", giveUp));
+  });
 }
 
 const HANDSHAKE_TIMEOUT_MS = 60_000;

@@ -4,8 +4,8 @@ import { DpeError } from "#dpe/index.js";
 import { type Answer, DtlsError } from "#net/index.js";
 import { handshakeFailure } from "#security/index.js";
 import type { AgentConfig } from "./agent-config.js";
-import { AgentError } from "./agent-error.js";
 import type { AgentEvent } from "./agent-event.js";
+import { Backoff } from "./backoff.js";
 import { Connector } from "./connector.js";
 import { CertificateRenewal } from "./pairing/certificate-renewal.js";
 import { Dpe2Guard } from "./dpe2-guard.js";
@@ -13,6 +13,7 @@ import { Dpe2Listener } from "./dpe2-listener.js";
 import { SecurityRequiredError } from "./security-required-error.js";
 import { Dpe2Resources } from "./dpe2-resources.js";
 import { LiveSources } from "./live-sources.js";
+import { pause } from "./pause.js";
 import { Properties } from "./properties.js";
 import { DeviceClock } from "./queue/device-clock.js";
 import { hostClock } from "./queue/host-clock.js";
@@ -20,6 +21,7 @@ import { outboxJournal } from "./queue/outbox-journal.js";
 import { Outbox } from "./queue/outbox.js";
 import { nextBatch } from "./queue/report-batch.js";
 import { refusalOf } from "./refusal.js";
+import { Rescue } from "./rescue.js";
 import type { ServerAssociation } from "./server-association.js";
 import type { Resolve } from "./server-round.js";
 import { Sampler } from "./sources/sampler.js";
@@ -34,8 +36,8 @@ import type { Source } from "./sources/source.js";
  * | connecting | registered | registered |
  * | connecting | no answer | connecting to the next address or server; after the last one waiting, twice as long each time |
  * | connecting | authentication error | stopped: only a person can mend that, and the next server is no way around it |
- * | registered | association lost, unknown registration | connecting to the same server |
- * | registered | no answer | connecting to the next one |
+ * | registered | association ended by the server, unknown registration | connecting to the same server |
+ * | registered | no sign of life | as {@link Rescue} decides: registered, as before or at whoever was found |
  * | registered, not at the first server | `returnAfter` | registered at the first, where that answers |
  * | any | close | stopped |
  */
@@ -58,6 +60,7 @@ export class DpeAgent {
   readonly #ending = new AbortController();
   readonly #guard: Dpe2Guard;
   readonly #connector: Connector;
+  readonly #rescue: Rescue;
   #listener: Dpe2Listener | undefined;
   #keepsRegistration = false;
   #reportedDrops = 0;
@@ -104,6 +107,11 @@ export class DpeAgent {
       resolve,
       onDpe2: (request) => this.#answer(request),
       onAudit: (event) => onEvent({ type: "audit", event }),
+    });
+    this.#rescue = new Rescue({
+      connector: this.#connector,
+      suspectAfterMs: config.failover.suspectAfter,
+      onEvent,
     });
     this.#guard = new Dpe2Guard({
       policy: config.interfaces.dpe2,
@@ -154,17 +162,18 @@ export class DpeAgent {
 
   async #stayRegistered(): Promise<void> {
     const { signal } = this.#closing;
-    let waitMs = MIN_WAIT_MS;
-    /** Of the first server, opened while another one was spoken with; and that other one, until the first has us. */
+    const backoff = new Backoff();
+    /** Opened while another one was spoken with; and that other one, until the opened one has us. */
     let opened: ServerAssociation | undefined;
     let left: ServerAssociation | undefined;
     while (!signal.aborted) {
       let association = opened;
       opened = undefined;
       try {
-        association ??= await orAborted(this.#connector.open(signal), signal);
-        opened = await this.#registerAndReport(association, async () => {
-          waitMs = MIN_WAIT_MS;
+        association ??= await this.#connector.open(signal);
+        opened = await this.#speak(association, async () => {
+          backoff.reset();
+          this.#rescue.answered();
           this.#connector.stay();
           await left?.close();
           left = undefined;
@@ -175,15 +184,9 @@ export class DpeAgent {
         if (error instanceof SecurityRequiredError && this.#connector.raise(error)) continue;
         this.#refuse(error);
         // Whoever ended an association is there, or was; whoever does not answer is not.
-        const isEveryoneTried = isLoss(error) || this.#connector.advance();
-        // Half of the wait is random, so that a fleet does not come back as one.
-        const ownMs = isEveryoneTried
-          ? Math.round(waitMs / 2) + randomInt(Math.ceil(waitMs / 2))
-          : randomInt(MIN_WAIT_MS);
-        const retryInMs = ownMs + wishedMs(error);
+        const retryInMs = backoff.next(error, isLoss(error) || this.#connector.advance()) + wishedMs(error);
         const next = this.#connector.server.server.href;
         this.#onEvent({ type: "lost", error, retryInMs, next });
-        if (isEveryoneTried) waitMs = Math.min(waitMs * 2, MAX_WAIT_MS);
         await pause(retryInMs, signal);
       } finally {
         await association?.close({ keepsRegistration: this.#keepsRegistration });
@@ -194,6 +197,39 @@ export class DpeAgent {
       }
     }
     await opened?.close();
+  }
+
+  /** Uses an association until it ends; gives one that was opened meanwhile to go on with. */
+  async #speak(
+    association: ServerAssociation,
+    onRegistered: () => Promise<void>,
+  ): Promise<ServerAssociation | undefined> {
+    const over = new AbortController();
+    const watching = this.#rescued(association, AbortSignal.any([over.signal, this.#closing.signal]));
+    try {
+      const first = await this.#registerAndReport(association, onRegistered);
+      over.abort();
+      await (await watching).successor?.close();
+      return first;
+    } catch (error) {
+      over.abort();
+      const { successor, refusal } = await watching;
+      if (refusal !== undefined) throw refusal.error;
+      if (successor === undefined) throw error;
+      return successor;
+    }
+  }
+
+  /** What it ends with, once another association takes its place, or none ever can: nothing is asked on it any more. */
+  async #rescued(association: ServerAssociation, signal: AbortSignal): Promise<Rescued> {
+    try {
+      const successor = await this.#rescue.watch(association, signal);
+      if (successor !== undefined) await association.close({ keepsRegistration: true });
+      return { successor };
+    } catch (error) {
+      await association.close({ keepsRegistration: true });
+      return { refusal: { error } };
+    }
   }
 
   /** @throws what only a person can mend. */
@@ -314,54 +350,28 @@ export class DpeAgent {
   }
 }
 
+interface Rescued {
+  readonly successor?: ServerAssociation | undefined;
+  readonly refusal?: { readonly error: unknown };
+}
+
 /** For tests, and systems with a resolver of their own. */
 export interface AgentOptions {
   /** All addresses of a name. Default: the system's. */
   readonly resolve?: Resolve | undefined;
 }
 
-/** The association ended, by whomever; its server may be there. */
 /** How long the server asked to be left alone, within an hour. */
 function wishedMs(error: unknown): number {
   return error instanceof DpeError ? Math.min(error.retryAfterMs ?? 0, MAX_WISHED_MS) : 0;
 }
 
+/** The association ended, by whomever; its server may be there. */
 function isLoss(error: unknown): boolean {
   return error instanceof DpeError && error.code === "DPE_NOT_REACHABLE";
 }
 
-/** Looking up a name takes no signal. */
-function orAborted(opening: Promise<ServerAssociation>, signal: AbortSignal): Promise<ServerAssociation> {
-  return new Promise((resolve, reject) => {
-    const giveUp = (): void => {
-      opening.then((late) => late.close()).catch(() => undefined);
-      reject(new AgentError("AGENT_SERVER_UNREACHABLE", "the agent was closed"));
-    };
-    signal.addEventListener("abort", giveUp, { once: true });
-    opening.then(resolve, reject).finally(() => signal.removeEventListener("abort", giveUp));
-  });
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) {
-      resolve();
-      return;
-    }
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, Math.min(Math.max(0, ms), MAX_TIMER_MS));
-    signal.addEventListener("abort", done, { once: true });
-  });
-}
-
-const MIN_WAIT_MS = 1000;
-const MAX_WAIT_MS = 60_000;
 const MAX_WISHED_MS = 3_600_000;
 const GATHER_MS = 50;
-const MAX_TIMER_MS = 2 ** 31 - 1;
 /** For an answer that is on its way, when the agent is closed. */
 const CLOSE_GRACE_MS = 2000;

@@ -76,6 +76,7 @@ async function openSecure(
       ...dtlsOptions(config),
       mtuBytes: config.mtu,
       handshakeTimeoutMs,
+      endsOnRefusal: true,
       ...(resumed === undefined ? {} : { session: resumed }),
     },
   );

@@ -1,4 +1,12 @@
-import { CODE, formatCode, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
+import {
+  CoapError,
+  CODE,
+  formatCode,
+  OPTION,
+  Options,
+  type RequestMessage,
+  type ResponseMessage,
+} from "#coap/index.js";
 import type { DigestClient } from "#digest/index.js";
 import {
   AUTH_ERROR,
@@ -22,17 +30,22 @@ import {
 import { encodePack, type SenmlRecord } from "#senml/index.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
 import { type Dial, openConnection } from "./open-connection.js";
+import { pause } from "./pause.js";
 import { SecurityRequiredError } from "./security-required-error.js";
 import { clientPolicy, offerOf } from "./server-authentication.js";
 import type { ServerConfig } from "./server-list.js";
+import { Silence } from "./silence.js";
 
 /**
  * DPE-1 on one association with the server: registration, refresh, reports, deregistration. The same association carries
- * DPE-2 back to us. When it is lost it is of no more use: open a new one.
+ * DPE-2 back to us. What is asked on it waits until it is answered, or the association ends: see `rescue.ts` for a server that
+ * falls silent. When it has ended it is of no more use: open a new one.
  */
 export class ServerAssociation {
   /** Fulfilled when the association is lost or closed. */
   readonly closed: Promise<void>;
+  /** Of the server, toward what is asked on it. */
+  readonly silence: Silence = new Silence();
 
   readonly #config: ServerConfig;
   readonly #connection: CoapConnection;
@@ -52,6 +65,7 @@ export class ServerAssociation {
     this.#connection = connection;
     this.#endpoint = endpoint;
     this.closed = closed;
+    connection.onHeard = () => this.silence.heard();
   }
 
   /**
@@ -102,6 +116,31 @@ export class ServerAssociation {
   get resumption(): Uint8Array | undefined {
     const { transport } = this.#connection;
     return transport instanceof DtlsSession ? transport.resumption : undefined;
+  }
+
+  /** Whether a handshake has shown that the server is there. */
+  get isProven(): boolean {
+    return this.#connection.transport !== undefined;
+  }
+
+  /**
+   * Asks the server at once for a sign of life, by what it has not acknowledged, or else by a ping (RFC 7252 §4.3); gives
+   * whether any came within that time.
+   */
+  async answers(withinMs: number, signal: AbortSignal): Promise<boolean> {
+    const over = new AbortController();
+    const isOver = AbortSignal.any([signal, over.signal]);
+    try {
+      if (this.#connection.retransmit() === 0) {
+        this.#connection.ping({ signal: isOver }).catch(() => undefined);
+      } else {
+        // One of both may be lost.
+        void pause(withinMs / 2, isOver).then(() => isOver.aborted || this.#connection.retransmit());
+      }
+      return await this.silence.ends(withinMs, isOver);
+    } finally {
+      over.abort();
+    }
   }
 
   /** The longest report that travels in one datagram. */
@@ -217,11 +256,28 @@ export class ServerAssociation {
   ): Promise<ResponseMessage> {
     let options = Options.none.withAll(OPTION.UriPath, path).withAll(OPTION.UriQuery, query);
     if (payload.length > 0) options = options.with(OPTION.ContentFormat, format);
+    const request = { code: CODE.POST, options, payload };
+    this.silence.asked();
     try {
-      return await this.#connection.request({ code: CODE.POST, options, payload }, { signal: this.#parts.ending });
+      // That nothing came in a minute may be the path's doing: whoever holds the association decides when it is over.
+      for (;;) {
+        const response = await this.#unlessTimedOut(request);
+        if (response !== undefined) return response;
+      }
     } catch (error) {
       if (error instanceof SecurityError && error.code === "SECURITY_SERVER_NOT_ACCEPTED")
         await this.#tellNotAccepted();
+      throw error;
+    } finally {
+      this.silence.settled();
+    }
+  }
+
+  async #unlessTimedOut(request: RequestMessage): Promise<ResponseMessage | undefined> {
+    try {
+      return await this.#connection.request(request, { signal: this.#parts.ending });
+    } catch (error) {
+      if (error instanceof CoapError && error.code === "COAP_TIMEOUT") return undefined;
       throw error;
     }
   }

@@ -18,6 +18,13 @@ export class ServerRound {
     this.#resolve = resolve;
   }
 
+  /** One of its own that goes on from here. */
+  copy(): ServerRound {
+    const copy = new ServerRound(this.#servers, this.#resolve);
+    copy.#index = this.#index;
+    return copy;
+  }
+
   get first(): ServerConfig {
     return this.#servers[0];
   }

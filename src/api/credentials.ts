@@ -44,6 +44,7 @@ export async function openSession(
       cipherSuites,
       verify,
       local,
+      endsOnRefusal: true,
       ...(serverName === undefined ? {} : { serverName }),
       ...(psk === undefined ? {} : { psk }),
       ...(certificate === undefined ? {} : { certificate }),

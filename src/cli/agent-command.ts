@@ -78,6 +78,7 @@ async function runUntil(
   const agent = new DpeAgent(gateway, sourcesFor(gateway), (event) => {
     write(log, event);
     if (event.type === "registered") status.tell(`registered as ${event.endpoint}`);
+    if (event.type === "heard") status.tell(`heard of ${event.server} again`);
     if (event.type === "lost") status.tell(`without a server: ${describe(event.error)}`);
     if (event.type === "lost") report({ error: event.error });
     if (event.type === "reported" && event.unsent === 0) report({});
@@ -129,6 +130,8 @@ function write(log: Logger, event: AgentEvent): void {
     case "refused":
       log.warn({ ...facts, error: describe("error" in facts ? facts.error : undefined) }, type);
       return;
+    case "silent":
+    case "moved":
     case "dropped":
     case "discarded":
     case "server-error":
@@ -151,6 +154,7 @@ function write(log: Logger, event: AgentEvent): void {
     case "renewed":
       log.info({ validUntil: new Date("validUntil" in facts ? facts.validUntil : 0).toISOString() }, type);
       return;
+    case "heard":
     case "registered":
     case "restored":
     case "store-recovered":

@@ -28,6 +28,8 @@ export class CoapConnection {
   isVerified: boolean;
   /** For {@link PlainPeers}: whether it was heard of since it was looked at last. */
   wasUsed = false;
+  /** Called for all that comes from the peer; on DTLS and TLS it is authentic. */
+  onHeard: (() => void) | undefined;
   /** For the endpoint: requests of the peer that are not answered yet. */
   unanswered = 0;
   /** For the endpoint: whether the peer has Q-Block (RFC 9177), where that is known. */
@@ -106,6 +108,11 @@ export class CoapConnection {
   /** Fulfilled when the peer shows that it lives (RFC 7252 §4.3). Fails as {@link request} does. */
   async ping(options: RequestOptions = {}): Promise<void> {
     await this.#endpoint.ping(this, options);
+  }
+
+  /** Sends again at once what the peer has not acknowledged; gives how many messages that is. See the CoAP layer's endpoint. */
+  retransmit(): number {
+    return this.#endpoint.retransmit(this);
   }
 
   /** Ends all exchanges with this peer, and its DTLS session or TCP connection. */

@@ -131,6 +131,7 @@ export class CoapEndpoint {
     }, CSM_TIMEOUT_MS);
     await new Promise<void>((resolve) => {
       stream.onData = (bytes) => {
+        connection.onHeard?.();
         try {
           for (const message of decoder.push(bytes)) this.#endpoint.handleStreamMessage(peer, message, monotonicNow());
           stream.keeps(decoder.bufferedBytes);
@@ -175,6 +176,13 @@ export class CoapEndpoint {
     return this.#outgoing.ping(connection, options);
   }
 
+  /** For {@link CoapConnection}. */
+  retransmit(connection: CoapConnection): number {
+    const sent = this.#endpoint.retransmit(connection.peer);
+    this.#pump();
+    return sent;
+  }
+
   /** For {@link CoapConnection}: tells a peer on a reliable transport that no more is to come. */
   release(connection: CoapConnection): void {
     this.#endpoint.release(connection.peer);
@@ -210,6 +218,7 @@ export class CoapEndpoint {
   }
 
   #receive(connection: CoapConnection, datagram: Uint8Array): void {
+    connection.onHeard?.();
     this.#endpoint.handleDatagram(connection.peer, datagram, this.#clock.begin());
     this.#pump();
     this.#clock.end();

@@ -2,7 +2,17 @@ import { CIPHER_SUITES, type CipherSuiteName, type ClientOptions, type ServerOpt
 import { DtlsEndpoint, verifiableTypes } from "./dtls-endpoint.js";
 import type { DtlsSession } from "./dtls-session.js";
 import type { EndpointOptions } from "./endpoint-options.js";
-import { boundToward, type LocalSocket, resolveHost, UdpSocket, type UdpSocketOptions } from "./udp-socket.js";
+import { NetError } from "./net-error.js";
+import {
+  boundToward,
+  formatAddress,
+  type LocalSocket,
+  monotonicNow,
+  resolveHost,
+  type SocketAddress,
+  UdpSocket,
+  type UdpSocketOptions,
+} from "./udp-socket.js";
 
 /** Listens for DTLS. `onSession` is called when a handshake is complete. @throws NetError, DtlsError DTLS_BAD_OPTION. */
 export async function listen(
@@ -22,17 +32,16 @@ export async function listen(
 /**
  * Opens a session on a socket of its own, which is closed with it. Wait for `opened`.
  *
- * @throws NetError NET_NAME_NOT_FOUND and those of binding; DtlsError DTLS_BAD_OPTION.
+ * @throws NetError NET_NAME_NOT_FOUND and those of binding; DtlsError DTLS_BAD_OPTION. `opened` fails as the handshake does.
  */
 export async function connect(
   remote: { readonly host: string; readonly port: number },
-  options: ClientOptions &
-    Pick<EndpointOptions, "verify" | "verifyRawPublicKey" | "joinsRecords" | "onFault"> & {
-      readonly local?: LocalSocket;
-    },
+  options: ConnectOptions,
 ): Promise<DtlsSession> {
   const address = await resolveHost(remote.host);
-  const socket = await UdpSocket.bind(boundToward(address, options.local));
+  const to = { address, port: remote.port };
+  const local = boundToward(address, options.local);
+  const socket = options.endsOnRefusal === true ? await boundForGood(local) : await UdpSocket.bind(local);
   const { verify, verifyRawPublicKey, joinsRecords, onFault } = options;
   const endpoint = new DtlsEndpoint(socket, {
     ...(verify === undefined ? {} : { verify }),
@@ -41,7 +50,9 @@ export async function connect(
     ...(onFault === undefined ? {} : { onFault }),
   });
   try {
-    const session = endpoint.connect({ address, port: remote.port }, withUsableOffers(options));
+    if (options.endsOnRefusal === true) await socket.connect(to);
+    const session = endpoint.connect(to, withUsableOffers(options));
+    if (options.endsOnRefusal === true) endOnRefusal(session, socket, to);
     void session.closed.then(() => socket.close());
     return session;
   } catch (error) {
@@ -49,6 +60,53 @@ export async function connect(
     throw error;
   }
 }
+
+export interface ConnectOptions
+  extends ClientOptions, Pick<EndpointOptions, "verify" | "verifyRawPublicKey" | "joinsRecords" | "onFault"> {
+  /**
+   * Default false. true: a handshake fails with NET_CONNECTION_REFUSED, in the second that follows, when the server's host
+   * says by ICMP that nobody listens there, to two flights in a row. Who can forge that delays us: for callers that try again.
+   */
+  readonly endsOnRefusal?: boolean;
+  /** Where the socket is bound. Default: any address and port. */
+  readonly local?: LocalSocket;
+}
+
+/**
+ * A port that was chosen by its number stays when a socket is disconnected; one that the system chose is lost then, on Linux.
+ * Where somebody else takes it meanwhile, another is tried.
+ */
+async function boundForGood(local: LocalSocket): Promise<UdpSocket> {
+  if ((local.port ?? 0) !== 0) return UdpSocket.bind(local);
+  for (let tries = 1; ; tries++) {
+    const chosen = await UdpSocket.bind(local);
+    const { port } = chosen.address;
+    await chosen.close();
+    try {
+      return await UdpSocket.bind({ ...local, port });
+    } catch (error) {
+      if (tries === MAX_BIND_TRIES) throw error;
+    }
+  }
+}
+
+function endOnRefusal(session: DtlsSession, socket: UdpSocket, to: SocketAddress): void {
+  let refusedAt: number | undefined;
+  socket.onRefused = () => {
+    const now = monotonicNow();
+    if (refusedAt === undefined || session.state !== "handshaking") refusedAt = now;
+    else if (now - refusedAt >= LEAST_REFUSAL_MS)
+      session.abandon(new NetError("NET_CONNECTION_REFUSED", `${formatAddress(to)}: nobody listens there`));
+  };
+  session.opened.then(
+    () => socket.disconnect(),
+    () => undefined,
+  );
+}
+
+/** Within it, it is datagrams of the same flight that are refused. */
+const LEAST_REFUSAL_MS = 500;
+const MAX_BIND_TRIES = 5;
 
 /** What no verifier stands behind would be refused, so it is not offered: neither the suites nor the certificate types. */
 function withUsableOffers(

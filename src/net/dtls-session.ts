@@ -53,6 +53,8 @@ export class DtlsSession implements Timed {
   /** The state could not be kept: nothing leaves, or has an effect, any more. */
   #isUnsaved = false;
   #error: DtlsError | undefined;
+  /** Why the handshake was given up, where that is none of DTLS's reasons. */
+  #failure: NetError | undefined;
   /** Promises that were asked for and are not settled: a server has neither for most of its sessions. */
   #opening: Deferred<PeerInfo> | undefined;
   #closing: Deferred<DtlsError | undefined> | undefined;
@@ -83,7 +85,7 @@ export class DtlsSession implements Timed {
     this.#opening = defer();
     // A caller that only looks at `closed` must not be ended by an unhandled rejection.
     this.#opening.promise.catch(ignore);
-    if (this.#association.state === "closed") this.#opening.reject(closedEarly(this.#error));
+    if (this.#association.state === "closed") this.#opening.reject(this.#failure ?? closedEarly(this.#error));
     return this.#opening.promise;
   }
 
@@ -207,8 +209,9 @@ export class DtlsSession implements Timed {
     return state;
   }
 
-  /** For the endpoint: ends at once, and the peer is told nothing. */
-  abandon(): void {
+  /** For the endpoint: ends at once, and the peer is told nothing; `failure`: what `opened` fails with. */
+  abandon(failure?: NetError): void {
+    this.#failure = failure;
     this.#association.abandon();
     this.pump();
   }
@@ -316,7 +319,7 @@ export class DtlsSession implements Timed {
       case "closed":
         this.#surroundings.onClosed(this, output.error);
         this.#error = output.error;
-        this.#opening?.reject(closedEarly(output.error));
+        this.#opening?.reject(this.#failure ?? closedEarly(output.error));
         this.#closing?.resolve(output.error);
         this.onclose?.(output.error);
         return;

@@ -7,9 +7,12 @@ import { NetError, netError } from "./net-error.js";
 export class UdpSocket {
   readonly address: SocketAddress;
   onDatagram: ((datagram: Uint8Array, from: SocketAddress) => void) | undefined;
+  /** While it is connected: the peer's host says by ICMP that nobody listens there. Whoever sees our ports can forge that. */
+  onRefused: (() => void) | undefined;
   readonly counters = { sent: 0, received: 0, errors: 0 };
   readonly #socket: Socket;
   readonly #isLost: UdpSocketOptions["isLost"];
+  #isConnected = false;
   #isClosed = false;
 
   private constructor(socket: Socket, isLost: UdpSocketOptions["isLost"]) {
@@ -22,7 +25,10 @@ export class UdpSocket {
       this.onDatagram?.(datagram, from);
     });
     // After binding, an error is a datagram's own (an ICMP answer, say): it is counted only.
-    socket.on("error", () => this.counters.errors++);
+    socket.on("error", (error: Error & { readonly code?: string }) => {
+      this.counters.errors++;
+      if (error.code === "ECONNREFUSED") this.onRefused?.();
+    });
   }
 
   /** @throws NetError NET_PORT_IN_USE, NET_ADDRESS_NOT_AVAILABLE, NET_PERMISSION_DENIED, NET_SOCKET_FAILED. */
@@ -59,8 +65,10 @@ export class UdpSocket {
     if (this.#isClosed) return;
     this.counters.sent++;
     if (this.#isLost?.(this.counters.sent) === true) return;
+    const bytes = datagram.length <= IN_HEAP_BYTES ? pooled(datagram) : datagram;
     // Without a callback: it would cost a tick for each datagram, to tell what UDP promises nothing about.
-    this.#socket.send(datagram.length <= IN_HEAP_BYTES ? pooled(datagram) : datagram, to.port, to.address);
+    if (this.#isConnected) this.#socket.send(bytes);
+    else this.#socket.send(bytes, to.port, to.address);
   }
 
   /** Sends the parts as one datagram. */
@@ -68,6 +76,26 @@ export class UdpSocket {
     const [first] = parts;
     if (first === undefined) return;
     this.send(parts.length === 1 ? first : Buffer.concat(parts), to);
+  }
+
+  /**
+   * Speaks with that address alone until {@link disconnect}, so that its host's ICMP errors are told. Our own address stays
+   * the one of now for as long: not for an association, whose device may come into another network.
+   */
+  connect(to: SocketAddress): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#socket.connect(to.port, to.address, (error?: Error) => {
+        this.#isConnected = error === undefined || error === null;
+        if (this.#isConnected) resolve();
+        else reject(netError(error, `UDP to ${formatAddress(to)}`));
+      });
+    });
+  }
+
+  disconnect(): void {
+    if (!this.#isConnected || this.#isClosed) return;
+    this.#isConnected = false;
+    this.#socket.disconnect();
   }
 
   async close(): Promise<void> {

@@ -9,7 +9,7 @@ export class UdpRelay {
   readonly port: number;
   readonly counts = { relayed: 0, lost: 0, delayed: 0 };
   readonly #front: Socket;
-  readonly #target: number;
+  #target: number;
   readonly #conditions: RelayConditions;
   readonly #random: SeededRandom;
   /** A socket toward the target for each client, so that the target tells them apart. */
@@ -33,6 +33,11 @@ export class UdpRelay {
     const front = createSocket("udp4");
     await new Promise<void>((resolve) => front.bind(0, "127.0.0.1", resolve));
     return new UdpRelay(front, target, conditions);
+  }
+
+  /** From now on what is sent to `port` reaches this target. */
+  leadTo(target: number): void {
+    this.#target = target;
   }
 
   close(): void {

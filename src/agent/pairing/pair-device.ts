@@ -1,6 +1,6 @@
 import { CODE, decodeProblemDetails, formatCode, OPTION, Options, type ResponseMessage } from "#coap/index.js";
 import { CONTENT_FORMAT, PATH } from "#dpe/index.js";
-import { CIPHER_SUITES, type CipherSuiteName, CoapEndpoint, connect, DtlsError } from "#net/index.js";
+import { CIPHER_SUITES, type CipherSuiteName, CoapEndpoint, connect, DtlsError, NetError } from "#net/index.js";
 import {
   authErrorOf,
   decodePairingGrant,
@@ -23,7 +23,10 @@ import { AgentError } from "../agent-error.js";
 export async function pairDevice({ host, port, code }: PairingTarget, endpoint: string): Promise<PairedDevice> {
   const { privateKeyPem, request } = await generateKeyAndRequest();
   const psk = pairingPsk(code);
-  const session = await connect({ host, port }, { cipherSuites: SUITES, psk, sessionTickets: false });
+  const session = await connect(
+    { host, port },
+    { cipherSuites: SUITES, psk, sessionTickets: false, endsOnRefusal: true },
+  );
   const coap = new CoapEndpoint();
   try {
     await session.opened;
@@ -82,8 +85,11 @@ function titleOf({ options, payload }: ResponseMessage): string | undefined {
 }
 
 function faultOf(error: unknown, server: string): unknown {
-  if (error instanceof DtlsError && error.code === "DTLS_HANDSHAKE_TIMEOUT") {
-    const why = `${server} does not answer: is the server running, and reachable by UDP?`;
+  const isRefused = error instanceof NetError && error.code === "NET_CONNECTION_REFUSED";
+  if (isRefused || (error instanceof DtlsError && error.code === "DTLS_HANDSHAKE_TIMEOUT")) {
+    const why = isRefused
+      ? `${server}: nobody listens there; is the server running, and is that its port?`
+      : `${server} does not answer: is the server running, and reachable by UDP?`;
     return new AgentError("AGENT_SERVER_UNREACHABLE", why, { cause: error });
   }
   if (!(error instanceof DtlsError)) return error;

@@ -156,6 +156,14 @@ export class Endpoint {
     return this.#requester.ping(peer, now);
   }
 
+  /**
+   * Sends again at once what the peer has not acknowledged, besides its back-off: for who has learnt that the path, which was
+   * thought lost, is there. Returns how many messages that is.
+   */
+  retransmit(peer: Peer): number {
+    return this.#transmitter.retransmit(peer);
+  }
+
   /** Ends an exchange or observation of ours without an output. */
   cancel(exchange: Exchange, now: number): void {
     this.#requester.cancel(exchange, now);

@@ -50,6 +50,12 @@ export class Transmitter {
     return transmission;
   }
 
+  /** Sends again at once what is not acknowledged; back-off and count go on as they were. Returns how many messages that is. */
+  retransmit(peer: Peer): number {
+    for (const { bytes } of peer.transmissions?.values() ?? []) this.#core.emit({ type: "datagram", peer, bytes });
+    return peer.transmissions?.size ?? 0;
+  }
+
   closePeer(peer: Peer): void {
     for (const messageId of peer.transmissions?.keys() ?? []) this.finish(peer, messageId);
   }

@@ -1,0 +1,77 @@
+import { monotonicNow } from "#net/index.js";
+import { pause } from "./pause.js";
+
+/** Whether the server shows any sign of life while something is asked of it. */
+export class Silence {
+  #askedAt: number | undefined;
+  #heardAt = -Infinity;
+  #heardTimes = 0;
+  #requests = 0;
+  readonly #waiting = new Set<() => void>();
+
+  /** A request goes out. */
+  asked(): void {
+    this.#askedAt = monotonicNow();
+    this.#requests += 1;
+    this.#wake();
+  }
+
+  /** It has its response, or has failed. */
+  settled(): void {
+    this.#askedAt = undefined;
+  }
+
+  /** Something authentic came, whatever it was. */
+  heard(): void {
+    this.#heardAt = monotonicNow();
+    this.#heardTimes += 1;
+    this.#wake();
+  }
+
+  /** How many requests there have been. */
+  get requests(): number {
+    return this.#requests;
+  }
+
+  /** When the server was asked, or heard last, that has left a request open; undefined: nothing is asked of it. */
+  get since(): number | undefined {
+    return this.#askedAt === undefined ? undefined : Math.max(this.#askedAt, this.#heardAt);
+  }
+
+  /** Fulfilled when it has lasted so long, or when aborted. */
+  async lasts(forMs: number, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const { since } = this;
+      const leftMs = since === undefined ? Infinity : since + forMs - monotonicNow();
+      if (leftMs > 0) {
+        await this.#change(leftMs, signal);
+        continue;
+      }
+      // A process that stood still finds its timers due before it reads what came meanwhile.
+      for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+      if (this.since === since) return;
+    }
+  }
+
+  /** Fulfilled with true as soon as anything is heard, with false after so long, or when aborted. */
+  async ends(withinMs: number, signal: AbortSignal): Promise<boolean> {
+    const before = this.#heardTimes;
+    const until = monotonicNow() + withinMs;
+    while (!signal.aborted && this.#heardTimes === before && monotonicNow() < until)
+      await this.#change(until - monotonicNow(), signal);
+    return this.#heardTimes !== before;
+  }
+
+  /** Fulfilled when asked or heard, after so long, or when aborted. */
+  async #change(withinMs: number, signal: AbortSignal): Promise<void> {
+    const woken = new AbortController();
+    const wake = (): void => woken.abort();
+    this.#waiting.add(wake);
+    await pause(withinMs, AbortSignal.any([signal, woken.signal]));
+    this.#waiting.delete(wake);
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
+  }
+}
