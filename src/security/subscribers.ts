@@ -2,15 +2,19 @@ import { computeUserhash, conceal, type DigestHash, type StoredCredential } from
 import type { InterfaceName } from "#dpe/index.js";
 import { formatSubscriberIdentity, type SubscriberIdentity } from "./subscriber-identity.js";
 
-/** Who may use the service, found by each kind of credential. */
+/**
+ * Who may use the service, found by each kind of credential. Where two of them have the same one, the later stands for it.
+ */
 export class Subscribers {
-  #byName: ReadonlyMap<string, Subscriber> = new Map();
-  #byPskIdentity: ReadonlyMap<string, Subscriber> = new Map();
-  #byCertificateName: ReadonlyMap<string, Subscriber> = new Map();
-  #byKeyFingerprint: ReadonlyMap<string, Subscriber> = new Map();
-  #byIdentity: ReadonlyMap<string, Subscriber> = new Map();
+  readonly #byName = new Map<string, Subscriber>();
+  readonly #byPskIdentity = new Map<string, Subscriber>();
+  readonly #byCertificateName = new Map<string, Subscriber>();
+  readonly #byKeyFingerprint = new Map<string, Subscriber>();
+  readonly #byIdentity = new Map<string, Subscriber>();
   /** By hash of the username, for each hash and realm that was asked for. */
-  readonly #byUserhash = new Map<string, ReadonlyMap<string, Subscriber>>();
+  readonly #byUserhash = new Map<string, UserhashIndex>();
+  /** Whether two have had the same credential. */
+  #hasDoubles = false;
 
   constructor(subscribers: readonly Subscriber[]) {
     this.replace(subscribers);
@@ -23,32 +27,54 @@ export class Subscribers {
 
   /** Takes these in place of those before; whoever keeps one of those must be told. Their secrets are not shown in logs any more. */
   replace(subscribers: readonly Subscriber[]): void {
+    for (const { index } of this.#indexes()) index.clear();
+    this.#byName.clear();
     this.#byUserhash.clear();
-    for (const { psk, digest } of subscribers) {
-      if (psk !== undefined) conceal(psk, "key");
-      if (digest !== undefined) conceal(digest, "ha1");
+    this.#hasDoubles = false;
+    for (const subscriber of subscribers) this.#add(subscriber);
+  }
+
+  /**
+   * Takes this one in place of the one of that name, or none where it is undefined. Returns false, changing nothing, where
+   * two share a credential, so that it takes all of them to tell whose it is then: see {@link replace}.
+   */
+  change(name: string, subscriber: Subscriber | undefined): boolean {
+    const before = this.#byName.get(name);
+    const isTaken = ({ index, keysOf }: CredentialIndex): boolean =>
+      subscriber !== undefined && keysOf(subscriber).some((key) => ![undefined, before].includes(index.get(key)));
+    if (this.#hasDoubles || [...this.#indexes()].some(isTaken)) return false;
+    if (before !== undefined) {
+      for (const { index, keysOf } of this.#indexes()) for (const key of keysOf(before)) index.delete(key);
+      for (const { hash, realm, index } of this.#byUserhash.values()) index.delete(computeUserhash(hash, name, realm));
+      this.#byName.delete(name);
     }
-    this.#byName = new Map(subscribers.map((subscriber) => [subscriber.name, subscriber]));
-    this.#byPskIdentity = new Map(
-      subscribers.flatMap((subscriber) =>
-        subscriber.psk === undefined ? [] : [[hex(subscriber.psk.identity), subscriber]],
-      ),
-    );
-    this.#byCertificateName = new Map(
-      subscribers.flatMap((subscriber) =>
-        (subscriber.certificateNames ?? []).map((name) => [name, subscriber] as const),
-      ),
-    );
-    this.#byKeyFingerprint = new Map(
-      subscribers.flatMap((subscriber) =>
-        (subscriber.keyFingerprints ?? []).map((fingerprint) => [fingerprint, subscriber] as const),
-      ),
-    );
-    this.#byIdentity = new Map(
-      subscribers.flatMap((subscriber) =>
-        (subscriber.identities ?? []).map((identity) => [formatSubscriberIdentity(identity), subscriber] as const),
-      ),
-    );
+    if (subscriber !== undefined) this.#add(subscriber);
+    return true;
+  }
+
+  #add(subscriber: Subscriber): void {
+    const { name, psk, digest } = subscriber;
+    if (psk !== undefined) conceal(psk, "key");
+    if (digest !== undefined) conceal(digest, "ha1");
+    this.#hasDoubles ||= this.#byName.has(name);
+    this.#byName.set(name, subscriber);
+    for (const { index, keysOf } of this.#indexes()) {
+      for (const key of keysOf(subscriber)) {
+        this.#hasDoubles ||= ![undefined, subscriber].includes(index.get(key));
+        index.set(key, subscriber);
+      }
+    }
+    for (const { hash, realm, index } of this.#byUserhash.values())
+      if (digest?.realm === realm) index.set(computeUserhash(hash, name, realm), subscriber);
+  }
+
+  #indexes(): readonly CredentialIndex[] {
+    return [
+      { index: this.#byPskIdentity, keysOf: ({ psk }) => (psk === undefined ? [] : [hex(psk.identity)]) },
+      { index: this.#byCertificateName, keysOf: ({ certificateNames = [] }) => certificateNames },
+      { index: this.#byKeyFingerprint, keysOf: ({ keyFingerprints = [] }) => keyFingerprints },
+      { index: this.#byIdentity, keysOf: ({ identities = [] }) => identities.map(formatSubscriberIdentity) },
+    ];
   }
 
   named(name: string): Subscriber | undefined {
@@ -93,13 +119,24 @@ export class Subscribers {
   #userhashes(hash: DigestHash, realm: string): ReadonlyMap<string, Subscriber> | undefined {
     const key = `${hash} ${realm}`;
     const known = this.#byUserhash.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.index;
     const ofRealm = [...this.#byName.values()].filter(({ digest }) => digest?.realm === realm);
     if (ofRealm.length === 0) return undefined;
     const made = new Map(ofRealm.map((subscriber) => [computeUserhash(hash, subscriber.name, realm), subscriber]));
-    this.#byUserhash.set(key, made);
+    this.#byUserhash.set(key, { hash, realm, index: made });
     return made;
   }
+}
+
+interface CredentialIndex {
+  readonly index: Map<string, Subscriber>;
+  readonly keysOf: (subscriber: Subscriber) => readonly string[];
+}
+
+interface UserhashIndex {
+  readonly hash: DigestHash;
+  readonly realm: string;
+  readonly index: Map<string, Subscriber>;
 }
 
 export interface Subscriber {

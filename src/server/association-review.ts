@@ -35,16 +35,16 @@ export class AssociationReview {
     };
   }
 
-  /** Ends the associations of subscribers, and what Digest bound to them; of all others the facts are worked out anew. */
+  /** Ends the associations of subscribers that have changed or are gone, and what Digest bound to them. */
   endOf(names: ReadonlySet<string>): void {
+    if (names.size === 0) return;
     const { coap, facts } = this.#parts;
     for (const connection of coap.connections) {
-      const { psk, certificate, rawPublicKey, digestSubscriber } = facts.of(connection);
+      const { psk, certificate, rawPublicKey, digestSubscriber } = facts.lastOf(connection) ?? {};
       const isConcerned = [psk, certificate, rawPublicKey, digestSubscriber].some(
         (known) => typeof known === "object" && names.has(known.name),
       );
       if (isConcerned) void connection.close();
-      else facts.refresh(connection);
     }
   }
 

@@ -8,7 +8,7 @@ import type { ServerCredentials } from "./server-credentials.js";
 /** What is known of each connection, worked out when it is first heard of. */
 export class PeerFacts {
   readonly #credentials: ServerCredentials;
-  readonly #facts = new WeakMap<CoapConnection, AssociationFacts>();
+  readonly #facts = new WeakMap<CoapConnection, WorkedOut>();
 
   constructor(credentials: ServerCredentials) {
     this.#credentials = credentials;
@@ -16,19 +16,23 @@ export class PeerFacts {
 
   of(peer: CoapConnection): AssociationFacts {
     const known = this.#facts.get(peer);
-    // A session with a connection identifier may have moved.
-    if (known !== undefined && known.peer === formatAddress(peer.remoteAddress)) return known;
-    return this.#renew(peer, known);
+    const { generation } = this.#credentials;
+    // A session with a connection identifier may have moved. What Digest bound to it stays, also when credentials change.
+    if (known?.generation === generation && known.facts.peer === formatAddress(peer.remoteAddress)) return known.facts;
+    return this.#renew(peer, known?.facts, generation);
   }
 
-  /** Works them out anew: credentials have changed. What Digest bound to the association stays. */
-  refresh(peer: CoapConnection): void {
-    const known = this.#facts.get(peer);
-    if (known !== undefined) this.#renew(peer, known);
+  /** As they were worked out last, though credentials may have changed since. */
+  lastOf(peer: CoapConnection): AssociationFacts | undefined {
+    return this.#facts.get(peer)?.facts;
   }
 
-  #renew(peer: CoapConnection, known: AssociationFacts | undefined): AssociationFacts {
-    const { binding, digestSubscriber, digestExpiresAt } = known ?? {};
+  #renew(peer: CoapConnection, known: AssociationFacts | undefined, generation: number): AssociationFacts {
+    const { binding, digestExpiresAt } = known ?? {};
+    const bound = known?.digestSubscriber;
+    // Whoever changed is another: with the subscriber that Digest bound, the binding ends.
+    const isBound = bound !== undefined && this.#credentials.subscribers.named(bound.name) === bound;
+    const digestSubscriber = isBound ? bound : undefined;
     const now = this.#workOut(peer);
     const externalSubscriber = known?.address === now.address ? known.externalSubscriber : undefined;
     const facts = {
@@ -38,13 +42,8 @@ export class PeerFacts {
       ...(digestExpiresAt === undefined ? {} : { digestExpiresAt }),
       ...(externalSubscriber === undefined ? {} : { externalSubscriber }),
     };
-    this.#facts.set(peer, facts);
+    this.#facts.set(peer, { facts, generation });
     return facts;
-  }
-
-  /** Works them out anew when next asked: credentials have changed. */
-  forget(peer: CoapConnection): void {
-    this.#facts.delete(peer);
   }
 
   #workOut(peer: CoapConnection): AssociationFacts {
@@ -80,6 +79,12 @@ export class PeerFacts {
     if (!(transport instanceof DtlsSession) || transport.peer?.certificateHash === undefined) return undefined;
     return keptTrust(transport, this.#credentials, Date.now())?.names;
   }
+}
+
+interface WorkedOut {
+  readonly facts: AssociationFacts;
+  /** Of the credentials that they were worked out of. */
+  readonly generation: number;
 }
 
 const BINDING_BYTES = 16;

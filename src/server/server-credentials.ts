@@ -23,6 +23,7 @@ export class ServerCredentials {
   readonly #realm: string;
   readonly #algorithms: readonly DigestAlgorithm[];
   #material: Material;
+  #generation = 0;
   /** Names of the certificates verified of late, by the leaf's hash, oldest first. */
   readonly #verifiedNames = new Map<string, readonly string[]>();
 
@@ -35,6 +36,11 @@ export class ServerCredentials {
     this.subscribers = new Subscribers(
       config.subscribers.filter(({ banned }) => banned !== true).map((subscriber) => this.#subscriber(subscriber)),
     );
+  }
+
+  /** How often subscribers have changed: what was worked out of them before may not be so any more. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** The server's own certificate, where it has one. */
@@ -92,7 +98,23 @@ export class ServerCredentials {
     });
     const kept = new Set<Subscriber>(next);
     this.subscribers.replace(next);
+    this.#generation += 1;
     return new Set([...old.values()].filter((subscriber) => !kept.has(subscriber)).map(({ name }) => name));
+  }
+
+  /**
+   * Takes one in place of the one of that name, or none. Gives the names as {@link replaceSubscribers} does; undefined,
+   * changing nothing, where that must be asked, as credentials are shared.
+   *
+   * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
+   */
+  changeSubscriber(name: string, config: SubscriberConfig | undefined): ReadonlySet<string> | undefined {
+    const before = this.subscribers.named(name);
+    const made = config === undefined ? undefined : this.#subscriber(config);
+    if (isDeepStrictEqual(before, made)) return new Set();
+    if (!this.subscribers.change(name, made)) return undefined;
+    this.#generation += 1;
+    return new Set(before === undefined ? [] : [name]);
   }
 
   /** Whether a client's chain leads to an anchor; keeps the names that it proves. */

@@ -35,6 +35,7 @@ export const SPACES = [
   "meta",
   "device",
   "registration",
+  "owned",
   "heard",
   "latest",
   "history",

@@ -1,7 +1,7 @@
 import type { Backend } from "./backend.js";
 import { decodeRow } from "./codec.js";
 import type { DeviceRow } from "./device.js";
-import { deadlineOf } from "./device-rows.js";
+import { deadlineOf, ownedPlace } from "./device-rows.js";
 import { StoreError } from "./errors.js";
 import { historyOf, type LatestRow } from "./properties.js";
 import { schemaOf } from "./schema.js";
@@ -30,13 +30,22 @@ async function* checkDevices(backend: Backend): AsyncIterable<StoreFault> {
     if ((row.registration === undefined) === (row.ended === undefined))
       yield fault("R5", `${key} is registered and ended, or neither`);
     const id = row.registration?.id;
-    const [deadline, endpoint] = await backend.get([
+    const [deadline, endpoint, owned] = await backend.get([
       deadlineOf(row),
       { space: "registration", partition: "", key: id ?? "" },
+      ownedPlace(row.subscriber ?? "", key),
     ]);
+    if (row.subscriber !== undefined && owned === undefined)
+      yield fault("R7", `${key} does not stand under its subscriber ${row.subscriber}`);
     if (deadline === undefined) yield fault("R5", `${key} has no deadline: it would never expire`);
     if (id !== undefined && (endpoint === undefined || new TextDecoder().decode(endpoint) !== key))
       yield fault("R1", `the registration ${id} of ${key} is not found by its id`);
+  }
+  for await (const { partition, key } of backend.scan("owned")) {
+    const [bytes] = await backend.get([{ space: "device", partition: "", key }]);
+    const subscriber = bytes === undefined ? undefined : decoded<DeviceRow>(bytes)?.subscriber;
+    if (ownedPlace(subscriber ?? "", key).partition !== partition)
+      yield fault("R7", `${key} stands under a subscriber that it does not belong to`);
   }
   for await (const { key, value } of backend.scan("registration")) {
     const endpoint = new TextDecoder().decode(value);

@@ -67,4 +67,14 @@ export function idPlace(id: string): Place {
   return { space: "registration", partition: "", key: id };
 }
 
+/** Where a device stands under its subscriber. */
+export function ownedPlace(subscriber: string, endpoint: string): Place {
+  return { space: "owned", partition: ownerOf(subscriber), key: endpoint };
+}
+
+/** A subscriber's name as a partition of `owned`: its UTF-8 in hexadecimal. */
+export function ownerOf(subscriber: string): string {
+  return Buffer.from(subscriber).toString("hex");
+}
+
 export const NOTHING: Uint8Array = new Uint8Array(0);

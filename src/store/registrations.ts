@@ -18,6 +18,8 @@ import {
   heardPlace,
   idPlace,
   NOTHING,
+  ownedPlace,
+  ownerOf,
   registrationOf,
   withoutNames,
 } from "./device-rows.js";
@@ -29,7 +31,7 @@ import { Retirement } from "./retirement.js";
  * The registrations and reports of a fleet, and what is left of a device when its registration has ended.
  *
  * `device`: key endpoint, a {@link DeviceRow}. `registration`: key id, the endpoint. `heard`: key endpoint, a
- * {@link HeardRow}. `deadline`: partition `registered` or `ended`, key time and endpoint: what must be looked at when.
+ * {@link HeardRow}. `owned`: partition {@link ownerOf} a subscriber, key endpoint. `deadline`: partition `registered` or `ended`, key time and endpoint: what must be looked at when.
  *
  * Invariants:
  * R1. An endpoint name has at most one registration, and an id in `registration` for exactly that.
@@ -39,6 +41,7 @@ import { Retirement } from "./retirement.js";
  * R4. No more than `maxRegistrations` devices are kept, ended ones included: those make way, the one ended longest first.
  * R5. A device has one deadline: the end of its registration, or when what is left of it is forgotten.
  * R6. A report is taken only while its registration lasts and is the subscriber's, in one change with the time it was heard.
+ * R7. A device stands in `owned` under the subscriber that its name belongs to, or belonged to last, and nowhere else.
  */
 export class Registrations {
   readonly #backend: Backend;
@@ -83,6 +86,22 @@ export class Registrations {
   async ofEndpoint(endpoint: string, now: number): Promise<Registration | undefined> {
     const [row] = await this.#backend.get([devicePlace(endpoint)]);
     return row === undefined ? undefined : registrationOf(decodeRow(row), now);
+  }
+
+  /** The registrations of one subscriber, in pages in the order of their names: whose name is above `after`. */
+  async ofSubscriber(
+    subscriber: string,
+    { after, limit }: Omit<DevicePage, "prefix">,
+    now: number,
+  ): Promise<{ readonly registrations: readonly Registration[]; readonly next: string | undefined }> {
+    const page = { ...(after === undefined ? {} : { after }), limit };
+    const owned = await this.#backend.range("owned", ownerOf(subscriber), page);
+    const rows = await this.#backend.get(owned.map(({ key }) => devicePlace(key)));
+    const registrations = rows.flatMap((row) => {
+      const registration = row === undefined ? undefined : registrationOf(decodeRow(row), now);
+      return registration?.subscriber === subscriber ? [registration] : [];
+    });
+    return { registrations, next: owned.length < limit ? undefined : owned.at(-1)?.key };
   }
 
   /**
@@ -144,10 +163,16 @@ export class Registrations {
           { ...place, value: encodeRow(row) },
           { ...idPlace(registration.id), value: new TextEncoder().encode(endpoint) },
           { ...deadlineOf(row), value: NOTHING },
+          ...(subscriber === undefined || before?.subscriber === subscriber
+            ? []
+            : [{ ...ownedPlace(subscriber, endpoint), value: NOTHING }]),
           ...(taken.change.sets ?? []),
         ],
         deletes: [
           ...(before === undefined ? [] : [deadlineOf(before)]),
+          ...(before?.subscriber === undefined || before.subscriber === subscriber
+            ? []
+            : [ownedPlace(before.subscriber, endpoint)]),
           ...(oldId === undefined ? [] : [idPlace(oldId)]),
           ...(taken.change.deletes ?? []),
         ],

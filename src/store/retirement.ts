@@ -3,7 +3,15 @@ import type { Backend, Change } from "./backend.js";
 import { decodeRow, encodeRow } from "./codec.js";
 import { commitUntil } from "./commit-until.js";
 import type { DeviceRow, EndCause } from "./device.js";
-import { deadlineOf, devicePlace, heardPlace, idPlace, NOTHING, registrationWithNames } from "./device-rows.js";
+import {
+  deadlineOf,
+  devicePlace,
+  heardPlace,
+  idPlace,
+  NOTHING,
+  ownedPlace,
+  registrationWithNames,
+} from "./device-rows.js";
 import type { Properties } from "./properties.js";
 import { TIME_KEY_LENGTH, timeKey } from "./time-key.js";
 
@@ -90,7 +98,7 @@ export class Retirement {
   }
 
   async #planForget(row: DeviceRow, bytes: Uint8Array): Promise<Change> {
-    const { endpoint, registration } = row;
+    const { endpoint, registration, subscriber } = row;
     const place = devicePlace(endpoint);
     const { clears } = await this.#properties.planForget(endpoint);
     return {
@@ -100,6 +108,7 @@ export class Retirement {
         place,
         heardPlace(endpoint),
         deadlineOf(row),
+        ...(subscriber === undefined ? [] : [ownedPlace(subscriber, endpoint)]),
         ...(registration === undefined ? [] : [idPlace(registration.id)]),
       ],
     };

@@ -1,5 +1,7 @@
-import type { Backend } from "./backend.js";
+import type { Backend, PlacedEntry } from "./backend.js";
 import { decodeRow, encodeRow } from "./codec.js";
+import type { DeviceRow } from "./device.js";
+import { NOTHING, ownedPlace } from "./device-rows.js";
 import { StoreError } from "./errors.js";
 
 /**
@@ -40,7 +42,23 @@ export async function schemaOf(backend: Backend): Promise<number | undefined> {
 export type SchemaStep = (backend: Backend) => Promise<void>;
 
 /** Step n leads from schema n + 1 to n + 2. Schema 1 is the first that was published. */
-export const SCHEMA_STEPS: readonly SchemaStep[] = [];
+export const SCHEMA_STEPS: readonly SchemaStep[] = [indexDevicesBySubscriber];
+
+/** To schema 2: `owned` (R7). */
+export async function indexDevicesBySubscriber(backend: Backend): Promise<void> {
+  let sets: PlacedEntry[] = [];
+  for await (const { value } of backend.scan("device")) {
+    const { subscriber, endpoint } = decodeRow<DeviceRow>(value);
+    if (subscriber === undefined) continue;
+    sets.push({ ...ownedPlace(subscriber, endpoint), value: NOTHING });
+    if (sets.length < BATCH) continue;
+    await backend.commit({ sets });
+    sets = [];
+  }
+  if (sets.length > 0) await backend.commit({ sets });
+}
+
+const BATCH = 500;
 
 const FIRST_SCHEMA = 1;
 const PLACE = { space: "meta", partition: "", key: "schema" } as const;

@@ -1,15 +1,16 @@
 import type { InterfaceName } from "#dpe/index.js";
-import type { Backend } from "./backend.js";
+import type { Backend, Change } from "./backend.js";
 import { decodeRow, encodeRow } from "./codec.js";
 import { commitUntil } from "./commit-until.js";
 
 /**
  * Subscribers that were added while the server ran, beside those of its configuration. `subscriber`: key the name's UTF-8
- * in hexadecimal.
+ * in hexadecimal. `meta`: key `subscribers`, how many changes there were.
  *
  * Invariants:
  * S1. Of a password only HA1 values are kept (RFC 7616 §5.2), never the password.
  * S2. A banned subscriber keeps its credentials, so that lifting the ban needs none.
+ * S3. Each change counts one up, so that whoever missed the message of one can tell.
  */
 export class StoredSubscribers {
   readonly #backend: Backend;
@@ -23,33 +24,52 @@ export class StoredSubscribers {
     return rows.map(({ value }) => decodeRow<SubscriberRow>(value));
   }
 
-  /** False when there is one of that name. */
-  add(row: SubscriberRow): Promise<boolean> {
-    const place = placeOf(row.name);
-    return this.#backend.commit({
-      checks: [{ ...place, value: undefined }],
-      sets: [{ ...place, value: encodeRow(row) }],
-    });
+  async named(name: string): Promise<SubscriberRow | undefined> {
+    const [bytes] = await this.#backend.get([placeOf(name)]);
+    return bytes === undefined ? undefined : decodeRow(bytes);
   }
 
-  /** Changes one; false when there is none of that name. */
-  change(name: string, update: (row: SubscriberRow) => SubscriberRow): Promise<boolean> {
-    const place = placeOf(name);
-    return commitUntil(this.#backend, async () => {
-      const [bytes] = await this.#backend.get([place]);
-      if (bytes === undefined) return { change: undefined, result: false };
-      const value = encodeRow(update(decodeRow(bytes)));
-      return { change: { checks: [{ ...place, value: bytes }], sets: [{ ...place, value }] }, result: true };
-    });
+  /** How many changes there have been (S3). */
+  async version(): Promise<number> {
+    return versionOf((await this.#backend.get([VERSION_PLACE]))[0]);
   }
 
-  /** False when there is none of that name. */
-  remove(name: string): Promise<boolean> {
+  /** Gives the number of the change; undefined when there is one of that name. */
+  add(row: SubscriberRow): Promise<number | undefined> {
+    return this.#change(row.name, (before) => (before === undefined ? row : undefined));
+  }
+
+  /** Changes one; gives the number of the change, undefined when there is none of that name. */
+  change(name: string, update: (row: SubscriberRow) => SubscriberRow): Promise<number | undefined> {
+    return this.#change(name, (before) => before && update(before));
+  }
+
+  /** Gives the number of the change; undefined when there is none of that name. */
+  remove(name: string): Promise<number | undefined> {
+    return this.#change(name, (before) => before && "removed");
+  }
+
+  /** `update` gives undefined where nothing is to change. */
+  #change(
+    name: string,
+    update: (before: SubscriberRow | undefined) => SubscriberRow | "removed" | undefined,
+  ): Promise<number | undefined> {
     const place = placeOf(name);
     return commitUntil(this.#backend, async () => {
-      const [bytes] = await this.#backend.get([place]);
-      if (bytes === undefined) return { change: undefined, result: false };
-      return { change: { checks: [{ ...place, value: bytes }], deletes: [place] }, result: true };
+      const [bytes, count] = await this.#backend.get([place, VERSION_PLACE]);
+      const after = update(bytes === undefined ? undefined : decodeRow(bytes));
+      if (after === undefined) return { change: undefined, result: undefined };
+      const version = versionOf(count) + 1;
+      const counted = { ...VERSION_PLACE, value: encodeRow({ version }) };
+      const change: Change = {
+        checks: [
+          { ...place, value: bytes },
+          { ...VERSION_PLACE, value: count },
+        ],
+        ...(after === "removed" ? { deletes: [place] } : {}),
+        sets: [...(after === "removed" ? [] : [{ ...place, value: encodeRow(after) }]), counted],
+      };
+      return { change, result: version };
     });
   }
 }
@@ -72,3 +92,9 @@ export interface SubscriberRow {
 function placeOf(name: string): { readonly space: "subscriber"; readonly partition: ""; readonly key: string } {
   return { space: "subscriber", partition: "", key: Buffer.from(name).toString("hex") };
 }
+
+function versionOf(bytes: Uint8Array | undefined): number {
+  return bytes === undefined ? 0 : decodeRow<{ readonly version: number }>(bytes).version;
+}
+
+const VERSION_PLACE = { space: "meta", partition: "", key: "subscribers" } as const;

@@ -304,11 +304,11 @@ test("a changed or banned credential ends its associations and Digest bindings a
       "x.yaml",
       SERVER_SCHEMA,
     ).subscribers;
-  await server.replaceSubscribers(parsed(subscribers("changed")));
+  await server.directory.configure(parsed(subscribers("changed")));
   t.like((await alice.events.until("refused")).error, { authError: "invalid-credentials" });
   t.is(bob.events.all.filter(({ type }) => type === "lost" || type === "refused").length, 0);
   t.is((await server.query("pi-2", "model"))[0]?.value, "test");
-  await server.replaceSubscribers(parsed(subscribers("")));
+  await server.directory.configure(parsed(subscribers("")));
   t.is(await codeOf(server.query("pi-1")), "DPE_UNKNOWN_REGISTRATION", "with the subscriber its registration goes");
   t.is((await server.query("pi-2", "model"))[0]?.value, "test");
   await server.directory.configure(parsed("[{ name: bob, password: secret2, banned: true }]"));

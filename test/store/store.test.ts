@@ -15,6 +15,7 @@ import {
   type StoreOptions,
   upgradeSchema,
 } from "#store/index.js";
+import { indexDevicesBySubscriber } from "#store/schema.js";
 import { startRedis } from "#testing/redis-peer.js";
 import { testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
@@ -316,18 +317,63 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     t.like((await registrations.device("pi-1", at(37)))?.heard, { missed: 3, at: at(36), intervalSeconds: 10 });
   });
 
-  on("S1 S2 subscribers are kept, banned and removed", async (t, open) => {
+  on("S1 S2 S3 subscribers are kept, banned and removed, and each change is counted", async (t, open) => {
     const { subscribers } = await open();
     const row = { name: "älice x", digest: { realm: "r", ha1: { "SHA-256": Uint8Array.of(1, 2) } } };
-    t.true(await subscribers.add(row));
-    t.false(await subscribers.add(row));
-    t.true(await subscribers.change(row.name, (one) => ({ ...one, isBanned: true })));
+    t.is(await subscribers.version(), 0);
+    t.is(await subscribers.add(row), 1);
+    t.is(await subscribers.add(row), undefined);
+    t.is(await subscribers.change(row.name, (one) => ({ ...one, isBanned: true })), 2);
+    t.true((await subscribers.named(row.name))?.isBanned);
     const [kept] = await subscribers.list();
     t.true(kept?.isBanned);
     t.deepEqual([...(kept?.digest?.ha1["SHA-256"] ?? [])], [1, 2]);
-    t.true(await subscribers.remove(row.name));
-    t.false(await subscribers.remove(row.name));
+    t.is(await subscribers.remove(row.name), 3);
+    t.is(await subscribers.remove(row.name), undefined);
+    t.is(await subscribers.change(row.name, (one) => one), undefined);
+    t.is(await subscribers.version(), 3);
   });
+
+  on(
+    "R7 a subscriber's devices are found without looking at all others, whoever had the name before",
+    async (t, open) => {
+      const { registrations, backend } = await open();
+      for (const name of ["pi-1", "pi-2", "pi-3"]) await registrations.register(request(name), of(), NOW);
+      await registrations.register(request("pi-4", "bob"), of(), NOW);
+      await registrations.register({ ...request("open"), subscriber: undefined }, of(), NOW);
+      const namesOf = async (subscriber: string, now = NOW): Promise<string[]> => {
+        const found: string[] = [];
+        for (let after: string | undefined; ;) {
+          const page = { ...(after === undefined ? {} : { after }), limit: 2 };
+          const { registrations: some, next } = await registrations.ofSubscriber(subscriber, page, now);
+          found.push(...some.map(({ endpoint }) => endpoint));
+          if (next === undefined) return found;
+          after = next;
+        }
+      };
+      t.deepEqual(await namesOf("alice"), ["pi-1", "pi-2", "pi-3"]);
+      t.deepEqual(await namesOf("bob"), ["pi-4"]);
+      t.deepEqual(await namesOf("carol"), []);
+      // Ended: not among the registrations, and the name may go to another.
+      t.deepEqual(await namesOf("alice", NOW + 61_000), []);
+      await registrations.register(request("pi-2", "bob"), of(), NOW + 61_000);
+      t.deepEqual(await namesOf("bob", NOW + 61_000), ["pi-2"]);
+      await registrations.register(request("pi-1"), of(), NOW + 61_000);
+      t.true(await registrations.forget("pi-3"));
+      t.deepEqual(await namesOf("alice", NOW + 61_000), ["pi-1"]);
+      t.deepEqual(await faultsOf(backend), []);
+
+      // A store of before there was such an index gets it when it is opened.
+      await backend.commit({
+        clears: ["alice", "bob"].map((name) => ({ space: "owned", partition: Buffer.from(name).toString("hex") })),
+        sets: [{ space: "owned", partition: "636172", key: "pi-1", value: new Uint8Array(0) }],
+      });
+      t.is((await faultsOf(backend)).filter((fault) => fault.startsWith("R7")).length, 4);
+      await backend.commit({ clears: [{ space: "owned", partition: "636172" }] });
+      await indexDevicesBySubscriber(backend);
+      t.deepEqual(await faultsOf(backend), []);
+    },
+  );
 
   on("Q1 Q2 requests wait, bounded, are claimed once, answered or expire", async (t, open) => {
     const { requests } = await open({ limits: { maxQueuedRequests: 2 } });
@@ -457,12 +503,13 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     const ran: string[] = [];
     let fails = true;
     const steps = [
+      () => Promise.reject(new Error("it was done before")),
       () => Promise.resolve(void ran.push("one")),
       () => (fails ? Promise.reject(new Error("interrupted")) : Promise.resolve(void ran.push("two"))),
     ];
     await t.throwsAsync(upgradeSchema(backend, steps), { message: "interrupted" });
     fails = false;
-    t.deepEqual(await upgradeSchema(backend, steps), { from: 2, to: 3 });
+    t.deepEqual(await upgradeSchema(backend, steps), { from: 3, to: 4 });
     t.deepEqual(ran, ["one", "two"]);
     t.is(await codeOf(upgradeSchema(backend, [])), "STORE_NEWER_SCHEMA");
   });

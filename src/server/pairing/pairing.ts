@@ -140,10 +140,9 @@ export class Pairing {
   ): Promise<ResponseMessage> {
     const names = facts.identity?.certificateNames ?? [];
     const uri = names.find((name) => name.startsWith(PAIRED_NAME) && subscriber?.certificateNames?.includes(name));
-    const rows = uri === undefined || mode !== "certificate" ? [] : await this.#parts.directory.list();
-    const isPaired = rows.some((row) => row.name === subscriber?.name && row.isConfigured !== true);
-    if (this.#authority === undefined || subscriber === undefined || uri === undefined || !isPaired)
+    if (this.#authority === undefined || subscriber === undefined || uri === undefined || mode !== "certificate")
       return refusal("not-authorized");
+    if (!(await this.#parts.directory.isAdded(subscriber.name))) return refusal("not-authorized");
     try {
       const certificate = await this.#certificate(request, uri);
       this.#tell({
