@@ -4,6 +4,7 @@ export function serverExample(): string {
 
 store: ./dpe-data                       # registrations, readings, subscribers; on disk before a report is answered
 # history: { values: 1000, age: 30d }   # kept of each property
+# limits: { devices: 100000 }           # kept at most, ended ones included; more limits in docs/operation.md
 http: { port: 8080 }                    # page, API and metrics, for this machine alone; elsewhere they need token: file:token
 # mqtt: { url: "mqtt://127.0.0.1:1883" }  # forwards what is reported, with Home Assistant discovery
 realm: dpe                              # of passwords (Digest); changing it makes their hashes useless

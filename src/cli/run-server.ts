@@ -4,7 +4,14 @@ import { ConfigWatcher } from "#config/index.js";
 import { type HttpListener, listenControl, listenHttp, Metrics, type Operation } from "#http/index.js";
 import { Forwarder } from "#mqtt/index.js";
 import { formatAddress } from "#net/index.js";
-import { DpeServer, followFleet, SERVER_SCHEMA, type ServerConfig, type ServerEvent } from "#server/index.js";
+import {
+  DpeServer,
+  followFleet,
+  SERVER_SCHEMA,
+  type ServerConfig,
+  type ServerEvent,
+  storeLimits,
+} from "#server/index.js";
 import { Store, type StoreOptions } from "#store/index.js";
 import { loadCredentials } from "#x509/index.js";
 import { type Banner, bannerOf, bannerText } from "./banner.js";
@@ -159,7 +166,7 @@ function storeOptions(config: ServerConfig, log: Logger, place: WorkerPlace | un
   const { values, age } = config.history;
   let lastError = "";
   return {
-    limits: { maxAgeMs: age, ...(values === undefined ? {} : { maxValues: values }) },
+    limits: { ...storeLimits(config.limits), maxAgeMs: age, ...(values === undefined ? {} : { maxValues: values }) },
     ...(place === undefined ? {} : { server: serverIdOf(place, place.index) }),
     hasOutbox: config.mqtt !== undefined,
     dangerVolatile: config.dangerVolatileStore,

@@ -27,6 +27,7 @@ import { guardDigest } from "./interface-config.js";
 import { EndpointFollowers, type FollowOptions, type FollowStep } from "./endpoint-followers.js";
 import { FleetObservations } from "./fleet-observations.js";
 import { LIVE_CHANNEL, liveEventOf } from "./live-event.js";
+import { storeLimits } from "./limits-config.js";
 import { NetworkPresence } from "./network-presence.js";
 import { PeerFacts } from "./peer-facts.js";
 import { Pairing } from "./pairing/pairing.js";
@@ -40,7 +41,7 @@ import {
   ServerListeners,
   type ServerWorker,
 } from "./server-listeners.js";
-import type { SubscriberConfig } from "./subscriber-config.js";
+import { SubscriberChanges } from "./subscriber-changes.js";
 import { SubscriberDirectory } from "./subscriber-directory.js";
 
 /** A DPE Server: DPE-1 on its sockets, and DPE-2 toward the registered endpoints over the associations that they opened. */
@@ -115,6 +116,7 @@ export class DpeServer {
     });
     this.#coap = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
+      maxPlainPeers: config.limits.plainPeers,
       blockwise: { optionsOutsideOperation: [BINDING_OPTION.DigestAuthorization] },
       onMessage: (message, peer, serve) => this.#requests.guard(message, peer, serve),
       principalOf,
@@ -125,12 +127,21 @@ export class DpeServer {
     const common = { coap: this.#coap, credentials, onEvent, onAudit };
     this.#review = new AssociationReview({ ...common, facts });
     this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint) => this.#changed(endpoint));
+    const changes = new SubscriberChanges({
+      store,
+      credentials,
+      review: this.#review,
+      listeners: () => this.#listeners,
+      onDeregistered: (registration) => this.#forget(registration, "deregistered"),
+    });
     this.directory = new SubscriberDirectory({
       store,
+      subscribers,
       realm: config.realm,
       configured: config.subscribers,
       connectionIdentities: config.credentials.psk.map(({ identity }) => identity),
-      replace: (all) => this.replaceSubscribers(all),
+      replace: (all) => changes.replace(all),
+      change: (name, subscriber) => changes.change(name, subscriber),
       onFault: (error) => onEvent({ type: "fault", error }),
     });
     this.pairing =
@@ -207,7 +218,7 @@ export class DpeServer {
           });
     let store: Store | undefined;
     try {
-      store = parts.store ?? (await Store.open({ type: "memory" }));
+      store = parts.store ?? (await Store.open({ type: "memory" }, { limits: storeLimits(config.limits) }));
       server = new DpeServer(config, onEvent, sources === undefined ? parts : { ...parts, external: sources }, store);
       server.#sources = sources;
       await server.#fleet.start();
@@ -294,32 +305,6 @@ export class DpeServer {
     await this.#dpe2.set(await this.#registered(endpoint), name, value);
   }
 
-  /**
-   * Takes subscribers in place of those before. Whatever was authenticated by a credential that has changed or is gone ends
-   * at once: its associations, its Digest bindings, and with the subscriber its registrations.
-   *
-   * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
-   */
-  async replaceSubscribers(subscribers: readonly SubscriberConfig[]): Promise<void> {
-    const { hasPsk } = this.#credentials;
-    this.#review.endOf(this.#credentials.replaceSubscribers(subscribers));
-    if (this.#credentials.hasPsk !== hasPsk) this.#listeners.replaceCredentials();
-    const { registrations } = this.store;
-    for (let after: string | undefined; ;) {
-      const page = await registrations.page(
-        { ...(after === undefined ? {} : { after }), limit: DEVICE_PAGE },
-        Date.now(),
-      );
-      for (const { registration, subscriber } of page) {
-        const isKnown = subscriber === undefined || this.#credentials.subscribers.named(subscriber) !== undefined;
-        if (registration === undefined || isKnown) continue;
-        this.#forget(await registrations.deregister(registration.id, subscriber, Date.now()), "deregistered");
-      }
-      after = page.at(-1)?.endpoint;
-      if (page.length < DEVICE_PAGE) return;
-    }
-  }
-
   /** Ends the associations of one subscriber, and what Digest bound to them, at once; how it comes back is the policy's. */
   endAssociationsOf(subscriber: string): void {
     this.#review.endOf(new Set([subscriber]));
@@ -376,9 +361,11 @@ export class DpeServer {
 
   async #sweep(): Promise<void> {
     const now = Date.now();
+    const { registrations } = this.store;
     this.#presence.sweep();
     try {
-      for (const registration of await this.store.registrations.sweep(now)) this.#forget(registration, "expired");
+      for (const registration of await registrations.sweep(now)) this.#forget(registration, "expired");
+      await this.#connections.sweep(async (endpoint) => (await registrations.ofEndpoint(endpoint, now)) !== undefined);
     } catch (error) {
       this.#onEvent({ type: "fault", error });
     }
@@ -425,5 +412,4 @@ export interface ServerParts {
 
 const TAKEN_AT_ONCE = /^(?:credentials|subscribers)(?:\.|$)/;
 const CLOSE_TIMEOUT_MS = 2000;
-const DEVICE_PAGE = 500;
 const SWEEP_INTERVAL_MS = 10_000;

@@ -7,6 +7,7 @@ export { SERVER_SCHEMA, type ServerConfig } from "./server-config.js";
 export type { FollowOptions, FollowStep } from "./endpoint-followers.js";
 export type { FleetAnswer } from "./fleet-requests.js";
 export { followFleet, type LiveEvent } from "./live-event.js";
+export { DEFAULT_LIMITS, type LimitsConfig, storeLimits } from "./limits-config.js";
 export { type HttpConfig, isLoopback, type MqttConfig, type OperationConfig } from "./operation-config.js";
 export type { NewSubscriber } from "./subscriber-directory.js";
 export type { IssuedCode, NewCode, PairingEvent } from "./pairing/pairing.js";

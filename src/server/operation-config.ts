@@ -15,6 +15,7 @@ import {
 } from "#config/index.js";
 import { DEFAULT_STORE_LIMITS } from "#store/index.js";
 import * as z from "zod";
+import { type LimitsConfig, limitsSection } from "./limits-config.js";
 
 /** How a server is operated: where it keeps its state, and who may look at it. */
 export interface OperationConfig {
@@ -22,6 +23,7 @@ export interface OperationConfig {
   readonly store?: StoredAt | undefined;
   readonly dangerVolatileStore: boolean;
   readonly history: { readonly values?: number | undefined; readonly age: number };
+  readonly limits: LimitsConfig;
   /** API, page and metrics. Absent: only over the control socket. */
   readonly http?: HttpConfig | undefined;
   /** The Unix socket of the commands; absent: the default place; "none": there is none. */
@@ -60,6 +62,7 @@ export const OPERATION_SHAPE: OperationShape = {
     values: z.int().min(1).max(1_000_000).optional(),
     age: duration({ minMs: 60_000 }).default(DEFAULT_STORE_LIMITS.maxAgeMs),
   }).default({ age: DEFAULT_STORE_LIMITS.maxAgeMs }),
+  limits: limitsSection(),
   http: section({
     host: host().default("127.0.0.1"),
     port: port().default(8080),

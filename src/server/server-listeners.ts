@@ -22,6 +22,7 @@ import {
 import { type AuditEvent, type ClientAuthentication, handshakeFailure } from "#security/index.js";
 import type { BoundPorts } from "./discovery.js";
 import { attachTrust, keptTrust } from "./kept-trust.js";
+import { sessionLimits } from "./limits-config.js";
 import type { Pairing } from "./pairing/pairing.js";
 import type { ServerConfig } from "./server-config.js";
 import type { ServerCredentials } from "./server-credentials.js";
@@ -54,6 +55,7 @@ export class ServerListeners {
         verify: (certificates) => credentials.verify(certificates),
         verifyRawPublicKey: (rawPublicKey) => credentials.verifyRawPublicKey(rawPublicKey),
         pskOf: (identity) => this.#parts.pairing?.keyOf(identity) ?? credentials.pskOf(identity),
+        ...sessionLimits(config.limits),
         ...this.#associations(),
         ...(worker === undefined ? {} : { sharesPort, steering: worker.steering }),
         onHandshakeFailed: (remote, error) => {

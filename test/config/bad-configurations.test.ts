@@ -50,6 +50,15 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
     "f.yaml:1:43 subscribers[0].psk.identity: dpe-pair:… are the identities of pairing codes",
   ],
   [serving("stor: ./d"), 'f.yaml:1:1 stor: unknown key; did you mean "store"?'],
+  [
+    serving("limits: { devices: 0 }"),
+    "f.yaml:1:20 limits.devices: expected a whole number from 1 to 10000000; found 0",
+  ],
+  [serving("limits: { device: 5 }"), 'f.yaml:1:11 limits.device: unknown key; did you mean "devices"?'],
+  [
+    serving("limits: { minLifetime: 2h, maxLifetime: 1h }"),
+    "f.yaml:1:24 limits.minLifetime: minLifetime is longer than maxLifetime",
+  ],
   [serving("history: { values: 0 }"), "f.yaml:1:20 history.values: expected a number of at least 1; found 0"],
   [serving("history: { age: 1s }"), 'f.yaml:1:17 history.age: expected a duration of at least 1m; found "1s"'],
   [
