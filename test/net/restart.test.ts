@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { connect, type DtlsEndpoint, type DtlsSession, FileAssociationStore, listen, NetError } from "#net/index.js";
+import { freePort } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 
 /** 10,000 with DPE_SCALE=1, which needs as many files open. */
@@ -94,8 +95,8 @@ async function inTurns<T>(items: readonly T[], work: (item: T) => Promise<void>)
 test(`${ASSOCIATIONS} associations go on without a handshake after kill -9, and after an orderly stop`, async (t) => {
   t.timeout(300_000);
   const path = join(folder(t), "associations");
-  const first = await EchoServer.start(t, 0, path);
-  const port = Number((await first.told("port"))["port"]);
+  const port = await freePort();
+  const first = await EchoServer.start(t, port, path);
   const sessions: DtlsSession[] = [];
   t.teardown(() => Promise.all(sessions.map((session) => session.close())));
   await inTurns(Array.from({ length: ASSOCIATIONS }), async () => {
@@ -124,7 +125,7 @@ test(`${ASSOCIATIONS} associations go on without a handshake after kill -9, and 
   t.like(await third.counts(), { sessions: ASSOCIATIONS, handshakes: 0 });
 });
 
-async function pair(t: ExecutionContext, store: FileAssociationStore, port = 0): Promise<DtlsEndpoint> {
+async function pair(t: ExecutionContext, store: FileAssociationStore, port: number): Promise<DtlsEndpoint> {
   const endpoint = await listen(
     (session) => {
       session.onmessage = (data) => session.send(data);
@@ -138,8 +139,8 @@ async function pair(t: ExecutionContext, store: FileAssociationStore, port = 0):
 
 test("what a session has attached, its peer's facts and its identifier come back with it; a closed one does not", async (t) => {
   const path = join(folder(t), "associations");
-  const one = await pair(t, FileAssociationStore.open(path));
-  const { port } = one.address;
+  const port = await freePort();
+  const one = await pair(t, FileAssociationStore.open(path), port);
   // Options read anew do not end the keeping.
   one.replaceServer({ pskEnabled: true });
   const [kept, closed] = [

@@ -5,6 +5,7 @@ import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
+import { freePort } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -13,7 +14,7 @@ const PSK = { credentials: `psk: [{ identity: fleet, key: "hex:${KEY}" }]`, clie
 class Lives {
   readonly folder: string;
   readonly #t: ExecutionContext;
-  #port = 0;
+  #port: number | undefined;
   #server: DpeServer | undefined;
   events: ServerEvent[] = [];
   #registrations = 0;
@@ -28,6 +29,7 @@ class Lives {
   /** Ends the server that runs, and starts one at its port, with its associations. */
   async start({ credentials, clientAuthentication }: typeof PSK): Promise<void> {
     await this.#server?.close();
+    this.#port ??= await freePort();
     this.events = [];
     const config = `
 credentials: { ${credentials} }
@@ -44,7 +46,6 @@ subscribers: [{ name: alice, password: secret, certificates: [alice] }]
       },
     );
     const server = this.#server;
-    this.#port = server.addresses.coaps?.port ?? 0;
     this.#t.teardown(() => server.close());
   }
 
