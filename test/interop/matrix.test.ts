@@ -9,12 +9,14 @@ import test, { type ExecutionContext } from "ava";
 import { credential, der } from "../dtls/fixtures.js";
 import {
   type Cell,
+  MATRIX_HEADING,
   type Outcome,
   PATHS,
   readMatrix,
   ROLES,
   type Role,
   SUITES,
+  withSection,
   writeMatrix,
 } from "./matrix-document.js";
 import {
@@ -130,7 +132,8 @@ if (isWriting) {
       if (outcome === undefined) throw new Error(`${keyOf(cell)} was not run: a peer is missing`);
       return outcome;
     };
-    writeFileSync(DOCUMENT, writeMatrix(ALL_CELLS, outcomeOf));
+    const told = readFileSync(DOCUMENT, "utf8");
+    writeFileSync(DOCUMENT, withSection(told, MATRIX_HEADING, writeMatrix(ALL_CELLS, outcomeOf)));
   });
 }
 

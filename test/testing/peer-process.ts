@@ -131,6 +131,7 @@ export type PeerName =
   | "libcoap-openssl"
   | "libcoap-gnutls"
   | "libcoap-notls"
+  | "libcoap-dev"
   | "mbedtls"
   | "wolfssl"
   | "radclient"
