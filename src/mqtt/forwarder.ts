@@ -1,6 +1,7 @@
 import { connect, type IClientOptions, type MqttClient } from "mqtt";
 import type { SenmlRecord } from "#senml/index.js";
 import type { OutboxEntry, Store } from "#store/index.js";
+import { drain } from "./drain.js";
 import { discoveryOf, type DiscoveryMessage } from "./discovery.js";
 
 /**
@@ -18,7 +19,8 @@ export class Forwarder {
   #stopped = false;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
-  #isLeader = false;
+  /** The lease is ours until then. */
+  #leaderUntil = 0;
 
   private constructor(client: MqttClient, options: ForwarderOptions) {
     this.#client = client;
@@ -63,7 +65,7 @@ export class Forwarder {
   /** The registration of an endpoint has ended. */
   gone(endpoint: string): void {
     this.#online.delete(endpoint);
-    if (this.#client.connected && this.#isLeader)
+    if (this.#client.connected && this.#isLeader(Date.now()))
       this.#publish(`${this.#options.topic}/${endpoint}/status`, "offline").catch(() => undefined);
   }
 
@@ -71,7 +73,8 @@ export class Forwarder {
   async close(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    await this.#running;
+    // What waits for a broker that is gone would wait for its return.
+    await within(CLOSE_TIMEOUT_MS, this.#running);
     if (this.#client.connected) {
       await within(
         CLOSE_TIMEOUT_MS,
@@ -92,10 +95,12 @@ export class Forwarder {
   async #work(): Promise<number> {
     const { store } = this.#options;
     try {
-      this.#isLeader = await store.outbox.lease(store.server, Date.now(), LEASE_MS);
+      const now = Date.now();
+      if (!this.#isLeader(now + LEASE_MS / 2) && (await store.outbox.lease(store.server, now, LEASE_MS)))
+        this.#leaderUntil = now + LEASE_MS;
       const dropped = await store.outbox.trim();
       if (dropped > 0) this.#options.onDropped(dropped);
-      if (!this.#isLeader || !this.#client.connected) return 0;
+      if (!this.#isLeader(now) || !this.#client.connected) return 0;
       return await this.#forward();
     } catch (error) {
       this.#options.onState("failed", error);
@@ -103,14 +108,16 @@ export class Forwarder {
     }
   }
 
-  async #forward(): Promise<number> {
+  #isLeader(at: number): boolean {
+    return this.#leaderUntil > at;
+  }
+
+  #forward(): Promise<number> {
     const { store } = this.#options;
-    const entries = await store.outbox.next(BATCH);
-    if (entries.length === 0) return 0;
-    await Promise.all(entries.map((entry) => this.#send(entry)));
-    await store.outbox.forwarded(entries.map(({ key }) => key));
-    this.#options.onForwarded(entries.length);
-    return entries.length;
+    return drain(store.outbox, (entry) => this.#send(entry), {
+      ...DRAIN,
+      onRemoved: (entries) => this.#options.onForwarded(entries),
+    });
   }
 
   async #send({ endpoint, records }: OutboxEntry): Promise<void> {
@@ -171,7 +178,7 @@ async function within(ms: number, promise: Promise<unknown>): Promise<void> {
   clearTimeout(timer);
 }
 
-const BATCH = 100;
+const DRAIN = { page: 250, maxEntries: 5000, maxMessages: 1000 };
 const IDLE_MS = 250;
 const LEASE_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 2000;

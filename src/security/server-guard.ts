@@ -168,6 +168,11 @@ export class ServerGuard {
   ): void {
     const { onAudit } = this.#surroundings;
     if (onAudit === undefined) return;
+    if (decision.type === "accept") {
+      const told = `${this.#interface} ${decision.mode} ${decision.subscriber?.name ?? ""}`;
+      if (association.told === told && (decision.mode !== "digest" || verdict === undefined)) return;
+      association.told = told;
+    } else if (decision.error === "credentials-required" || decision.error === "stale-nonce") return;
     const common = {
       time: now,
       interface: this.#interface,
@@ -179,13 +184,9 @@ export class ServerGuard {
     } as const;
     if (decision.type === "accept") {
       const { mode, subscriber } = decision;
-      const told = `${this.#interface} ${mode} ${subscriber?.name ?? ""}`;
-      if (association.told === told && (mode !== "digest" || verdict === undefined)) return;
-      association.told = told;
       onAudit({ ...common, outcome: "success", mode, subscriber: subscriber?.name, cause: "accepted" });
       return;
     }
-    if (decision.error === "credentials-required" || decision.error === "stale-nonce") return;
     const { detail } = verdict ?? {};
     onAudit({
       ...common,

@@ -13,7 +13,7 @@ import {
   ServerGuard,
 } from "#security/index.js";
 import type { SenmlRecord, SenmlValue } from "#senml/index.js";
-import { encodeRow, Store } from "#store/index.js";
+import { Store } from "#store/index.js";
 import { AssociationReview } from "./association-review.js";
 import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
@@ -26,7 +26,7 @@ import { GuardedRequests, principalOf } from "./guarded-requests.js";
 import { guardDigest } from "./interface-config.js";
 import { EndpointFollowers, type FollowOptions, type FollowStep } from "./endpoint-followers.js";
 import { FleetObservations } from "./fleet-observations.js";
-import { LIVE_CHANNEL, liveEventOf } from "./live-event.js";
+import { LiveFeed } from "./live-event.js";
 import { storeLimits } from "./limits-config.js";
 import { NetworkPresence } from "./network-presence.js";
 import { PeerFacts } from "./peer-facts.js";
@@ -69,12 +69,14 @@ export class DpeServer {
   readonly #followers: EndpointFollowers;
   readonly #observations: FleetObservations;
   readonly #ownsStore: boolean;
+  readonly #live: LiveFeed;
   #sources: ExternalSources | undefined;
   #sweeper: NodeJS.Timeout | undefined;
 
   private constructor(config: ServerConfig, onEvent: (event: ServerEvent) => void, parts: ServerParts, store: Store) {
     this.store = store;
     this.#ownsStore = parts.store === undefined;
+    this.#live = new LiveFeed(store);
     this.#config = config;
     this.#onEvent = onEvent;
     this.#credentials = new ServerCredentials(config);
@@ -396,7 +398,7 @@ export class DpeServer {
   /** Tells this process, and whoever follows the fleet at any server of the store. */
   #tell(event: Extract<ServerEvent, { readonly registration: Registration }>): void {
     this.#onEvent(event);
-    this.store.backend.publish(LIVE_CHANNEL, encodeRow(liveEventOf(event, this.store.server)));
+    this.#live.tell(event);
   }
 }
 

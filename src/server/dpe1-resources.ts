@@ -76,7 +76,7 @@ export class Dpe1Resources {
         dpe2: this.#dpe2Of(query, origin.sender) ?? { type: "association" },
         isQueueMode: query.has(QUERY.queueMode),
       },
-      { records, server: store.server, security: origin.security },
+      { records, server: store.server, security: origin.security() },
       this.#surroundings.now(),
     );
     origin.onHeard(registration);
@@ -96,7 +96,7 @@ export class Dpe1Resources {
     if (request.code === CODE.POST) {
       const query = queryOf(request);
       const change = { lifetimeSeconds: lifetimeOf(query), dpe2: this.#dpe2Of(query, origin.sender) };
-      const report = { records: [], server: store.server, security: origin.security };
+      const report = { records: [], server: store.server, security: origin.security() };
       const registration = await store.registrations.refresh(id, subscriber?.name, change, report, now());
       origin.onHeard(registration);
       this.#surroundings.onRegistered(registration, false);
@@ -115,7 +115,6 @@ export class Dpe1Resources {
   ): Promise<ResponseMessage> {
     if (request.code !== CODE.POST) return METHOD_NOT_ALLOWED;
     const { store, now } = this.#surroundings;
-    await store.registrations.owned(id, subscriber?.name, now());
     const records = packOf(request);
     if (!areReportable(subscriber, records)) return refusal("not-authorized");
     const report = { records, server: store.server };
@@ -181,7 +180,7 @@ export interface Dpe1Surroundings {
 export interface Origin {
   /** The canonical address. */
   readonly sender: string;
-  readonly security: DeviceSecurity;
+  security(): DeviceSecurity;
   /** The endpoint of this registration was heard there. */
   onHeard(registration: Registration): void;
   /** The client does not accept the server. */

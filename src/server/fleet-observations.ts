@@ -181,7 +181,7 @@ export class FleetObservations {
   }
 
   #send(server: string, message: Message): void {
-    this.#surroundings.store.backend.publish(channelOf(server), encodeRow(message));
+    this.#surroundings.store.backend.publish(channelOf(server), () => encodeRow(message));
   }
 }
 

@@ -97,7 +97,7 @@ export class FleetRequests {
         error: { code: "DPE_NOT_REACHABLE", message: `the server that ${endpoint} is connected to does not answer` },
       });
       const message: Message = { type: "query", id, from: store.server, endpoint, names };
-      store.backend.publish(channelOf(server), encodeRow(message));
+      store.backend.publish(channelOf(server), () => encodeRow(message));
     });
     clearTimeout(timer);
     this.#pending.delete(id);
@@ -122,7 +122,7 @@ export class FleetRequests {
       reply = { error: { code, message: sentenceOf(error) } };
     }
     const message: Message = { type: "reply", id, reply };
-    backend.publish(channelOf(from), encodeRow(message));
+    backend.publish(channelOf(from), () => encodeRow(message));
   }
 }
 

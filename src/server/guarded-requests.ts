@@ -45,7 +45,7 @@ export class GuardedRequests {
     if (pairing !== undefined && asksToRenew(request)) return pairing.renew(request, subscriber, mode, facts.of(peer));
     return resources.handle(request, subscriber, {
       sender: facts.of(peer).address,
-      security: this.#securityOf(peer, mode),
+      security: () => this.#securityOf(peer, mode),
       onHeard: (registration) => {
         connections.heardOn(registration.endpoint, peer);
         if (registration.isQueueMode) this.#parts.onAwake(registration.endpoint);

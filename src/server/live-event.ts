@@ -1,5 +1,5 @@
 import type { SenmlRecord } from "#senml/index.js";
-import { decodeRow, type Store } from "#store/index.js";
+import { decodeRow, encodeRow, type Store } from "#store/index.js";
 import type { ServerEvent } from "./server-event.js";
 
 /** What happens to the fleet, as it is told to whoever follows it, whichever server of the store it happened at. */
@@ -18,13 +18,33 @@ export interface LiveEvent {
 
 /** Calls `listener` for each event from now on; returns what ends that. */
 export function followFleet(store: Store, listener: (event: LiveEvent) => void): Promise<() => void> {
-  return store.backend.subscribe(LIVE_CHANNEL, (message) => listener(decodeRow<LiveEvent>(message)));
+  return store.backend.subscribe(LIVE_CHANNEL, (message) => {
+    for (const event of decodeRow<readonly LiveEvent[]>(message)) listener(event);
+  });
 }
 
-export function liveEventOf(
-  event: Extract<ServerEvent, { readonly type: LiveEvent["type"] }>,
-  server: string,
-): LiveEvent {
+/** Tells whoever follows the fleet, at any server of the store: all that one turn of the event loop brings in one message. */
+export class LiveFeed {
+  readonly #store: Store;
+  #events: LiveEvent[] = [];
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  tell(event: FleetEvent): void {
+    if (this.#events.push(liveEventOf(event, this.#store.server)) > 1) return;
+    setImmediate(() => {
+      const events = this.#events;
+      this.#events = [];
+      this.#store.backend.publish(LIVE_CHANNEL, () => encodeRow(events));
+    });
+  }
+}
+
+type FleetEvent = Extract<ServerEvent, { readonly type: LiveEvent["type"] }>;
+
+function liveEventOf(event: FleetEvent, server: string): LiveEvent {
   const { endpoint, subscriber } = event.registration;
   return {
     type: event.type,
@@ -37,4 +57,4 @@ export function liveEventOf(
   };
 }
 
-export const LIVE_CHANNEL = "live";
+const LIVE_CHANNEL = "live";

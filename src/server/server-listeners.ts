@@ -58,6 +58,7 @@ export class ServerListeners {
         ...sessionLimits(config.limits),
         ...this.#associations(),
         ...(worker === undefined ? {} : { sharesPort, steering: worker.steering }),
+        receiveBufferBytes: RECEIVE_BUFFER_BYTES,
         onHandshakeFailed: (remote, error) => {
           const where = { time: Date.now(), interface: "dpe1", side: "server", peer: formatAddress(remote) } as const;
           const failure = handshakeFailure(error, where);
@@ -79,7 +80,7 @@ export class ServerListeners {
       });
     }
     if (coap !== undefined) {
-      this.#plain = await UdpSocket.bind({ host, port: coap, sharesPort });
+      this.#plain = await UdpSocket.bind({ host, port: coap, sharesPort, receiveBufferBytes: RECEIVE_BUFFER_BYTES });
       endpoint.addSocket(this.#plain);
     }
     const tls: StreamServerTls = {
@@ -247,6 +248,8 @@ function tlsFailure(error: unknown): Parameters<typeof handshakeFailure>[0] & { 
   };
 }
 
+/** A fleet that comes back at once, or a pause of ours, is some thousands of datagrams. The system grants what its limit allows. */
+const RECEIVE_BUFFER_BYTES = 1024 * 1024;
 const CERTIFICATE_TYPE_OF: Readonly<Partial<Record<ClientAuthentication, "X.509" | "RawPublicKey">>> = {
   certificate: "X.509",
   rawPublicKey: "RawPublicKey",

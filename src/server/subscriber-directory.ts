@@ -176,7 +176,7 @@ export class SubscriberDirectory {
     const { store } = this.#surroundings;
     await this.#apply(name, version);
     await store.audit.append({ type, name }, Date.now());
-    store.backend.publish(CHANNEL, encodeRow({ name, version } satisfies ChangeMessage));
+    store.backend.publish(CHANNEL, () => encodeRow({ name, version } satisfies ChangeMessage));
   }
 
   /** Of another server, or our own come back. */

@@ -22,11 +22,14 @@ export interface Backend {
   /** Fulfilled with false, nothing changed, when a check did not hold. @throws StoreError STORE_UNAVAILABLE. */
   commit(change: Change): Promise<boolean>;
   /** To every subscriber on any server of this store, this one included; those that are not there miss it. */
-  publish(channel: string, message: Uint8Array): void;
+  publish(channel: string, message: Message): void;
   /** Returns what ends the subscription. */
   subscribe(channel: string, listener: (message: Uint8Array) => void): Promise<() => void>;
   close(): Promise<void>;
 }
+
+/** Made only where somebody may hear it: at once, if at all. */
+export type Message = () => Uint8Array;
 
 export type BackendKind = "memory" | "lmdb" | "redis";
 

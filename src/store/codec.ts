@@ -1,9 +1,20 @@
 import { Decoder, Encoder } from "cbor-x";
+import type { KeptRow } from "./known-endpoints.js";
 import { StoreError } from "./errors.js";
 
-/** The form of values at rest: CBOR maps of plain data. */
+/** The form of values at rest: CBOR maps of plain data. The bytes are part of a larger array: keep a copy, or a {@link KeptRow}. */
 export function encodeRow(row: object): Uint8Array {
-  return Uint8Array.from(ENCODER.encode(row));
+  return ENCODER.encode(row);
+}
+
+/** A row and its bytes, to be kept. */
+export function keptRow<Row extends object>(row: Row): KeptRow<Row> {
+  return { row, bytes: Uint8Array.from(encodeRow(row)) };
+}
+
+/** A row that this store wrote, with its bytes. @throws StoreError STORE_CORRUPT. */
+export function readRow<Row>(bytes: Uint8Array | undefined): KeptRow<Row> | undefined {
+  return bytes === undefined ? undefined : { row: decodeRow<Row>(bytes), bytes };
 }
 
 /** A row that this store wrote. @throws StoreError STORE_CORRUPT for bytes that are no CBOR. */

@@ -1,10 +1,10 @@
 export { type AuditEntry, type AuditFields, AuditLog, type AuditPage } from "./audit-log.js";
-export { type Backend, type BackendKind, type Change, type Place, SPACES } from "./backend.js";
+export { type Backend, type BackendKind, type Change, type Message, type Place, SPACES } from "./backend.js";
 export { checkStore, type StoreFault } from "./check.js";
 export { decodeRow, encodeRow } from "./codec.js";
 export type { Device, DeviceSecurity, EndCause, HeardRow, InterfaceSecurity } from "./device.js";
 export { StoreError, type StoreErrorCode } from "./errors.js";
-export type { OutboxEntry } from "./outbox.js";
+export type { Outbox, OutboxEntry } from "./outbox.js";
 export type { HistoryQuery } from "./properties.js";
 export type { Registered, Registrations, Reported } from "./registrations.js";
 export type { IncomingReport } from "./report-planner.js";

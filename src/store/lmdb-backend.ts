@@ -5,6 +5,7 @@ import {
   type Backend,
   type Change,
   type Entry,
+  type Message,
   type Place,
   type PlacedEntry,
   type Range,
@@ -13,24 +14,24 @@ import {
 } from "./backend.js";
 import { sameBytes } from "./bytes.js";
 import { StoreError } from "./errors.js";
+import { GroupCommit } from "./group-commit.js";
+import { LATIN1_KEYS } from "./latin1-keys.js";
 import { LocalChannels } from "./local-channels.js";
 import { OwnerFile } from "./owner-file.js";
 
 /**
  * LMDB in a folder of its own, for one server. The folder has mode 0700 and its files 0600.
  *
- * A key is `partition NUL key`, one database a space. Changes that arrive while one is being written wait, and are then
- * written together, with one fsync for all of them (group commit). Checks are looked at here, between two writes: there is
- * no other writer, which the owner file sees to.
+ * A key is `partition NUL key`, one database a space. Changes are written in groups, with one fsync for all of a group. Checks
+ * are looked at here, between two writes: there is no other writer, which the owner file sees to.
  */
 export class LmdbBackend implements Backend {
   readonly kind = "lmdb";
-  readonly #environment: RootDatabase<Uint8Array, Uint8Array>;
-  readonly #databases: ReadonlyMap<Space, Database<Uint8Array, Uint8Array>>;
+  readonly #environment: RootDatabase<Uint8Array, string>;
+  readonly #databases: ReadonlyMap<Space, SpaceDatabase>;
   readonly #owner: OwnerFile | undefined;
   readonly #channels = new LocalChannels();
-  #waiting: Waiting[] = [];
-  #writing: Promise<void> | undefined;
+  readonly #group = new GroupCommit((changes) => this.#write(changes), MAX_GROUP);
 
   /**
    * @param isReader - only reads, beside a server that may be running; it commits nothing.
@@ -47,7 +48,7 @@ export class LmdbBackend implements Backend {
       this.#environment = open({
         path: folder,
         maxDbs: SPACES.length,
-        keyEncoding: "binary",
+        keyEncoder: LATIN1_KEYS,
         encoding: "binary",
         // A write is then acknowledged after the fsync, not before.
         overlappingSync: false,
@@ -56,10 +57,11 @@ export class LmdbBackend implements Backend {
         noSubdir: false,
       });
       this.#databases = new Map(
-        SPACES.map((name) => [
-          name,
-          this.#environment.openDB<Uint8Array, Uint8Array>({ name, keyEncoding: "binary", encoding: "binary" }),
-        ]),
+        SPACES.map((name) => {
+          // A variable, since the library's types leave out `keyEncoder` here.
+          const options = { name, keyEncoder: LATIN1_KEYS, encoding: "binary" } as const;
+          return [name, this.#environment.openDB<Uint8Array, string>(options)];
+        }),
       );
     } catch (error) {
       if (error instanceof StoreError) throw error;
@@ -70,20 +72,23 @@ export class LmdbBackend implements Backend {
   }
 
   get(places: readonly Place[]): Promise<readonly (Uint8Array | undefined)[]> {
-    return Promise.resolve(places.map((place) => this.#value(place)));
+    return Promise.resolve(
+      places.map((place) => {
+        const value = this.#database(place.space).getBinaryFast(keyOf(place));
+        return value === undefined ? undefined : copy(value);
+      }),
+    );
   }
 
   range(space: Space, partition: string, range: Range): Promise<readonly Entry[]> {
     const prefix = `${partition}\0`;
-    const least = Buffer.from(`${prefix}${range.after === undefined ? (range.from ?? "") : `${range.after}\0`}`);
-    const bound = Buffer.from(range.before === undefined ? `${partition}\u0001` : `${prefix}${range.before}`);
+    const least = `${prefix}${range.after === undefined ? (range.from ?? "") : `${range.after}\0`}`;
+    const bound = range.before === undefined ? `${partition}\u0001` : `${prefix}${range.before}`;
     const limit = Math.min(range.limit, 2 ** 31);
-    if (Buffer.compare(least, bound) >= 0) return Promise.resolve([]);
+    if (least >= bound) return Promise.resolve([]);
     const bounds = range.isReverse === true ? backwards(least, bound) : { start: least, end: bound };
     const entries = [...this.#database(space).getRange({ ...bounds, limit })];
-    return Promise.resolve(
-      entries.map(({ key, value }) => ({ key: textOf(key).slice(prefix.length), value: copy(value) })),
-    );
+    return Promise.resolve(entries.map(({ key, value }) => ({ key: key.slice(prefix.length), value: copy(value) })));
   }
 
   count(space: Space): Promise<number> {
@@ -92,29 +97,25 @@ export class LmdbBackend implements Backend {
   }
 
   async *scan(space: Space): AsyncIterable<PlacedEntry> {
-    let start: Uint8Array = Uint8Array.of(0);
+    let start = "\0";
     for (;;) {
       const page = [...this.#database(space).getRange({ start, limit: SCAN_PAGE })];
       for (const { key, value } of page) {
-        const text = textOf(key);
-        const end = text.lastIndexOf("\0");
-        yield { space, partition: text.slice(0, end), key: text.slice(end + 1), value: copy(value) };
+        const end = key.lastIndexOf("\0");
+        yield { space, partition: key.slice(0, end), key: key.slice(end + 1), value: copy(value) };
       }
       const last = page.at(-1);
       if (last === undefined || page.length < SCAN_PAGE) return;
-      start = Buffer.concat([last.key, Uint8Array.of(0)]);
+      start = `${last.key}\0`;
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
 
   commit(change: Change): Promise<boolean> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ change, resolve, reject });
-      this.#writing ??= this.#write();
-    });
+    return this.#group.commit(change);
   }
 
-  publish(channel: string, message: Uint8Array): void {
+  publish(channel: string, message: Message): void {
     this.#channels.publish(channel, message);
   }
 
@@ -123,66 +124,54 @@ export class LmdbBackend implements Backend {
   }
 
   async close(): Promise<void> {
-    while (this.#writing !== undefined) await this.#writing;
+    await this.#group.settled();
     await this.#environment.close();
     this.#owner?.release();
   }
 
-  /** Writes what waits, batch after batch, until nothing does. */
-  async #write(): Promise<void> {
-    // Whatever else this turn of the event loop brings is part of the first batch.
-    await new Promise((resolve) => setImmediate(resolve));
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting.splice(0, MAX_BATCH);
-      const changed = new Map<string, Uint8Array | undefined>();
-      const outcomes = batch.map(({ change }) => this.#holds(change, changed) && this.#note(change, changed));
-      try {
-        if (changed.size > 0) await this.#environment.batch(() => this.#put(changed));
-        batch.forEach((waiting, index) => waiting.resolve(outcomes[index] ?? false));
-      } catch (error) {
-        const failure = new StoreError("STORE_UNAVAILABLE", `the store was not written: ${messageOf(error)}`, {
-          cause: error,
-        });
-        for (const waiting of batch) waiting.reject(failure);
-      }
+  async #write(changes: readonly Change[]): Promise<readonly boolean[]> {
+    const changed: Changed = new Map(SPACES.map((space) => [space, new Map<string, Uint8Array | undefined>()]));
+    const outcomes = changes.map((change) => {
+      const isCommitted = this.#holds(change, changed);
+      if (isCommitted) this.#note(change, changed);
+      return isCommitted;
+    });
+    try {
+      if (outcomes.includes(true)) await this.#environment.batch(() => this.#put(changed));
+      return outcomes;
+    } catch (error) {
+      throw new StoreError("STORE_UNAVAILABLE", `the store was not written: ${messageOf(error)}`, { cause: error });
     }
-    this.#writing = undefined;
   }
 
-  #holds({ checks = [] }: Change, changed: ReadonlyMap<string, Uint8Array | undefined>): boolean {
+  #holds({ checks = [] }: Change, changed: Changed): boolean {
     return checks.every((check) => {
-      const name = nameOf(check);
-      return sameBytes(changed.has(name) ? changed.get(name) : this.#value(check), check.value);
+      const key = keyOf(check);
+      const before = changed.get(check.space);
+      const value = before?.has(key) === true ? before.get(key) : this.#database(check.space).getBinaryFast(key);
+      return sameBytes(value, check.value);
     });
   }
 
-  #note({ sets = [], deletes = [], clears = [] }: Change, changed: Map<string, Uint8Array | undefined>): true {
+  #note({ sets = [], deletes = [], clears = [] }: Change, changed: Changed): void {
     for (const { space, partition } of clears) {
-      const prefix = `${space}\0${partition}\0`;
-      for (const name of changed.keys()) if (name.startsWith(prefix)) changed.set(name, undefined);
-      const range = { start: Buffer.from(`${partition}\0`), end: Buffer.from(`${partition}\u0001`) };
-      for (const key of this.#database(space).getKeys(range)) changed.set(`${space}\0${textOf(key)}`, undefined);
+      const before = changed.get(space);
+      for (const key of before?.keys() ?? []) if (key.startsWith(`${partition}\0`)) before?.set(key, undefined);
+      const range = { start: `${partition}\0`, end: `${partition}\u0001` };
+      for (const key of this.#database(space).getKeys(range)) before?.set(key, undefined);
     }
-    for (const place of deletes) changed.set(nameOf(place), undefined);
-    for (const entry of sets) changed.set(nameOf(entry), entry.value);
-    return true;
+    for (const place of deletes) changed.get(place.space)?.set(keyOf(place), undefined);
+    for (const entry of sets) changed.get(entry.space)?.set(keyOf(entry), entry.value);
   }
 
-  #put(changed: ReadonlyMap<string, Uint8Array | undefined>): void {
-    for (const [name, value] of changed) {
-      const at = name.indexOf("\0");
-      const database = this.#database(name.slice(0, at) as Space);
-      const key = Buffer.from(name.slice(at + 1));
-      void (value === undefined ? database.remove(key) : database.put(key, value));
+  #put(changed: Changed): void {
+    for (const [space, entries] of changed) {
+      const database = this.#database(space);
+      for (const [key, value] of entries) void (value === undefined ? database.remove(key) : database.put(key, value));
     }
   }
 
-  #value({ space, partition, key }: Place): Uint8Array | undefined {
-    const value = this.#database(space).get(Buffer.from(`${partition}\0${key}`));
-    return value === undefined ? undefined : copy(value);
-  }
-
-  #database(space: Space): Database<Uint8Array, Uint8Array> {
+  #database(space: Space): SpaceDatabase {
     const database = this.#databases.get(space);
     if (database === undefined) throw new TypeError(`no space ${space}`);
     return database;
@@ -195,31 +184,28 @@ export interface LmdbOptions {
   readonly hasFsync?: boolean;
 }
 
+type SpaceDatabase = Database<Uint8Array, string>;
+
+/** What a group sets, and deletes (undefined), by space and key. */
+type Changed = ReadonlyMap<Space, Map<string, Uint8Array | undefined>>;
+
 interface BackwardsRange {
-  readonly start: Uint8Array;
-  readonly end: Uint8Array;
+  readonly start: string;
+  readonly end: string;
   readonly exclusiveStart: true;
   readonly inclusiveEnd: true;
   readonly reverse: true;
 }
 
-interface Waiting {
-  readonly change: Change;
-  resolve(isCommitted: boolean): void;
-  reject(error: Error): void;
+function keyOf({ partition, key }: Place): string {
+  return `${partition}\0${key}`;
 }
 
-function nameOf({ space, partition, key }: Place): string {
-  return `${space}\0${partition}\0${key}`;
-}
-
-function textOf(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
-}
-
-/** LMDB may give bytes of a buffer that it uses again. */
+/** LMDB gives bytes of a buffer that it uses again. */
 function copy(bytes: Uint8Array): Uint8Array {
-  return Uint8Array.from(bytes);
+  const copied = new Uint8Array(bytes.length);
+  for (let index = 0; index < copied.length; index++) copied[index] = bytes[index] ?? 0;
+  return copied;
 }
 
 function messageOf(error: unknown): string {
@@ -227,12 +213,12 @@ function messageOf(error: unknown): string {
 }
 
 /** The same entries from the other end: with the least, without the bound. */
-const backwards = (least: Uint8Array, bound: Uint8Array): BackwardsRange => ({
+const backwards = (least: string, bound: string): BackwardsRange => ({
   start: bound,
   end: least,
   exclusiveStart: true,
   inclusiveEnd: true,
   reverse: true,
 });
-const MAX_BATCH = 1000;
+const MAX_GROUP = 1000;
 const SCAN_PAGE = 1000;

@@ -1,9 +1,14 @@
+import type { Message } from "./backend.js";
+
 /** Messages within one process; each listener hears them after the publisher has gone on. */
 export class LocalChannels {
   readonly #listeners = new Map<string, Set<(message: Uint8Array) => void>>();
 
-  publish(channel: string, message: Uint8Array): void {
-    for (const listener of this.#listeners.get(channel) ?? []) setImmediate(listener, message);
+  publish(channel: string, message: Message): void {
+    const listeners = this.#listeners.get(channel);
+    if (listeners === undefined) return;
+    const bytes = message();
+    for (const listener of listeners) setImmediate(listener, bytes);
   }
 
   subscribe(channel: string, listener: (message: Uint8Array) => void): () => void {

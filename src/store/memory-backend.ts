@@ -1,4 +1,4 @@
-import type { Backend, Change, Entry, Place, PlacedEntry, Range, Space } from "./backend.js";
+import type { Backend, Change, Entry, Message, Place, PlacedEntry, Range, Space } from "./backend.js";
 import { sameBytes } from "./bytes.js";
 import { LocalChannels } from "./local-channels.js";
 import { SortedPartition } from "./sorted-partition.js";
@@ -31,11 +31,12 @@ export class MemoryBackend implements Backend {
     if (!checks.every((check) => sameBytes(this.#value(check), check.value))) return Promise.resolve(false);
     for (const { space, partition } of clears) this.#spaces.get(space)?.delete(partition);
     for (const { space, partition, key } of deletes) this.#delete(space, partition, key);
-    for (const { space, partition, key, value } of sets) this.#partition(space, partition).set(key, value);
+    for (const { space, partition, key, value } of sets)
+      this.#partition(space, partition).set(key, Uint8Array.from(value));
     return Promise.resolve(true);
   }
 
-  publish(channel: string, message: Uint8Array): void {
+  publish(channel: string, message: Message): void {
     this.#channels.publish(channel, message);
   }
 

@@ -24,9 +24,9 @@ export class Outbox {
     return this.#backend.count("outbox");
   }
 
-  /** The oldest entries. */
-  async next(limit: number): Promise<readonly OutboxEntry[]> {
-    const entries = await this.#backend.range("outbox", "", { limit });
+  /** The oldest entries, of those after a key where one is given. */
+  async next(limit: number, after?: string): Promise<readonly OutboxEntry[]> {
+    const entries = await this.#backend.range("outbox", "", { limit, ...(after === undefined ? {} : { after }) });
     return entries.map(({ key, value }) => ({ key, ...decodeRow<OutboxRow>(value) }));
   }
 

@@ -1,7 +1,8 @@
 import { DpeError } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import type { Backend, Change, Check, Place, PlacedEntry } from "./backend.js";
-import { decodeRow, encodeRow } from "./codec.js";
+import { decodeRow, encodeRow, keptRow, readRow } from "./codec.js";
+import type { KeptRow } from "./known-endpoints.js";
 import { timeKey, timeOfKey } from "./time-key.js";
 
 /**
@@ -55,52 +56,41 @@ export class Properties {
   }
 
   /**
-   * What a report changes, as part of a change with more in it.
+   * What a report changes, as part of a change with more in it. `known` are latest rows by name, which need not be read;
+   * `checks` are those of the whole change so far, which is added to.
    *
    * @throws DpeError DPE_TOO_MANY_PROPERTIES.
    */
-  async plan(endpoint: string, records: readonly SenmlRecord[], nowMs: number): Promise<PlannedReport> {
-    const byName = new Map<string, Map<string, SenmlRecord>>();
-    for (const record of records) {
-      const dated = { ...record, timeSeconds: record.timeSeconds ?? nowMs / 1000 };
-      let ofName = byName.get(record.name);
-      if (ofName === undefined) byName.set(record.name, (ofName = new Map<string, SenmlRecord>()));
-      ofName.set(timeKey(dated.timeSeconds), dated);
+  async plan(
+    endpoint: string,
+    records: readonly SenmlRecord[],
+    nowMs: number,
+    known: ReadonlyMap<string, KeptRow<LatestRow>> = NOTHING_KNOWN,
+    checks: Check[] = [],
+  ): Promise<PlannedReport> {
+    const given = readingsByName(records, nowMs);
+    const latest = await this.#latestRows(endpoint, given, known);
+    const late = latePlaces(endpoint, given, latest);
+    const there = late.length === 0 ? NO_PLACES : await this.#there(late);
+    const planned: PlannedReport = { checks, sets: [], deletes: [], added: [], latest };
+    const excess: ExcessOfName[] = [];
+    for (const [name, readings] of given) {
+      const partition = historyOf(endpoint, name);
+      const added = there.size === 0 ? readings : readings.filter(({ key }) => !there.has(nameOfPlace(partition, key)));
+      if (added.length === 0) continue;
+      const count = (latest.get(name)?.row.count ?? 0) + added.length;
+      if (this.#needsTrim(count)) excess.push({ name, added, count, partition });
+      else planProperty(planned, endpoint, name, added, count);
     }
-    const names = [...byName.keys()];
-    const known = await this.#backend.get(names.map((name) => latestPlace(endpoint, name)));
-    const rows = known.map((value) => (value === undefined ? undefined : decodeRow<LatestRow>(value)));
-    if (rows.includes(undefined)) await this.#checkCount(endpoint, rows.filter((row) => row === undefined).length);
-
-    const plan = {
-      checks: [] as Check[],
-      sets: [] as PlacedEntry[],
-      deletes: [] as Place[],
-      added: [] as SenmlRecord[],
-    };
-    await Promise.all(
-      names.map(async (name, index) => {
-        const row = rows[index];
-        const added = await this.#unknown(endpoint, name, byName.get(name) ?? new Map<string, SenmlRecord>(), row);
-        if (added.length === 0) return;
-        const place = latestPlace(endpoint, name);
-        plan.checks.push({ ...place, value: known[index] });
-        for (const record of added) plan.sets.push(historyEntry(endpoint, record));
-        plan.added.push(...added);
-        const newest = added.reduce((one, other) => ((other.timeSeconds ?? 0) >= (one.timeSeconds ?? 0) ? other : one));
-        const record = row !== undefined && isLater(row.record, newest) ? row.record : newest;
-        let count = (row?.count ?? 0) + added.length;
-        const excess = await this.#excess(endpoint, name, count, added, nowMs);
-        plan.deletes.push(...excess.places);
-        count -= excess.places.length;
-        // A reading that is older than all that are kept, while there is no room, was never there.
-        plan.sets = plan.sets.filter((entry) => !excess.keys.has(`${entry.partition}\0${entry.key}`));
-        count -= excess.keys.size;
-        const latest: LatestRow = { record, count };
-        plan.sets.push({ ...place, value: encodeRow(latest) });
-      }),
-    );
-    return plan;
+    if (excess.length > 0) {
+      const trimmed = await Promise.all(excess.map((one) => this.#excess(one, nowMs)));
+      for (const [index, { name, added, count }] of excess.entries()) {
+        const { deletes, neverKept } = trimmed[index] ?? { deletes: [], neverKept: NO_PLACES };
+        planned.deletes.push(...deletes);
+        planProperty(planned, endpoint, name, added, count - deletes.length - neverKept.size, neverKept);
+      }
+    }
+    return planned;
   }
 
   /** What forgets all of an endpoint. */
@@ -110,50 +100,65 @@ export class Properties {
     return { clears: [{ space: "latest", partition: endpoint }, ...histories] };
   }
 
-  /** Those of one name that are not in history yet, in the order of time. Newer than the latest, they cannot be. */
-  async #unknown(
+  /** Of the names given, those that exist. @throws DpeError DPE_TOO_MANY_PROPERTIES when the others would be too many. */
+  async #latestRows(
     endpoint: string,
-    name: string,
-    given: ReadonlyMap<string, SenmlRecord>,
-    row: LatestRow | undefined,
-  ): Promise<readonly SenmlRecord[]> {
-    const inOrder = [...given].toSorted(([one], [other]) => (one < other ? -1 : 1));
-    if (row === undefined) return inOrder.map(([, record]) => record);
-    const late = inOrder.filter(([, record]) => !isLater(record, row.record));
-    if (late.length === 0) return inOrder.map(([, record]) => record);
-    const partition = historyOf(endpoint, name);
-    const found = await this.#backend.get(late.map(([key]) => ({ space: "history", partition, key })));
-    const duplicates = new Set(late.flatMap(([key], index) => (found[index] === undefined ? [] : [key])));
-    return inOrder.flatMap(([key, record]) => (duplicates.has(key) ? [] : [record]));
+    given: ReadingsByName,
+    known: ReadonlyMap<string, KeptRow<LatestRow>>,
+  ): Promise<Map<string, KeptRow<LatestRow>>> {
+    const rows = new Map<string, KeptRow<LatestRow>>();
+    for (const name of given.keys()) {
+      const row = known.get(name);
+      if (row !== undefined) rows.set(name, row);
+    }
+    if (rows.size === given.size) return rows;
+    const unknown = [...given.keys()].filter((name) => !rows.has(name));
+    const values = await this.#backend.get(unknown.map((name) => latestPlace(endpoint, name)));
+    for (const [index, name] of unknown.entries()) {
+      const row = readRow<LatestRow>(values[index]);
+      if (row !== undefined) rows.set(name, row);
+    }
+    const added = unknown.filter((name) => !rows.has(name)).length;
+    if (added > 0) await this.#checkCount(endpoint, added);
+    return rows;
   }
 
-  /** What must go, the oldest first, once more than a tenth is too much or the series has aged. */
+  /** Which of these places have a reading already. */
+  async #there(places: readonly Place[]): Promise<ReadonlySet<string>> {
+    const found = await this.#backend.get(places);
+    const there = places.filter((_, index) => found[index] !== undefined);
+    return new Set(there.map(({ partition, key }) => nameOfPlace(partition, key)));
+  }
+
+  /** Once more than a tenth is too much; and now and then, for a series that has aged. */
+  #needsTrim(count: number): boolean {
+    return this.#isTooMany(count) || count % AGE_CHECK_EVERY === 0;
+  }
+
+  #isTooMany(count: number): boolean {
+    const { maxValues } = this.#limits;
+    return count > maxValues + Math.max(1, Math.floor(maxValues / 10));
+  }
+
+  /** What must go, the oldest first; `neverKept`: keys of readings added that are older than all for which there is room. */
   async #excess(
-    endpoint: string,
-    name: string,
-    count: number,
-    added: readonly SenmlRecord[],
+    { added, count, partition }: ExcessOfName,
     nowMs: number,
-  ): Promise<{ readonly places: readonly Place[]; readonly keys: ReadonlySet<string> }> {
+  ): Promise<{ readonly deletes: readonly Place[]; readonly neverKept: ReadonlySet<string> }> {
     const { maxValues, maxAgeMs } = this.#limits;
-    const isTooMany = count > maxValues + Math.max(1, Math.floor(maxValues / 10));
-    if (!isTooMany && count % AGE_CHECK_EVERY !== 0) return { places: [], keys: new Set() };
-    const partition = historyOf(endpoint, name);
-    const oldest = timeKey((nowMs - maxAgeMs) / 1000);
+    const isTooMany = this.#isTooMany(count);
     const kept = await this.#backend.range("history", partition, {
       limit: isTooMany ? count - maxValues : MAX_AGED,
-      ...(isTooMany ? {} : { before: oldest }),
+      ...(isTooMany ? {} : { before: timeKey((nowMs - maxAgeMs) / 1000) }),
     });
-    if (!isTooMany) return { places: kept.map(({ key }) => ({ space: "history", partition, key })), keys: new Set() };
-    const all = [
-      ...kept.map(({ key }) => ({ key, isNew: false })),
-      ...added.map((record) => ({ key: timeKey(record.timeSeconds ?? 0), isNew: true })),
-    ]
+    const placeOf = ({ key }: { readonly key: string }): Place => ({ space: "history", partition, key });
+    if (!isTooMany) return { deletes: kept.map(placeOf), neverKept: NO_PLACES };
+    const all = [...kept.map(({ key }) => ({ key, isNew: false })), ...added.map(({ key }) => ({ key, isNew: true }))]
       .toSorted((one, other) => (one.key < other.key ? -1 : 1))
       .slice(0, count - maxValues);
     return {
-      places: all.filter(({ isNew }) => !isNew).map(({ key }) => ({ space: "history", partition, key })),
-      keys: new Set(all.filter(({ isNew }) => isNew).map(({ key }) => `${partition}\0${key}`)),
+      deletes: all.filter(({ isNew }) => !isNew).map(placeOf),
+      neverKept: new Set(all.filter(({ isNew }) => isNew).map(({ key }) => key)),
     };
   }
 
@@ -181,11 +186,30 @@ export interface HistoryQuery {
 }
 
 export interface PlannedReport {
-  readonly checks: readonly Check[];
-  readonly sets: readonly PlacedEntry[];
-  readonly deletes: readonly Place[];
+  readonly checks: Check[];
+  readonly sets: PlacedEntry[];
+  readonly deletes: Place[];
   /** The readings that were not known before. */
-  readonly added: readonly SenmlRecord[];
+  readonly added: SenmlRecord[];
+  /** The latest rows of the properties in the report, as they are then. */
+  readonly latest: Map<string, KeptRow<LatestRow>>;
+}
+
+/** A reading with its time, and its key in history. */
+interface Reading {
+  readonly key: string;
+  readonly record: SenmlRecord;
+}
+
+/** In the order of time; of two with the same time the last. */
+type ReadingsByName = ReadonlyMap<string, readonly Reading[]>;
+
+/** A property that may have too many readings once these are added. */
+interface ExcessOfName {
+  readonly name: string;
+  readonly added: readonly Reading[];
+  readonly count: number;
+  readonly partition: string;
 }
 
 /** The newest reading of a property, and how many its history has. */
@@ -200,9 +224,84 @@ export function historyOf(endpoint: string, name: string): string {
   return `${endpoint}\0${name}`;
 }
 
-function historyEntry(endpoint: string, { name, timeSeconds = 0, ...rest }: SenmlRecord): PlacedEntry {
-  const row: HistoryRow = rest;
-  return { space: "history", partition: historyOf(endpoint, name), key: timeKey(timeSeconds), value: encodeRow(row) };
+function readingsByName(records: readonly SenmlRecord[], nowMs: number): ReadingsByName {
+  const byName = new Map<string, Reading[]>();
+  for (const given of records) {
+    const { name, timeSeconds = nowMs / 1000 } = given;
+    const reading = {
+      key: timeKey(timeSeconds),
+      record: given.timeSeconds === undefined ? { ...given, timeSeconds } : given,
+    };
+    const ofName = byName.get(name);
+    if (ofName === undefined) byName.set(name, [reading]);
+    else ofName.push(reading);
+  }
+  for (const [name, readings] of byName) if (readings.length > 1) byName.set(name, inOrder(readings));
+  return byName;
+}
+
+function inOrder(readings: readonly Reading[]): Reading[] {
+  const byKey = new Map(readings.map((reading) => [reading.key, reading]));
+  return [...byKey.values()].toSorted((one, other) => (one.key < other.key ? -1 : 1));
+}
+
+/** Where those would be that are no newer than the latest: newer ones cannot be in history. */
+function latePlaces(
+  endpoint: string,
+  given: ReadingsByName,
+  latest: ReadonlyMap<string, KeptRow<LatestRow>>,
+): readonly Place[] {
+  const places: Place[] = [];
+  for (const [name, readings] of given) {
+    const before = latest.get(name)?.row.record;
+    if (before === undefined) continue;
+    for (const { key, record } of readings) {
+      if (isLater(record, before)) break;
+      places.push({ space: "history", partition: historyOf(endpoint, name), key });
+    }
+  }
+  return places;
+}
+
+/** Adds one property to the plan: `count` is what its history has then. */
+function planProperty(
+  planned: PlannedReport,
+  endpoint: string,
+  name: string,
+  added: readonly Reading[],
+  count: number,
+  neverKept: ReadonlySet<string> = NO_PLACES,
+): void {
+  const { checks, sets, latest } = planned;
+  const partition = historyOf(endpoint, name);
+  let newest: SenmlRecord | undefined;
+  for (const { key, record } of added) {
+    newest = record;
+    planned.added.push(record);
+    if (!neverKept.has(key)) sets.push({ space: "history", partition, key, value: encodeRow(historyRowOf(record)) });
+  }
+  const before = latest.get(name);
+  if (before !== undefined && (newest === undefined || isLater(before.row.record, newest))) newest = before.row.record;
+  if (newest === undefined) return;
+  const row = keptRow<LatestRow>({ record: newest, count });
+  latest.set(name, row);
+  checks.push({ space: "latest", partition: endpoint, key: name, value: before?.bytes });
+  sets.push({ space: "latest", partition: endpoint, key: name, value: row.bytes });
+}
+
+/** All of a reading but what its place says. Put together field by field: this is done for every reading. */
+function historyRowOf(record: SenmlRecord): HistoryRow {
+  const row: { -readonly [Field in keyof HistoryRow]: HistoryRow[Field] } = {};
+  if (record.unit !== undefined) row.unit = record.unit;
+  if (record.value !== undefined) row.value = record.value;
+  if (record.sum !== undefined) row.sum = record.sum;
+  if (record.updateTimeSeconds !== undefined) row.updateTimeSeconds = record.updateTimeSeconds;
+  if (record.version !== undefined) row.version = record.version;
+  return row;
+}
+
+function nameOfPlace(partition: string, key: string): string {
+  return `${partition}\0${key}`;
 }
 
 function latestPlace(endpoint: string, name: string): Place {
@@ -213,6 +312,8 @@ function isLater(one: SenmlRecord, other: SenmlRecord): boolean {
   return (one.timeSeconds ?? 0) > (other.timeSeconds ?? 0);
 }
 
+const NOTHING_KNOWN: ReadonlyMap<string, KeptRow<LatestRow>> = new Map();
+const NO_PLACES: ReadonlySet<string> = new Set();
 const AGE_CHECK_EVERY = 16;
 /** Aged readings that one report removes at most. */
 const MAX_AGED = 100;

@@ -1,12 +1,13 @@
 import { createClient, RESP_TYPES } from "redis";
-import type { Backend, Change, Entry, Place, PlacedEntry, Range, Space } from "./backend.js";
+import type { Backend, Change, Entry, Message, Place, PlacedEntry, Range, Space } from "./backend.js";
 import { StoreError } from "./errors.js";
+import { GroupCommit } from "./group-commit.js";
+import { COMMIT_SCRIPT, commitWords } from "./redis-commit.js";
 
 /**
- * Redis, for several servers that share one fleet. A partition is a hash of its values and a sorted set of its keys. A
- * change is one script, so it is atomic for all of them; its durability is Redis's: the append-only file with an fsync
- * before the reply (`appendfsync always`), or from Redis 7.2 on a wait for the fsync (WAITAOF), where one wait serves all
- * changes sent before it.
+ * Redis, for several servers that share one fleet. A partition is a hash of its values and a sorted set of its keys. Changes
+ * go in groups, each one script, so that a change is atomic for all servers; its durability is Redis's: the append-only file
+ * with an fsync before the reply (`appendfsync always`), or from Redis 7.2 on a wait for the fsync (WAITAOF).
  */
 export class RedisBackend implements Backend {
   readonly kind = "redis";
@@ -16,7 +17,7 @@ export class RedisBackend implements Backend {
   #commitHash = "";
   #hasConnected = false;
   #waitsForFsync = false;
-  #fsync: Promise<void> | undefined;
+  readonly #group = new GroupCommit((changes) => this.#write(changes), MAX_GROUP);
 
   private constructor(url: string, prefix: string, onError: (error: unknown) => void) {
     this.#prefix = prefix;
@@ -124,21 +125,13 @@ export class RedisBackend implements Backend {
     }
   }
 
-  async commit({ checks = [], sets = [], deletes = [], clears = [] }: Change): Promise<boolean> {
-    const words: Word[] = [String(clears.length), String(checks.length), String(deletes.length), String(sets.length)];
-    for (const place of clears) words.push(this.#hash(place), this.#index(place));
-    for (const { value, ...place } of checks)
-      words.push(this.#hash(place), place.key, value === undefined ? "0" : "1", value ?? "");
-    for (const place of deletes) words.push(this.#hash(place), this.#index(place), place.key);
-    for (const { value, ...place } of sets) words.push(this.#hash(place), this.#index(place), place.key, value);
-    const isApplied = Number(await this.#evaluate(words)) === 1;
-    if (isApplied && this.#waitsForFsync) await this.#fsynced();
-    return isApplied;
+  commit(change: Change): Promise<boolean> {
+    return this.#group.commit(change);
   }
 
-  publish(channel: string, message: Uint8Array): void {
+  publish(channel: string, message: Message): void {
     // A message to nobody, as while Redis is away, is lost: whoever needs an answer waits for it with a time limit.
-    this.#send(["PUBLISH", this.#prefix + channel, Buffer.from(message)]).catch(() => undefined);
+    this.#send(["PUBLISH", this.#prefix + channel, message()]).catch(() => undefined);
   }
 
   async subscribe(channel: string, listener: (message: Uint8Array) => void): Promise<() => void> {
@@ -155,6 +148,14 @@ export class RedisBackend implements Backend {
     return Promise.resolve();
   }
 
+  async #write(changes: readonly Change[]): Promise<readonly (boolean | StoreError)[]> {
+    const outcomes = (await this.#evaluate(commitWords(changes, this.#prefix))) as readonly unknown[];
+    if (this.#waitsForFsync) await this.#fsynced();
+    return outcomes.map((outcome) =>
+      typeof outcome === "number" ? outcome === 1 : unavailable(String(outcome), "Redis did not write"),
+    );
+  }
+
   async #evaluate(words: readonly Word[]): Promise<unknown> {
     try {
       return await this.#send(["EVALSHA", this.#commitHash, "0", ...words]);
@@ -165,14 +166,10 @@ export class RedisBackend implements Backend {
     }
   }
 
-  /** Fulfilled after an fsync that began after this call: at most one waits, and one more is to come. */
+  /** What was sent before is on the disk. */
   async #fsynced(): Promise<void> {
-    this.#fsync ??= new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
-      this.#fsync = undefined;
-      const reply = (await this.#send(["WAITAOF", "1", "0", String(COMMAND_TIMEOUT_MS)])) as unknown[];
-      if (Number(reply[0]) < 1) throw new StoreError("STORE_UNAVAILABLE", "Redis did not write to its disk in time");
-    });
-    await this.#fsync;
+    const reply = (await this.#send(["WAITAOF", "1", "0", String(COMMAND_TIMEOUT_MS)])) as unknown[];
+    if (Number(reply[0]) < 1) throw new StoreError("STORE_UNAVAILABLE", "Redis did not write to its disk in time");
   }
 
   async #checkDurability(dangerVolatile: boolean): Promise<void> {
@@ -203,7 +200,7 @@ export class RedisBackend implements Backend {
 
   async #send(words: readonly Word[]): Promise<unknown> {
     try {
-      const given = words.map((word) => (typeof word === "string" ? word : Buffer.from(word)));
+      const given = words.map((word) => (typeof word === "string" ? word : bufferOf(word)));
       return await within(COMMAND_TIMEOUT_MS * 2, this.#client.sendCommand(given, COMMAND_OPTIONS));
     } catch (error) {
       throw unavailable(error, "Redis did not answer");
@@ -257,34 +254,18 @@ function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
+/** The same bytes. */
+function bufferOf(bytes: Uint8Array): Buffer {
+  return bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
 function withoutPassword(url: string): string {
   return url.replace(/\/\/[^@/]*@/, "//");
 }
 
-/** Checks, then clears, deletes and sets; 1 when it was applied. Hash and index of each place are given as arguments. */
-const COMMIT_SCRIPT = `
-local clears, checks, deletes, sets = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local at = 5 + clears * 2
-for n = 1, checks do
-  local value = redis.call('HGET', ARGV[at], ARGV[at + 1])
-  if ARGV[at + 2] == '0' then
-    if value then return 0 end
-  elseif value ~= ARGV[at + 3] then return 0 end
-  at = at + 4
-end
-for n = 0, clears - 1 do redis.call('DEL', ARGV[5 + n * 2], ARGV[6 + n * 2]) end
-for n = 1, deletes do
-  redis.call('HDEL', ARGV[at], ARGV[at + 2])
-  redis.call('ZREM', ARGV[at + 1], ARGV[at + 2])
-  at = at + 3
-end
-for n = 1, sets do
-  if redis.call('HSET', ARGV[at], ARGV[at + 2], ARGV[at + 3]) == 1 then redis.call('ZADD', ARGV[at + 1], 0, ARGV[at + 2]) end
-  at = at + 4
-end
-return 1
-`;
 const COMMAND_OPTIONS = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } } as const;
 const CONNECT_TIMEOUT_MS = 10_000;
 const COMMAND_TIMEOUT_MS = 5000;
+/** Redis serves nobody else while it runs a script: a change of a report takes some 10 µs there. */
+const MAX_GROUP = 250;
 const SCAN_PAGE = 1000;

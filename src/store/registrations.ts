@@ -8,7 +8,7 @@ import {
 } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import type { Backend, Change } from "./backend.js";
-import { decodeRow, encodeRow } from "./codec.js";
+import { decodeRow, encodeRow, readRow } from "./codec.js";
 import { commitUntil } from "./commit-until.js";
 import type { Device, DeviceRow } from "./device.js";
 import {
@@ -21,11 +21,14 @@ import {
   ownedPlace,
   ownerOf,
   registrationOf,
+  registrationWithNames,
   withoutNames,
 } from "./device-rows.js";
+import { type KeptRow, type KnownEndpoint, KnownEndpoints } from "./known-endpoints.js";
 import type { Properties } from "./properties.js";
-import { type IncomingReport, ReportPlanner } from "./report-planner.js";
+import { type IncomingReport, type PlannedChange, ReportPlanner } from "./report-planner.js";
 import { Retirement } from "./retirement.js";
+import { Turns } from "./turns.js";
 
 /**
  * The registrations and reports of a fleet, and what is left of a device when its registration has ended.
@@ -49,11 +52,14 @@ export class Registrations {
   readonly #reports: ReportPlanner;
   readonly #retirement: Retirement;
   readonly #options: RegistrationsOptions;
+  readonly #known: KnownEndpoints;
+  readonly #turns = new Turns();
 
   constructor(backend: Backend, properties: Properties, options: RegistrationsOptions) {
     this.#backend = backend;
     this.#properties = properties;
     this.#options = options;
+    this.#known = new KnownEndpoints(options.maxKnownRows);
     this.#reports = new ReportPlanner(backend, properties, options.hasOutbox);
     this.#retirement = new Retirement(backend, properties, {
       keepEndedMs: options.keepEndedMs,
@@ -105,15 +111,6 @@ export class Registrations {
   }
 
   /**
-   * The registration `id` of that subscriber.
-   *
-   * @throws DpeError DPE_UNKNOWN_REGISTRATION, also when it is another subscriber's: an id tells nothing to others.
-   */
-  async owned(id: string, subscriber: string | undefined, now: number): Promise<Registration> {
-    return (await this.#owned(id, subscriber, now)).registration;
-  }
-
-  /**
    * Registers an endpoint, in place of its own earlier registration, with its first report.
    *
    * @throws DpeError DPE_NAME_TAKEN when the name is another subscriber's, DPE_LIFETIME_OUT_OF_RANGE,
@@ -154,7 +151,8 @@ export class Registrations {
         const checks = [{ ...place, value: bytes }];
         await this.#backend.commit({ clears: [...clears, { space: "queue", partition: endpoint }], checks });
       }
-      const taken = await this.#reports.plan(endpoint, report, now, { isFirst: changesHands });
+      const heard = changesHands ? undefined : await this.#reports.heard(endpoint);
+      const taken = await this.#reports.plan(endpoint, report, now, { heard });
       const oldId = before?.registration?.id;
       const change: Change = {
         ...taken.change,
@@ -208,7 +206,8 @@ export class Registrations {
         registration: withoutNames(refreshed),
         ...(report.security === undefined ? {} : { security: report.security }),
       };
-      const taken = await this.#reports.plan(registration.endpoint, report, now);
+      const heard = await this.#reports.heard(registration.endpoint);
+      const taken = await this.#reports.plan(registration.endpoint, report, now, { heard });
       const place = devicePlace(registration.endpoint);
       const change: Change = {
         checks: [{ ...place, value: bytes }, ...(taken.change.checks ?? [])],
@@ -224,18 +223,57 @@ export class Registrations {
   }
 
   /**
-   * Takes readings; fulfilled once they are durable. Those that are known already are kept once (P1).
+   * Takes readings; fulfilled once they are durable. Those that are known already are kept once (P1). Reports of one
+   * registration are taken one after the other, those of others meanwhile.
    *
    * @throws DpeError DPE_UNKNOWN_REGISTRATION, DPE_TOO_MANY_PROPERTIES; StoreError.
    */
   report(id: string, subscriber: string | undefined, report: IncomingReport, now: number): Promise<Reported> {
-    return commitUntil(this.#backend, async () => {
-      const { registration, bytes } = await this.#owned(id, subscriber, now);
-      const { endpoint } = registration;
-      const taken = await this.#reports.plan(endpoint, report, now);
-      const checks = [{ ...devicePlace(endpoint), value: bytes }, ...(taken.change.checks ?? [])];
-      return { change: { ...taken.change, checks }, result: { registration, added: taken.added } };
+    return this.#turns.take(id, () => this.#report(id, subscriber, report, now));
+  }
+
+  async #report(id: string, subscriber: string | undefined, report: IncomingReport, now: number): Promise<Reported> {
+    let remembered = this.#known.take(id);
+    const { before, planned } = await commitUntil(this.#backend, async () => {
+      // What was known is tried once: it may be old.
+      const known = remembered;
+      remembered = undefined;
+      if (known !== undefined) {
+        try {
+          return await this.#planReport(known, subscriber, report, now);
+        } catch (error) {
+          if (!(error instanceof DpeError)) throw error;
+        }
+      }
+      return this.#planReport(await this.#read(id), subscriber, report, now);
     });
+    const { device, registration, latest } = before;
+    for (const [name, row] of planned.latest) latest.set(name, row);
+    this.#known.put(id, { device, registration, heard: planned.heard, latest });
+    return { registration, added: planned.added };
+  }
+
+  async #planReport(
+    before: KnownEndpoint,
+    subscriber: string | undefined,
+    report: IncomingReport,
+    now: number,
+  ): Promise<{ readonly change: Change; readonly result: TakenReport }> {
+    const { registration, device, heard } = before;
+    const { endpoint } = registration;
+    if (registration.subscriber !== subscriber || registration.expiresAt <= now) throw unknownRegistration();
+    const planned = await this.#reports.plan(endpoint, report, now, before, [
+      { space: "device", partition: "", key: endpoint, value: device.bytes },
+      { space: "heard", partition: "", key: endpoint, value: heard?.bytes },
+    ]);
+    return { change: planned.change, result: { before, planned } };
+  }
+
+  async #read(id: string): Promise<KnownEndpoint> {
+    const device = await this.#rowOf(id);
+    const registration = registrationWithNames(device.row);
+    if (registration === undefined) throw unknownRegistration();
+    return { device, registration, heard: await this.#reports.heard(device.row.endpoint), latest: new Map() };
   }
 
   /** Ends a registration. @throws DpeError DPE_UNKNOWN_REGISTRATION; StoreError. */
@@ -256,15 +294,26 @@ export class Registrations {
     return this.#retirement.sweep(now);
   }
 
+  /**
+   * The registration `id` of that subscriber.
+   *
+   * @throws DpeError DPE_UNKNOWN_REGISTRATION, also when it is another subscriber's: an id tells nothing to others.
+   */
   async #owned(id: string, subscriber: string | undefined, now: number): Promise<Owned> {
+    this.#known.take(id);
+    const { row, bytes } = await this.#rowOf(id);
+    const registration = registrationOf(row, now);
+    if (registration === undefined || registration.subscriber !== subscriber) throw unknownRegistration();
+    return { registration, row, bytes };
+  }
+
+  async #rowOf(id: string): Promise<KeptRow<DeviceRow>> {
     const [endpoint] = await this.#backend.get([idPlace(id)]);
     const [bytes] =
       endpoint === undefined ? [] : await this.#backend.get([devicePlace(new TextDecoder().decode(endpoint))]);
-    const row = bytes === undefined ? undefined : decodeRow<DeviceRow>(bytes);
-    const registration = row === undefined ? undefined : registrationOf(row, now);
-    if (bytes === undefined || row === undefined || registration?.id !== id || registration.subscriber !== subscriber)
-      throw new DpeError("DPE_UNKNOWN_REGISTRATION", "there is no such registration; register anew");
-    return { registration, row, bytes };
+    const device = readRow<DeviceRow>(bytes);
+    if (device?.row.registration?.id !== id) throw unknownRegistration();
+    return device;
   }
 
   #lifetimeMs(seconds: number): number {
@@ -285,6 +334,8 @@ export interface RegistrationsOptions {
   readonly keepEndedMs: number;
   /** Whether new readings are also put into the outbox. */
   readonly hasOutbox: boolean;
+  /** Rows that are kept in memory of endpoints that report, of about 400 bytes each. */
+  readonly maxKnownRows: number;
 }
 
 export interface Registered extends Reported {
@@ -305,8 +356,16 @@ export interface DevicePage {
   readonly limit: number;
 }
 
-interface Owned {
+interface Owned extends KeptRow<DeviceRow> {
   readonly registration: Registration;
-  readonly row: DeviceRow;
-  readonly bytes: Uint8Array;
+}
+
+/** A report and what was kept before it. */
+interface TakenReport {
+  readonly before: KnownEndpoint;
+  readonly planned: PlannedChange;
+}
+
+function unknownRegistration(): DpeError {
+  return new DpeError("DPE_UNKNOWN_REGISTRATION", "there is no such registration; register anew");
 }

@@ -1,10 +1,11 @@
 import type { SenmlRecord } from "#senml/index.js";
-import type { Backend, Change } from "./backend.js";
-import { decodeRow, encodeRow } from "./codec.js";
+import type { Backend, Change, Check } from "./backend.js";
+import { keptRow, readRow } from "./codec.js";
 import type { DeviceSecurity, HeardRow } from "./device.js";
 import { heardPlace, missedBetween } from "./device-rows.js";
+import type { KeptRow } from "./known-endpoints.js";
 import { planOutbox } from "./outbox.js";
-import type { Properties } from "./properties.js";
+import type { LatestRow, Properties } from "./properties.js";
 import { timeKey } from "./time-key.js";
 
 /**
@@ -25,31 +26,35 @@ export class ReportPlanner {
   }
 
   /**
-   * @param isFirst - nothing that was kept of the endpoint counts.
+   * `before` is what was kept of the endpoint: the caller's to read, or as it knows it. `checks` are those of the change so
+   * far, which is added to.
+   *
    * @throws DpeError DPE_TOO_MANY_PROPERTIES.
    */
   async plan(
     endpoint: string,
     { records, server }: IncomingReport,
     now: number,
-    { isFirst = false }: { readonly isFirst?: boolean } = {},
+    before: EndpointBefore,
+    checks: Check[] = [],
   ): Promise<PlannedChange> {
-    const heardBefore = isFirst ? undefined : await this.#heard(endpoint);
-    const { checks, sets, deletes, added } = await this.#properties.plan(endpoint, records, now);
-    const intervals = records.flatMap(({ updateTimeSeconds }) => updateTimeSeconds ?? []);
-    const intervalSeconds = intervals.length === 0 ? heardBefore?.intervalSeconds : Math.min(...intervals);
-    const heard: HeardRow = {
-      at: now,
-      server,
-      missed: (heardBefore?.missed ?? 0) + missedBetween(heardBefore, now),
-      ...(intervalSeconds === undefined ? {} : { intervalSeconds }),
-    };
-    const outbox =
-      this.#hasOutbox && added.length > 0 ? [planOutbox(endpoint, added, this.#outboxKey(now, server))] : [];
-    return {
-      change: { checks, deletes, sets: [...sets, { ...heardPlace(endpoint), value: encodeRow(heard) }, ...outbox] },
-      added,
-    };
+    const planned = await this.#properties.plan(endpoint, records, now, before.latest, checks);
+    const { sets, deletes, added, latest } = planned;
+    const heardBefore = before.heard?.row;
+    const missed = (heardBefore?.missed ?? 0) + missedBetween(heardBefore, now);
+    const intervalSeconds = shortestInterval(records) ?? heardBefore?.intervalSeconds;
+    const heard = keptRow<HeardRow>(
+      intervalSeconds === undefined ? { at: now, server, missed } : { at: now, server, missed, intervalSeconds },
+    );
+    sets.push({ space: "heard", partition: "", key: endpoint, value: heard.bytes });
+    if (this.#hasOutbox && added.length > 0) sets.push(planOutbox(endpoint, added, this.#outboxKey(now, server)));
+    return { change: { checks, sets, deletes }, added, heard, latest };
+  }
+
+  /** When and by whom the endpoint was heard last. */
+  async heard(endpoint: string): Promise<KeptRow<HeardRow> | undefined> {
+    const [bytes] = await this.#backend.get([heardPlace(endpoint)]);
+    return readRow(bytes);
   }
 
   /** Rises with every report of this process, also when the clock does not. */
@@ -57,11 +62,15 @@ export class ReportPlanner {
     this.#lastOutboxKey = Math.max(now, this.#lastOutboxKey + 1 / 1024);
     return `${timeKey(this.#lastOutboxKey)}.${server}`;
   }
+}
 
-  async #heard(endpoint: string): Promise<HeardRow | undefined> {
-    const [bytes] = await this.#backend.get([heardPlace(endpoint)]);
-    return bytes === undefined ? undefined : decodeRow<HeardRow>(bytes);
-  }
+/** The longest time until the next report, as the readings declare it. */
+function shortestInterval(records: readonly SenmlRecord[]): number | undefined {
+  let shortest: number | undefined;
+  for (const { updateTimeSeconds } of records)
+    if (updateTimeSeconds !== undefined && !(shortest !== undefined && shortest <= updateTimeSeconds))
+      shortest = updateTimeSeconds;
+  return shortest;
 }
 
 /** Readings as they came, and by which server and with which security. */
@@ -72,8 +81,17 @@ export interface IncomingReport {
   readonly security?: DeviceSecurity;
 }
 
-/** `added`: the readings that were not known before. */
+/** What was kept of an endpoint before a report. */
+export interface EndpointBefore {
+  readonly heard: KeptRow<HeardRow> | undefined;
+  /** Latest rows that need not be read. */
+  readonly latest?: ReadonlyMap<string, KeptRow<LatestRow>>;
+}
+
+/** `added`: the readings that were not known before; `heard` and `latest`: what is kept when the change is committed. */
 export interface PlannedChange {
   readonly change: Change;
   readonly added: readonly SenmlRecord[];
+  readonly heard: KeptRow<HeardRow>;
+  readonly latest: ReadonlyMap<string, KeptRow<LatestRow>>;
 }

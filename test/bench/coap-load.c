@@ -8,6 +8,8 @@
  *   coap-load idle -p PORT                         opens sessions, prints READY, holds them until standard input ends
  *   coap-load observe -p PORT                      opens sessions of `none` with OUTSTANDING observations in each; prints READY, then
  *                                                  a line for each round, when all have been notified: acknowledges what is Confirmable
+ *   coap-load report -p PORT                       registers each session as an endpoint `bench-N` of DPE-1 and reports a reading of it in
+ *                                                  SenML, Confirmable, one at a time; counts what was answered with 2.04
  *   coap-load hello -p PORT                        ClientHellos without a cookie, each of another random and port, that go no
  *                                                  further, as spoofed ones do not; counts them, and the bytes both ways
  *
@@ -15,6 +17,8 @@
  *   -o OUTSTANDING (4)  requests in flight in each session
  *   -w COUNT (0)        answers or handshakes that are passed over before it counts: a compiler that works while its program
  *                       runs goes by these, not by time
+ *   -R RATE (0)         `report`: so many a second of all sessions together, each at its time whether or not those before it were
+ *                       answered quickly, its latency counted from that time on; 0: each as soon as the one before it is answered
  *   -C                  `observe`: Confirmable requests, which make Confirmable notifications
  *   -t SECONDS (3)      counts for so long
  *   -P PID              the server: its processor time within the measured time is reported too
@@ -23,10 +27,11 @@
  *   -c FILE -j FILE     the client's certificate and its key, for servers that ask for one
  *
  * It polls without waiting: a datagram to a process that sleeps on another core costs its sender the waking. "idle" is the
- * share of polls that found nothing; near 0, the loader is what was measured.
+ * share of polls that found nothing; near 0, the loader is what was measured. `report` sleeps instead, since a database may
+ * share its core: there "idle" is the share of the time that this program did not run.
  *
  * Prints one line: {"count", "seconds", "retransmissions", "idle", "serverCpuSeconds", "bytesOut", "bytesIn"}; the bytes are
- * those of `hello`.
+ * those of `hello`. `report` adds "latencyMs": the median, 90 %, 99 % and the longest.
  * Ends with status 1, and a sentence, when nothing arrives for 10 s, a handshake fails or an answer is wrong.
  */
 #define _GNU_SOURCE
@@ -41,6 +46,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -53,7 +59,9 @@ enum {
     DATAGRAM_BYTES = 1500,
     MTU = 1400,
     PATH_BYTES = 12, /* a length that fits the first byte of an option */
-    OPENING_AT_ONCE = 16
+    OPENING_AT_ONCE = 16,
+    ID_BYTES = 12, /* of a registration */
+    REPORT_BYTES = 64
 };
 static const double RETRANSMIT_SECONDS = 2, SILENCE_SECONDS = 10;
 
@@ -66,21 +74,27 @@ struct session {
     double sent_at[MAX_OUTSTANDING];
     const unsigned char *datagram; /* received, not read yet */
     int datagram_bytes;
+    /* of `report` */
+    char id[ID_BYTES + 1];
+    unsigned char message[REPORT_BYTES]; /* what is in flight, to be sent again where it is lost */
+    int message_bytes;
+    int is_answered; /* of the one in flight: the next one may be sent */
+    unsigned int reports;
 };
 
 static struct {
     int port, count, outstanding, server_pid, is_confirmable;
     long warmup;
-    double seconds;
+    double seconds, rate;
     const char *path, *payload, *security, *identity, *key, *certificate, *certificate_key;
-} option = {0, 8, 4, 0, 0, 0, 3, "b", "hello", "none", "", "", NULL, NULL};
+} option = {0, 8, 4, 0, 0, 0, 3, 0, "b", "hello", "none", "", "", NULL, NULL};
 
 static struct session sessions[MAX_SESSIONS];
 static SSL_CTX *context;
 static BIO_METHOD *method;
 static int queue;
 static double now;
-static int is_observing;
+static int is_observing, is_reporting;
 static long answers, opened, retransmissions, polls, idle_polls;
 
 /* Datagrams that wait to be sent on one socket. */
@@ -304,10 +318,111 @@ static void receive_notification(struct session *session, const unsigned char *m
     }
 }
 
+/* ---- reports ---- */
+
+static void send_message(struct session *session, const unsigned char *message, int size) {
+    if (session->ssl == NULL) queue_datagram(session, message, (size_t)size);
+    else if (SSL_write(session->ssl, message, size) != size) fail("a message could not be encrypted");
+}
+
+static int add_bytes(unsigned char *message, int at, const void *bytes, size_t size) {
+    memcpy(message + at, bytes, size);
+    return at + (int)size;
+}
+
+/* A POST to /dpe1/reg, and further; its token is its message ID. Returns how long it is. */
+static int begin_post(struct session *session) {
+    unsigned char *message = session->message;
+    session->ids[0] = session->next_id++;
+    const unsigned char id[2] = {(unsigned char)(session->ids[0] >> 8), (unsigned char)session->ids[0]};
+    int size = add_bytes(message, 0, "\x42\x02", 2); /* version 1, Confirmable, a token of two bytes; POST */
+    size = add_bytes(message, size, id, 2);
+    size = add_bytes(message, size, id, 2);
+    return add_bytes(message, size, "\xb4" "dpe1" "\x03" "reg", 9); /* Uri-Path */
+}
+
+static void finish_post(struct session *session, int size) {
+    session->message_bytes = size;
+    session->is_answered = 0;
+    session->sent_at[0] = now;
+    send_message(session, session->message, size);
+}
+
+static void send_registration(struct session *session) {
+    char endpoint[16];
+    int length = snprintf(endpoint, sizeof endpoint, "ep=bench-%d", (int)(session - sessions));
+    int size = begin_post(session);
+    session->message[size++] = (unsigned char)(0x40 | length); /* Uri-Query */
+    size = add_bytes(session->message, size, endpoint, (size_t)length);
+    size = add_bytes(session->message, size, "\x07" "lt=3600", 8);
+    finish_post(session, size);
+}
+
+static unsigned char *put_big_endian(unsigned char *to, unsigned long long value, int bytes) {
+    while (bytes-- > 0) *to++ = (unsigned char)(value >> (8 * bytes));
+    return to;
+}
+
+/* [{n: "count", v: …, t: …}] of RFC 8428 §6, with the time of day, in which no two of a session are alike. */
+static void send_report(struct session *session) {
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    double seconds = (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+    unsigned long long bits;
+    memcpy(&bits, &seconds, sizeof bits);
+    int size = begin_post(session);
+    session->message[size++] = (unsigned char)strlen(session->id);
+    size = add_bytes(session->message, size, session->id, strlen(session->id));
+    size = add_bytes(session->message, size, "\x01" "p" "\x11\x70\xff" "\x81\xa3\x00\x65" "count" "\x02\x1a", 16);
+    unsigned char *end = put_big_endian(session->message + size, ++session->reports, 4);
+    end += add_bytes(end, 0, "\x06\xfb", 2);
+    end = put_big_endian(end, bits, 8);
+    finish_post(session, (int)(end - session->message));
+}
+
+/* The third Location-Path is the id of the registration. */
+static void read_location(struct session *session, const unsigned char *message, int size) {
+    int at = 4 + (message[0] & 15), number = 0, segments = 0;
+    while (at < size && message[at] != 0xff) {
+        int length = message[at] & 15;
+        number += message[at++] >> 4;
+        if (length > ID_BYTES || at + length > size) fail("an option that is not expected");
+        if (number == 8 && ++segments == 3) memcpy(session->id, message + at, (size_t)length);
+        at += length;
+    }
+    if (session->id[0] == 0) fail("a registration without a location");
+}
+
+/* Piggybacked or separate; an empty Acknowledgement says that it takes longer. What comes twice is passed over. */
+static void receive_reported(struct session *session, const unsigned char *message, int size) {
+    if (size < 4) fail("a message that is cut off");
+    int type = message[0] >> 4 & 3, id = message[2] << 8 | message[3];
+    if (message[1] == 0) {
+        if (type == 2 && id == session->ids[0]) session->sent_at[0] = 0;
+        return;
+    }
+    if (type == 0) {
+        const unsigned char acknowledgement[4] = {0x60, 0, message[2], message[3]};
+        send_message(session, acknowledgement, sizeof acknowledgement);
+    }
+    if (size < 6 || (message[0] & 15) != 2) fail("an answer with a foreign token");
+    if ((message[4] << 8 | message[5]) != session->ids[0] || session->is_answered) return;
+    if (message[1] != (session->id[0] == 0 ? 0x41 : 0x44)) fail("an answer with code %d.%02d", message[1] >> 5, message[1] & 31);
+    if (session->id[0] == 0) read_location(session, message, size);
+    session->is_answered = 1;
+    session->sent_at[0] = 0;
+    answers++;
+}
+
+static void receive_message(struct session *session, const unsigned char *message, int size) {
+    if (is_observing) receive_notification(session, message, size);
+    else if (is_reporting) receive_reported(session, message, size);
+    else receive_answer(session, message, size);
+}
+
 static void handle_datagram(struct session *session, const unsigned char *bytes, int size) {
     if (session->ssl == NULL) {
-        if (is_observing) receive_notification(session, bytes, size);
-        else receive_answer(session, bytes, size);
+        receive_message(session, bytes, size);
         return;
     }
     session->datagram = bytes;
@@ -318,7 +433,7 @@ static void handle_datagram(struct session *session, const unsigned char *bytes,
     }
     unsigned char message[DATAGRAM_BYTES];
     for (int length; (length = SSL_read(session->ssl, message, sizeof message)) > 0;)
-        receive_answer(session, message, length);
+        receive_message(session, message, length);
 }
 
 static void handle_readable(struct session *session) {
@@ -345,7 +460,10 @@ static void handle_timeouts(int count) {
             for (int slot = 0; slot < option.outstanding; slot++) {
                 if (session->sent_at[slot] == 0 || now - session->sent_at[slot] < RETRANSMIT_SECONDS) continue;
                 retransmissions++;
-                if (is_observing) {
+                if (is_reporting) {
+                    session->sent_at[slot] = now;
+                    send_message(session, session->message, session->message_bytes);
+                } else if (is_observing) {
                     session->ids[slot] += MAX_OUTSTANDING; /* a duplicate of a Non-confirmable message would not be answered */
                     send_observe(session, slot);
                 } else {
@@ -402,10 +520,16 @@ static double server_cpu_seconds(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-static void report(long count, double seconds, long lost, double idle, double server, long bytes_out, long bytes_in) {
+/* What it found, without the brace that ends it. */
+static void begin_output(long count, double seconds, long lost, double idle, double server, long bytes_out, long bytes_in) {
     printf("{\"count\":%ld,\"seconds\":%.4f,\"retransmissions\":%ld,\"idle\":%.3f,\"serverCpuSeconds\":%.6f,"
-           "\"bytesOut\":%ld,\"bytesIn\":%ld}\n",
+           "\"bytesOut\":%ld,\"bytesIn\":%ld",
            count, seconds, lost, idle, server, bytes_out, bytes_in);
+}
+
+static void report(long count, double seconds, long lost, double idle, double server, long bytes_out, long bytes_in) {
+    begin_output(count, seconds, lost, idle, server, bytes_out, bytes_in);
+    puts("}");
 }
 
 static void measure(const long *counter, void (*each)(struct session *)) {
@@ -473,6 +597,114 @@ static void run_observe(void) {
     }
 }
 
+static int ascending(const void *one, const void *other) {
+    const float *a = one, *b = other;
+    return (*a > *b) - (*a < *b);
+}
+
+/* Sleeps until something arrives, or `until`. */
+static void wait_for_input(double until) {
+    double left = until - now;
+    if (left <= 0) return;
+    struct pollfd input = {queue, POLLIN, 0};
+    struct timespec time = {(time_t)left, (long)((left - (double)(time_t)left) * 1e9)};
+    ppoll(&input, 1, &time, NULL);
+}
+
+static double own_cpu_seconds(void) {
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
+/* What a session was due to send, and when; and what its answers took. */
+static struct {
+    double start, *due; /* by session: when the report in flight was due, or the next one is */
+    float *latency;     /* of those that count, in ms */
+    long counted, room;
+    int is_counting;
+} reporting;
+
+static double due_after(const struct session *session) {
+    if (option.rate == 0) return now;
+    long index = session - sessions;
+    return reporting.start + (double)(index + (long)session->reports * option.count) / option.rate;
+}
+
+static void report_when_due(struct session *session) {
+    double *due = &reporting.due[session - sessions];
+    if (!session->is_answered) return;
+    if (session->reports > 0 && *due != 0) {
+        if (reporting.is_counting) {
+            if (reporting.counted == reporting.room) {
+                reporting.room = 2 * reporting.room + 65536;
+                reporting.latency = realloc(reporting.latency, (size_t)reporting.room * sizeof *reporting.latency);
+                if (reporting.latency == NULL) fail("no memory");
+            }
+            reporting.latency[reporting.counted++] = (float)((now - *due) * 1e3);
+        }
+        *due = 0; /* nothing is in flight */
+    }
+    double next = due_after(session);
+    if (next > now) return;
+    *due = next;
+    send_report(session);
+    flush(session);
+}
+
+static void register_all(void) {
+    int begun = 0;
+    for (answers = 0; answers < option.count;) {
+        while (begun < option.count && begun - answers < OPENING_AT_ONCE) {
+            send_registration(&sessions[begun]);
+            flush(&sessions[begun++]);
+        }
+        wait_for_input(now + 0.1);
+        run_once(option.count, NULL);
+    }
+}
+
+static void run_report(void) {
+    option.outstanding = 1;
+    is_reporting = 1;
+    prctl(PR_SET_TIMERSLACK, 1UL);
+    open_all();
+    register_all();
+    reporting.due = calloc((size_t)option.count, sizeof *reporting.due);
+    if (reporting.due == NULL) fail("no memory");
+    read_clock();
+    reporting.start = now;
+    double counts_from = 0, server = 0, own = 0;
+    long lost = 0, tick = 0;
+    if (option.rate == 0)
+        for (int i = 0; i < option.count; i++) report_when_due(&sessions[i]);
+    for (answers = 0; counts_from == 0 || now < counts_from + option.seconds;) {
+        /* Sessions come due in turn. One that still waits for an answer sends as soon as that is there. */
+        for (; option.rate > 0 && reporting.start + (double)tick / option.rate <= now; tick++)
+            report_when_due(&sessions[tick % option.count]);
+        wait_for_input(option.rate > 0 ? reporting.start + (double)tick / option.rate : now + 0.1);
+        run_once(option.count, report_when_due);
+        if (counts_from == 0 && answers >= option.warmup) {
+            counts_from = now;
+            server = server_cpu_seconds();
+            own = own_cpu_seconds();
+            lost = retransmissions;
+            reporting.is_counting = 1;
+        }
+    }
+    double seconds = now - counts_from;
+    double idle = 1 - (own_cpu_seconds() - own) / seconds;
+    begin_output(reporting.counted, seconds, retransmissions - lost, idle, server_cpu_seconds() - server, 0, 0);
+    qsort(reporting.latency, (size_t)reporting.counted, sizeof *reporting.latency, ascending);
+    static const double shares[] = {0.5, 0.9, 0.99, 1};
+    for (int i = 0; i < 4; i++) {
+        long at = (long)((double)reporting.counted * shares[i]);
+        float value = reporting.counted == 0 ? 0 : reporting.latency[at < reporting.counted ? at : reporting.counted - 1];
+        printf("%s%.3f", i == 0 ? ",\"latencyMs\":[" : ",", (double)value);
+    }
+    puts("]}");
+}
+
 /* Each round sends a ClientHello from each of `count` new ports, and takes what comes back within a millisecond or so. */
 static void run_hello(void) {
     enum { RANDOM_AT = 27, RANDOM_BYTES = 32 }; /* after the headers of record and message, and the version */
@@ -520,7 +752,7 @@ static void run_hello(void) {
 
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
-    for (int letter; (letter = getopt(argc - 1, argv + 1, "p:n:o:w:t:P:r:e:s:u:k:c:j:C")) != -1;) {
+    for (int letter; (letter = getopt(argc - 1, argv + 1, "p:n:o:w:t:P:r:e:s:u:k:c:j:R:C")) != -1;) {
         switch (letter) {
         case 'p': option.port = atoi(optarg); break;
         case 'n': option.count = atoi(optarg); break;
@@ -528,6 +760,7 @@ int main(int argc, char **argv) {
         case 'w': option.warmup = atol(optarg); break;
         case 'C': option.is_confirmable = 1; break;
         case 't': option.seconds = atof(optarg); break;
+        case 'R': option.rate = atof(optarg); break;
         case 'P': option.server_pid = atoi(optarg); break;
         case 'r': option.path = optarg; break;
         case 'e': option.payload = optarg; break;
@@ -555,7 +788,8 @@ int main(int argc, char **argv) {
     else if (strcmp(mode, "idle") == 0) run_idle();
     else if (strcmp(mode, "hello") == 0) run_hello();
     else if (strcmp(mode, "observe") == 0) run_observe();
-    else fail("get | handshake | idle | observe | hello, then options");
+    else if (strcmp(mode, "report") == 0) run_report();
+    else fail("get | handshake | idle | observe | report | hello, then options");
     for (int i = 0; i < option.count; i++) close_session(&sessions[i]);
     return 0;
 }

@@ -1,48 +1,64 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CODE, OPTION, Options } from "#coap/index.js";
-import { BINDING_OPTION_FORMATS, CONTENT_FORMAT } from "#dpe/index.js";
-import { type CoapConnection, CoapEndpoint, connect } from "#net/index.js";
-import { encodePack } from "#senml/index.js";
 import { openBackend, Store, type StoreLocation } from "#store/index.js";
-import { DPE } from "#testing/dpe-program.js";
+import {
+  cpuMs,
+  end,
+  folder,
+  freePort,
+  has,
+  loadReports,
+  memoryFolder,
+  metric,
+  MOSQUITTO,
+  type ReportLoad,
+  residentBytes,
+  type RunningServer,
+  startBroker,
+  startRedis,
+  startServer,
+} from "./store-processes.js";
 
 /**
- * Measures the durable state of a server, on LMDB and on Redis: 100,000 devices in the store (start-up, memory, a page of
- * them), 2,000 reports a second through `dpe server` over DTLS (processor, latency), and what the fsync of it costs. Prints a
- * Markdown table; Redis is left out where there is none.
+ * Measures the durable state of a server, on LMDB and on Redis: reports through `dpe server` over DTLS, 2,000 a second and as
+ * many as it takes, with and without fsync, and forwarded to MQTT; 100,000 devices in the store (start-up, memory, a page of
+ * them); the store alone. The server has core 0; the loader, Redis and the broker share the other. Prints Markdown; what is
+ * not installed is left out.
  *
  *   --quick   fewer devices, shorter samples    --json   prints JSON instead
  */
 const isQuick = process.argv.includes("--quick");
 const DEVICES = isQuick ? 10_000 : 100_000;
-const REPORTERS = 200;
 const REPORTS_PER_SECOND = 2000;
-const SECONDS = isQuick ? 5 : 20;
+const REPORTERS = 1000;
+const REPORTERS_AT_ONCE = 200;
+const WARM_UP = isQuick ? 5000 : 15_000;
+const SECONDS = isQuick ? 4 : 15;
 const STORE_SECONDS = isQuick ? 2 : 5;
-const KEY = "000102030405060708090a0b0c0d0e0f";
+const WAITING_REPORTS = isQuick ? 5000 : 20_000;
 
-const folder = await mkdtemp(join(tmpdir(), "dpe-bench-store-"));
-const children = new Set<ChildProcess>();
-process.once("exit", () => {
-  for (const child of children) child.kill("SIGKILL");
-});
+const loads: Load[] = [];
 const rows: Row[] = [];
-try {
-  await measure("LMDB", (name) => Promise.resolve({ type: "lmdb", folder: join(folder, name) }));
-  if (await hasRedis()) await measure("Redis", async () => ({ type: "redis", url: await startRedis("always") }));
-  await measureFsync();
-} finally {
-  for (const child of children) child.kill("SIGKILL");
-  await rm(folder, { recursive: true, force: true, maxRetries: 5 });
+const hasRedis = await has("redis-server", "--version");
+await measureReports("LMDB", { type: "lmdb", folder: join(folder, "reports") });
+if (memoryFolder !== undefined)
+  await measureReports("LMDB on a RAM disk: no fsync", { type: "lmdb", folder: join(memoryFolder, "reports") });
+if (hasRedis) {
+  await measureReports("Redis, appendfsync always", { type: "redis", url: await startRedis("always") });
+  const volatile = "dangerVolatileStore: true";
+  await measureReports("Redis, appendfsync no", { type: "redis", url: await startRedis("no") }, volatile);
 }
-process.stdout.write(process.argv.includes("--json") ? `${JSON.stringify(rows, null, 2)}\n` : markdown());
+if (await has(MOSQUITTO, "-h")) await measureForwarding();
+await measureFleet("LMDB", { type: "lmdb", folder: join(folder, "fleet") });
+if (hasRedis) await measureFleet("Redis", { type: "redis", url: await startRedis("always") });
+await measureStores();
+process.stdout.write(process.argv.includes("--json") ? `${JSON.stringify({ loads, rows }, null, 2)}\n` : markdown());
 process.exit(0);
+
+/** Of one server under one load. */
+interface Load extends ReportLoad {
+  readonly title: string;
+}
 
 interface Row {
   readonly title: string;
@@ -50,24 +66,84 @@ interface Row {
   readonly value: number;
 }
 
-async function measure(kind: string, locate: (name: string) => Promise<StoreLocation>): Promise<void> {
+async function measureReports(kind: string, location: StoreLocation, ...more: readonly string[]): Promise<void> {
+  const server = await startServer(location, ...more);
+  await measureRates(kind, server);
+  await end(server.child);
+}
+
+async function measureRates(kind: string, server: RunningServer): Promise<void> {
+  const given = { warmUp: WARM_UP, seconds: SECONDS };
+  const asked = { ...given, devices: REPORTERS, perSecond: REPORTS_PER_SECOND };
+  loads.push({
+    title: `${kind}; ${REPORTERS} devices, ${REPORTS_PER_SECOND} a second asked`,
+    ...(await loadReports(server, asked)),
+  });
+  const most = { ...given, devices: REPORTERS_AT_ONCE, perSecond: 0 };
+  loads.push({
+    title: `the same; ${REPORTERS_AT_ONCE} devices, as fast as they are answered`,
+    ...(await loadReports(server, most)),
+  });
+}
+
+/** While they come in, and what has gathered while the broker was away. */
+async function measureForwarding(): Promise<void> {
+  const port = await freePort();
+  const mqtt = `mqtt: { url: "mqtt://127.0.0.1:${port}" }`;
+  const server = await startServer({ type: "lmdb", folder: join(folder, "forwarded") }, mqtt);
+  const first = await startBroker(port);
+  await loadReports(server, { devices: REPORTERS, perSecond: REPORTS_PER_SECOND, warmUp: WARM_UP, seconds: 0.1 });
+  const [startedAt, before] = [performance.now(), await metric(server, "dpe_forwarded_total")];
+  const load = await loadReports(server, {
+    devices: REPORTERS,
+    perSecond: REPORTS_PER_SECOND,
+    warmUp: 0,
+    seconds: SECONDS,
+  });
+  const forwarded = (await metric(server, "dpe_forwarded_total")) - before;
+  const perSecond = forwarded / ((performance.now() - startedAt) / 1000);
+  loads.push({ title: `LMDB, forwarded to MQTT; ${REPORTERS} devices, ${REPORTS_PER_SECOND} a second asked`, ...load });
+  rows.push({ title: "forwarded to MQTT meanwhile, acknowledged by mosquitto", unit: "/s", value: perSecond });
+  rows.push({
+    title: "the same: reports that wait at the end",
+    unit: "",
+    value: await metric(server, "dpe_outbox_reports"),
+  });
+
+  await end(first);
+  const waiting = async (): Promise<number> => metric(server, "dpe_outbox_reports");
+  while ((await waiting()) < WAITING_REPORTS)
+    await loadReports(server, { devices: REPORTERS_AT_ONCE, perSecond: 0, warmUp: WAITING_REPORTS / 4, seconds: 0.1 });
+  await startBroker(port);
+  const all = await waiting();
+  // It notices that the broker is back in its own time.
+  while ((await waiting()) === all) await sleep(50);
+  const begin = { left: await waiting(), at: performance.now(), cpuMs: cpuMs(server.pid) };
+  while ((await waiting()) > 0) await sleep(200);
+  rows.push({
+    title: `forwarding ${WAITING_REPORTS} reports that had gathered while the broker was away`,
+    unit: "/s",
+    value: begin.left / ((performance.now() - begin.at) / 1000),
+  });
+  rows.push({
+    title: "the same: the server's processor time for each",
+    unit: "µs",
+    value: (1000 * (cpuMs(server.pid) - begin.cpuMs)) / begin.left,
+  });
+  await end(server.child);
+}
+
+async function measureFleet(kind: string, location: StoreLocation): Promise<void> {
   const add = (title: string, unit: string, value: number): void =>
     void rows.push({ title: `${kind}: ${title}`, unit, value });
-  const empty = await startServer(await locate("empty"));
+  const empty = await startServer(location);
   add("start-up, an empty store", "ms", empty.startedMs);
   add("resident memory then", "MB", residentBytes(empty.pid) / 1e6);
-  const { latencies, perSecond, cpuShare } = await report(empty);
-  add(`reports over DTLS of ${REPORTERS} devices, durable before they are answered`, "/s", perSecond);
-  add("the same: share of one processor", "%", cpuShare * 100);
-  add("the same: latency, median", "ms", quantile(latencies, 0.5));
-  add("the same: latency, 99 %", "ms", quantile(latencies, 0.99));
   await end(empty.child);
-
-  const full = await locate("full");
   const filledAt = performance.now();
-  await fill(full);
+  await fill(location);
   add(`registering ${DEVICES} devices, 500 at a time`, "/s", DEVICES / ((performance.now() - filledAt) / 1000));
-  const server = await startServer(full);
+  const server = await startServer(location);
   add(`start-up, ${DEVICES} devices`, "ms", server.startedMs);
   add("resident memory then", "MB", residentBytes(server.pid) / 1e6);
   const pages: number[] = [];
@@ -84,13 +160,12 @@ async function measure(kind: string, locate: (name: string) => Promise<StoreLoca
   await end(server.child);
 }
 
-/** The store by itself in this process: 200 reporters at once, as fast as it takes them. */
-async function measureFsync(): Promise<void> {
-  const redis = await hasRedis();
+/** Stores by themselves in this process: 200 reporters at once, as fast as it takes them. */
+async function measureStores(): Promise<void> {
   const variants: readonly (readonly [string, () => Promise<Store>])[] = [
     ["LMDB, fsync", () => Store.open({ type: "lmdb", folder: join(folder, "sync") })],
     ["LMDB, no fsync", () => Store.open({ type: "lmdb", folder: join(folder, "no-sync") }, { hasFsync: false })],
-    ...(redis
+    ...(hasRedis
       ? ([
           ["Redis, fsync", async () => Store.open({ type: "redis", url: await startRedis("always") })],
           [
@@ -104,10 +179,11 @@ async function measureFsync(): Promise<void> {
     const store = await open();
     const ids: string[] = [];
     const now = Date.now();
-    for (let index = 0; index < REPORTERS; index++) ids.push(await register(store, `device-${index}`, now));
-    await saturate(store, ids, 0.5);
+    for (let index = 0; index < REPORTERS_AT_ONCE; index++) ids.push(await register(store, `device-${index}`, now));
+    await saturate(store, ids, STORE_SECONDS / 4);
     const { perSecond, cpuMicroseconds, latencies } = await saturate(store, ids, STORE_SECONDS);
-    rows.push({ title: `the store alone, ${name}: reports, ${REPORTERS} at once`, unit: "/s", value: perSecond });
+    const title = `the store alone, ${name}: reports, ${REPORTERS_AT_ONCE} at once`;
+    rows.push({ title, unit: "/s", value: perSecond });
     rows.push({ title: "the same: our processor time for each", unit: "µs", value: cpuMicroseconds });
     rows.push({ title: "the same: latency, median", unit: "ms", value: quantile(latencies, 0.5) });
     await store.close();
@@ -165,163 +241,6 @@ async function register(store: Store, endpoint: string, now: number): Promise<st
   return registration.id;
 }
 
-/** Each device has one report on the way at most; one that is late begins its next at once. */
-async function report(
-  server: RunningServer,
-): Promise<{ readonly latencies: readonly number[]; readonly perSecond: number; readonly cpuShare: number }> {
-  const endpoint = new CoapEndpoint({ optionFormats: BINDING_OPTION_FORMATS });
-  const devices: { readonly connection: CoapConnection; readonly path: readonly string[] }[] = [];
-  for (let index = 0; index < REPORTERS; index++) {
-    const session = await connect(
-      { host: "127.0.0.1", port: server.coaps },
-      { psk: { identity: new TextEncoder().encode("bench"), key: Uint8Array.from(Buffer.from(KEY, "hex")) } },
-    );
-    await session.opened;
-    const connection = endpoint.addSession(session);
-    const options = Options.none
-      .withAll(OPTION.UriPath, ["dpe1", "reg"])
-      .withAll(OPTION.UriQuery, [`ep=bench-${index}`, "lt=600"]);
-    const { options: given } = await connection.request({ code: CODE.POST, options, payload: new Uint8Array(0) });
-    devices.push({ connection, path: given.locationPath });
-  }
-  const latencies: number[] = [];
-  const everyMs = (1000 * REPORTERS) / REPORTS_PER_SECOND;
-  const run = async (seconds: number): Promise<void> => {
-    latencies.length = 0;
-    const startedAt = performance.now();
-    await Promise.all(
-      devices.map(async ({ connection, path }, index) => {
-        let nextAt = startedAt + (index * everyMs) / REPORTERS;
-        for (let count = 0; nextAt < startedAt + seconds * 1000; count++, nextAt += everyMs) {
-          await sleep(Math.max(0, nextAt - performance.now()));
-          const at = performance.now();
-          const options = Options.none
-            .withAll(OPTION.UriPath, [...path, "p"])
-            .with(OPTION.ContentFormat, CONTENT_FORMAT.senmlCbor);
-          const record = { name: "count", value: count, timeSeconds: (performance.timeOrigin + at) / 1000 };
-          const { code } = await connection.request({
-            code: CODE.POST,
-            options,
-            payload: encodePack([record], "cbor"),
-          });
-          if (code !== CODE.Changed) throw new Error(`a report was answered with ${code}`);
-          latencies.push(performance.now() - at);
-        }
-      }),
-    );
-  };
-  await run(3);
-  const [cpu, startedAt] = [cpuMs(server.pid), performance.now()];
-  await run(SECONDS);
-  const tookMs = performance.now() - startedAt;
-  const cpuShare = (cpuMs(server.pid) - cpu) / tookMs;
-  await endpoint.close();
-  return { latencies: [...latencies], perSecond: latencies.length / (tookMs / 1000), cpuShare };
-}
-
-interface RunningServer {
-  readonly child: ChildProcess;
-  readonly pid: number;
-  readonly coaps: number;
-  readonly http: string;
-  readonly startedMs: number;
-}
-
-async function startServer(location: StoreLocation): Promise<RunningServer> {
-  const file = join(folder, "server.yaml");
-  const store = location.type === "lmdb" ? location.folder : location.type === "redis" ? location.url : "";
-  const yaml = `
-store: ${store}
-control: none
-http: { port: 0 }
-interfaces:
-  dpe1: { listen: { host: 127.0.0.1, coaps: 0 }, connection: dtls, clientAuthentication: [psk] }
-subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoints: ["*"] }]
-`;
-  await writeFile(file, yaml, { mode: 0o600 });
-  const startedAt = performance.now();
-  const child = started(process.execPath, [DPE, "server", "--config", file]);
-  const line = await printed(child, '"msg":"listening"');
-  const startedMs = performance.now() - startedAt;
-  const { coaps, http } = JSON.parse(line) as { readonly coaps: string; readonly http: string };
-  return {
-    child,
-    pid: child.pid ?? 0,
-    coaps: Number(coaps.split(":").at(-1)),
-    http: http.split(",")[0] ?? "",
-    startedMs,
-  };
-}
-
-async function startRedis(fsync: "always" | "no"): Promise<string> {
-  const port = await freePort();
-  const place = await mkdtemp(join(folder, "redis-"));
-  const listening = ["--bind", "127.0.0.1", "--port", String(port), "--dir", place, "--save", ""];
-  const child = started("redis-server", [...listening, "--appendonly", "yes", "--appendfsync", fsync]);
-  await printed(child, "Ready to accept connections");
-  return `redis://127.0.0.1:${port}`;
-}
-
-function hasRedis(): Promise<boolean> {
-  return new Promise((resolve) => {
-    const child = spawn("redis-server", ["--version"], { stdio: "ignore" });
-    child.once("error", () => resolve(false));
-    child.once("exit", (code) => resolve(code === 0));
-  });
-}
-
-function started(program: string, words: readonly string[]): ChildProcess {
-  const child = spawn(program, words, { stdio: ["ignore", "pipe", "inherit"] });
-  children.add(child);
-  child.once("exit", () => children.delete(child));
-  return child;
-}
-
-/** The line of its output that has `expected`. */
-function printed(child: ChildProcess, expected: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let output = "";
-    child.once("exit", (code) => reject(new Error(`${child.spawnfile} ended with ${code}: ${output}`)));
-    child.stdout?.on("data", (data: Buffer) => {
-      output += data.toString();
-      const line = output.split("\n").find((one) => one.includes(expected));
-      if (line === undefined) return;
-      child.stdout?.removeAllListeners("data").resume();
-      resolve(line);
-    });
-  });
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  child.removeAllListeners("exit");
-  const exited = new Promise((resolve) => child.once("exit", resolve));
-  child.kill("SIGTERM");
-  await exited;
-  children.delete(child);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen({ host: "127.0.0.1", port: 0 }, () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" ? (address?.port ?? 0) : 0));
-    });
-  });
-}
-
-/** User and system time, proc(5). */
-function cpuMs(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
-  return (Number(fields[11]) + Number(fields[12])) * 10;
-}
-
-function residentBytes(pid: number): number {
-  const [, kilobytes] = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
-  return Number(kilobytes) * 1024;
-}
-
 function quantile(values: readonly number[], share: number): number {
   return (
     values.toSorted((one, other) => one - other)[Math.min(values.length - 1, Math.floor(values.length * share))] ?? 0
@@ -329,8 +248,26 @@ function quantile(values: readonly number[], share: number): number {
 }
 
 function markdown(): string {
-  const lines = rows.map(
-    ({ title, unit, value }) => `| ${title} | ${unit} | ${value < 10 ? value.toFixed(2) : Math.round(value)} |`,
+  const reports = loads.map(
+    ({ title, perSecond, cpuShare, cpuMicroseconds, latencyMs, loaderIdle, retransmissions }) => {
+      const share = `${Math.round(cpuShare * 100)} % | ${Math.round(cpuMicroseconds)}`;
+      const latency = latencyMs.map((one) => short(one)).join(" | ");
+      return `| ${title} | ${Math.round(perSecond)} | ${share} | ${latency} | ${Math.round(loaderIdle * 100)} % | ${retransmissions} |`;
+    },
   );
-  return ["| the store | unit | ours |", "|---|---|---|", ...lines, ""].join("\n");
+  const others = rows.map(({ title, unit, value }) => `| ${title} | ${unit} | ${short(value)} |`);
+  return [
+    "| reports over DTLS, durable before they are answered | answered/s | of one processor | CPU-µs each | latency, ms: median | 90 % | 99 % | longest | loader idle | sent again |",
+    "|---|---|---|---|---|---|---|---|---|---|",
+    ...reports,
+    "",
+    "| the store | unit | ours |",
+    "|---|---|---|",
+    ...others,
+    "",
+  ].join("\n");
+}
+
+function short(value: number): string {
+  return value < 10 ? value.toFixed(2) : String(Math.round(value));
 }

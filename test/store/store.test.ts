@@ -194,9 +194,10 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     t.is(second.replaced?.id, first.registration.id);
     t.is(await codeOf(registrations.report(first.registration.id, "alice", of(), NOW)), "DPE_UNKNOWN_REGISTRATION");
     t.is(await codeOf(registrations.register(request("pi-1", "bob"), of(), NOW)), "DPE_NAME_TAKEN");
-    t.is(await codeOf(registrations.owned(second.registration.id, "bob", NOW)), "DPE_UNKNOWN_REGISTRATION");
-    t.is(await codeOf(registrations.owned(second.registration.id, undefined, NOW)), "DPE_UNKNOWN_REGISTRATION");
-    t.is((await registrations.owned(second.registration.id, "alice", NOW)).endpoint, "pi-1");
+    t.is(await codeOf(registrations.report(second.registration.id, "bob", of(), NOW)), "DPE_UNKNOWN_REGISTRATION");
+    t.is(await codeOf(registrations.report(second.registration.id, undefined, of(), NOW)), "DPE_UNKNOWN_REGISTRATION");
+    const { registration } = await registrations.report(second.registration.id, "alice", of(), NOW);
+    t.is(registration.endpoint, "pi-1");
 
     const later = NOW + 60_002;
     t.is(await registrations.ofEndpoint("pi-1", later), undefined);
@@ -461,7 +462,7 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     t.deepEqual(again.toSorted(), lines.toSorted());
     t.is(await codeOf(importStore(other, from(lines))), "STORE_NOT_EMPTY");
     const copy = await Store.on(other);
-    t.is((await copy.registrations.owned(registration.id, "alice", NOW)).endpoint, "pi-1");
+    t.is((await copy.registrations.report(registration.id, "alice", of(), NOW)).registration.endpoint, "pi-1");
     await copy.close();
     const half = await openBackend({ type: "memory" });
     t.is(await codeOf(importStore(half, from(lines.slice(0, -1)))), "STORE_CORRUPT");
@@ -557,7 +558,7 @@ testWith(
     const heard = new Promise<string>((resolve) => {
       void two.backend
         .subscribe("c", (message) => resolve(new TextDecoder().decode(message)))
-        .then(() => one.backend.publish("c", bytes("hello")));
+        .then(() => one.backend.publish("c", () => bytes("hello")));
     });
     t.is(await heard, "hello");
     t.false(isHeardElsewhere);
