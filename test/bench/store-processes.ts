@@ -2,9 +2,10 @@ import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { mkdtemp, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { StoreLocation } from "#store/index.js";
 import { DPE } from "#testing/dpe-program.js";
@@ -69,13 +70,27 @@ export async function startRedis(fsync: "always" | "no"): Promise<string> {
   return `redis://127.0.0.1:${port}`;
 }
 
-/** mosquitto on the other core; the port is one of {@link freePort}. */
+/** mosquitto on the other core, once it listens; the port is one of {@link freePort}. */
 export async function startBroker(port: number): Promise<ChildProcess> {
   const file = join(folder, "mosquitto.conf");
-  await writeFile(file, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stdout\n`);
-  const child = spawnPinned("1", MOSQUITTO, ["-v", "-c", file]);
-  await printed(child, "running");
+  await writeFile(file, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\n`);
+  const child = spawnPinned("1", MOSQUITTO, ["-c", file]);
+  while (!(await listens(port))) {
+    if (child.exitCode !== null) throw new Error(`mosquitto ended with ${child.exitCode}`);
+    await sleep(50);
+  }
   return child;
+}
+
+function listens(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: "127.0.0.1", port });
+    socket.once("error", () => resolve(false));
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
 }
 
 /** Whether a program is there. */
