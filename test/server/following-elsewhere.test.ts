@@ -4,7 +4,7 @@ import { DpeError } from "#dpe/index.js";
 import { FleetObservations } from "#server/fleet-observations.js";
 import { EndpointChanged, type PropertyObservation } from "#server/property-observation.js";
 import { DpeServer, type FollowStep, SERVER_SCHEMA } from "#server/index.js";
-import { Store } from "#store/index.js";
+import { type Message, Store } from "#store/index.js";
 import { testWith } from "#testing/peer-process.js";
 import { startRedis } from "#testing/redis-peer.js";
 import test, { type ExecutionContext } from "ava";
@@ -92,10 +92,11 @@ function bus(loses: (channel: string, index: number) => boolean) {
   const listeners = new Map<string, Set<(message: Uint8Array) => void>>();
   let index = 0;
   const backend = {
-    publish: (channel: string, message: Uint8Array): void => {
+    publish: (channel: string, message: Message): void => {
       if (loses(channel, index++)) return;
+      const bytes = message();
       setImmediate(() => {
-        for (const listener of listeners.get(channel) ?? []) listener(message);
+        for (const listener of listeners.get(channel) ?? []) listener(bytes);
       });
     },
     subscribe: (channel: string, listener: (message: Uint8Array) => void): Promise<() => void> => {
