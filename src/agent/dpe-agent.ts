@@ -1,5 +1,5 @@
 import { randomInt } from "node:crypto";
-import type { RequestMessage } from "#coap/index.js";
+import type { RequestMessage, ResponseMessage } from "#coap/index.js";
 import { DpeError } from "#dpe/index.js";
 import { type Answer, DtlsError } from "#net/index.js";
 import { handshakeFailure } from "#security/index.js";
@@ -77,7 +77,7 @@ export class DpeAgent {
     const { certificate, renew } = config.interfaces.dpe1.credentials;
     this.#renewal =
       renew === true && certificate !== undefined
-        ? new CertificateRenewal(certificate, randomInt(1000) / 1000)
+        ? new CertificateRenewal(certificate, config.interfaces.dpe1.ca, randomInt(1000) / 1000)
         : undefined;
     this.#resources = new Dpe2Resources(this.properties, (authError) => onEvent({ type: "server-error", authError }));
     const store = config.store === undefined ? undefined : outboxJournal(config.store);
@@ -317,7 +317,8 @@ export class DpeAgent {
   /** The next handshakes read the new certificate; this association goes on. */
   async #renew(renewal: CertificateRenewal, association: ServerAssociation): Promise<void> {
     try {
-      const validUntil = await renewal.renew((payload) => association.renew(payload), Date.now());
+      const post = (payload: Uint8Array): Promise<ResponseMessage> => association.renew(payload);
+      const validUntil = await renewal.renew(post, association.serverCertificates, Date.now());
       this.#onEvent({ type: "renewed", validUntil });
     } catch (error) {
       // What ends the association is met where it is used next.

@@ -143,6 +143,11 @@ export class ServerAssociation {
     }
   }
 
+  /** What the server has shown in the handshake, DER; undefined also where a session was resumed. */
+  get serverCertificates(): readonly Uint8Array[] | undefined {
+    return this.#connection.peerInfo?.certificates;
+  }
+
   /** The longest report that travels in one datagram. */
   get maxReportBytes(): number {
     const { transport } = this.#connection;

@@ -1,7 +1,8 @@
 import { AGENT_SCHEMA } from "#agent/index.js";
 import { loadConfig, renderConfig } from "#config/index.js";
 import { PROXY_SCHEMA } from "#proxy/index.js";
-import { SERVER_SCHEMA } from "#server/index.js";
+import { certificateSentence, ownCertificates, SERVER_SCHEMA, type ServerConfig } from "#server/index.js";
+import { loadTrustAnchors } from "#x509/index.js";
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { type Command, configFile } from "./command.js";
@@ -25,8 +26,27 @@ function checked(config: string): string {
       return renderConfig(AGENT_SCHEMA, loadConfig(config, AGENT_SCHEMA));
     case "proxy":
       return renderConfig(PROXY_SCHEMA, loadConfig(config, PROXY_SCHEMA));
-    case "server":
-      return renderConfig(SERVER_SCHEMA, loadConfig(config, SERVER_SCHEMA));
+    case "server": {
+      const loaded = loadConfig(config, SERVER_SCHEMA);
+      tellEnds(loaded);
+      return renderConfig(SERVER_SCHEMA, loaded);
+    }
+  }
+}
+
+/** On standard error, so that what is printed stays YAML: until when each certificate is valid. */
+function tellEnds({ credentials: { certificate, ca }, pairing }: ServerConfig): void {
+  const now = Date.now();
+  const read = (file: string | undefined): readonly Uint8Array[] =>
+    file === undefined ? [] : loadTrustAnchors(readFileSync(file, "utf8"));
+  const material = {
+    server: read(certificate).slice(0, 1),
+    "client-ca": read(ca),
+    "pairing-ca": read(pairing?.ca).slice(0, 1),
+  };
+  for (const own of ownCertificates(material, now)) {
+    const warning = own.state === "valid" ? "" : "; renew it: dpe renew, or whoever issued it";
+    process.stderr.write(`${certificateSentence(own, now)}${warning}\n`);
   }
 }
 

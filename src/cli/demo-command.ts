@@ -200,6 +200,9 @@ function onServerEvent(event: ServerEvent, seen: Seen): void {
     case "radius":
     case "reloaded":
     case "association-ended":
+    case "certificate-ending":
+    case "certificate-renewed":
+    case "certificate-renewal-failed":
       return;
     case "fault":
       say("server", `fault: ${describe(event.error)}`);

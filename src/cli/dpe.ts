@@ -13,6 +13,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<readonly Command[]>>> = {
     (await import("./pair-command.js")).pairCommand,
     (await import("./pair-device-command.js")).pairDeviceCommand,
   ],
+  renew: async () => [(await import("./renew-command.js")).renewCommand],
   check: async () => [(await import("./check-command.js")).checkCommand],
   sim: async () => [(await import("./sim-command.js")).simCommand],
   demo: async () => [(await import("./demo-command.js")).demoCommand],

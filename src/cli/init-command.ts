@@ -47,7 +47,8 @@ async function initServer(dir: string, given: readonly string[]): Promise<void> 
     authorityName: "DPE CA",
     purpose: "serverAuth",
     atMs,
-    validityDays: VALIDITY_DAYS,
+    validityDays: SERVER_DAYS,
+    authorityValidityDays: AUTHORITY_DAYS,
     dns: all.filter((name) => isIP(name) === 0),
     ip: all.filter((name) => isIP(name) !== 0),
   });
@@ -58,7 +59,7 @@ async function initServer(dir: string, given: readonly string[]): Promise<void> 
   const option = dir === "." ? "" : ` --config ${config}`;
   process.stdout.write(
     `wrote ${files.map(({ name }) => join(dir, name)).join(", ")}\n` +
-      `The certificate is for ${all.join(", ")}, until ${new Date(atMs + VALIDITY_DAYS * DAY_MS).toISOString().slice(0, 10)}.\n\n` +
+      `The certificate is for ${all.join(", ")}, until ${new Date(atMs + SERVER_DAYS * DAY_MS).toISOString().slice(0, 10)}; the server renews it.\n\n` +
       `Start it:        dpe server${option}\n` +
       `Add a device:    dpe pair${option}\n`,
   );
@@ -76,6 +77,7 @@ function ownNames(): readonly string[] {
 /** In the order in which they are written: the configuration last, when all that it names is there. */
 const SERVER_FILES = ["ca.pem", "ca.key", "server.pem", "server.key", "server.yaml"] as const;
 const OPTIONS = { dir: { type: "string" }, name: { type: "string", multiple: true } } as const;
-/** Nothing renews them: as long as a certificate may be. */
-const VALIDITY_DAYS = 3650;
+/** Renewed by the server itself, with a third of it left. */
+const SERVER_DAYS = 730;
+const AUTHORITY_DAYS = 3650;
 const DAY_MS = 86_400_000;

@@ -12,6 +12,7 @@ realm: dpe                              # of passwords (Digest); changing it mak
 credentials:                            # made by dpe init; ca.key signs certificates of devices: keep it, and keep it secret
   certificate: server.pem
   key: server.key
+  renew: true                           # with a third of its time left, by ca.key; the CA's own certificate too (docs/operation.md)
   ca: ca.pem                            # whose certificates are taken from devices
 
 dtls:

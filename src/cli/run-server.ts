@@ -5,8 +5,10 @@ import { type HttpListener, listenControl, listenHttp, Metrics, type Operation }
 import { Forwarder } from "#mqtt/index.js";
 import { formatAddress } from "#net/index.js";
 import {
+  CertificateKeeper,
   DpeServer,
   followFleet,
+  renewOwn,
   SERVER_SCHEMA,
   type ServerConfig,
   type ServerEvent,
@@ -33,17 +35,25 @@ export async function runServer(file: string, place?: WorkerPlace): Promise<void
     onFault: failed,
   });
   const config = place === undefined ? watcher.value : configAt(watcher.value, place);
+  const log = serverLog(config.log, place?.index);
+  running.log = log;
+  // Also one that has expired, while the server was off.
+  await renewOwn(config, (event) => writeEvent(log, event), Date.now());
   const { certificate, key } = config.credentials;
   // A server that runs goes on when its certificate expires; one that starts with it would only be refused by every peer.
   if (certificate !== undefined && key !== undefined)
     loadCredentials(readFileSync(certificate, "utf8"), key.text(), Date.now());
-  const log = serverLog(config.log, place?.index);
-  running.log = log;
   const status = serviceStatus(place === undefined ? process.env : {});
   const parts = await startParts(config, log, place);
   running.server = parts.server;
+  const keeper = new CertificateKeeper({
+    config: () => watcher.value,
+    certificates: (now) => parts.server.certificates(now),
+    onEvent: (event) => parts.onEvent(event),
+  });
   onHangup(() => watcher.reload());
   try {
+    if (place === undefined || place.index === 0) await keeper.start();
     if (place !== undefined) process.send?.(readyOf(parts));
     else if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, parts.banner));
     else log.info({ version: VERSION, ...parts.banner, ...addressesOf(parts.server) }, "listening");
@@ -51,6 +61,7 @@ export async function runServer(file: string, place?: WorkerPlace): Promise<void
     await Promise.race([untilSignal(), ...(place === undefined ? [] : [untilAlone()])]);
   } finally {
     status.stopping();
+    keeper.stop();
     watcher.close();
     await parts.close();
   }
@@ -95,6 +106,12 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
         realm: config.realm,
         devices: await store.registrations.count(),
         storeKind: store.backend.kind,
+        certificates: server.certificates(Date.now()).map(({ role, subject, notAfterMs, state }) => ({
+          role,
+          subject,
+          validUntil: new Date(notAfterMs).toISOString(),
+          state,
+        })),
         ...shown.banner,
         ...(place === undefined ? {} : { workers: `${place.count} processes` }),
       }),
@@ -138,7 +155,13 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
     if (http !== undefined) closers.push(() => http.close());
     const banner = bannerOf(config, server, { http: http?.address, control: control?.address });
     shown.banner = banner;
-    return { banner, server, httpPort: http === undefined ? undefined : Number(new URL(http.address).port), close };
+    return {
+      banner,
+      server,
+      onEvent,
+      httpPort: http === undefined ? undefined : Number(new URL(http.address).port),
+      close,
+    };
   } catch (error) {
     await close();
     throw error;
@@ -200,6 +223,8 @@ function addressesOf(server: DpeServer): Record<string, string> {
 interface Parts {
   readonly banner: Banner;
   readonly server: DpeServer;
+  /** Logs and counts. */
+  readonly onEvent: (event: ServerEvent) => void;
   readonly httpPort: number | undefined;
   close(): Promise<void>;
 }

@@ -71,6 +71,17 @@ export function writeEvent(log: Logger, event: ServerEvent): void {
     case "client-error":
       log.warn({ subscriber: event.subscriber, authError: event.authError }, "client-error");
       return;
+    case "certificate-ending": {
+      const { role, subject, validUntil } = event;
+      log.warn({ role, subject, validUntil: new Date(validUntil).toISOString() }, "certificate-ending");
+      return;
+    }
+    case "certificate-renewed":
+      log.info({ role: event.role, validUntil: new Date(event.validUntil).toISOString() }, "certificate-renewed");
+      return;
+    case "certificate-renewal-failed":
+      log.error({ error: describe(event.error) }, "certificate-renewal-failed");
+      return;
     case "fault":
       log.error({ error: describe(event.error) }, "fault");
       return;

@@ -16,7 +16,8 @@ export function secret(options: SecretOptions = {}): z.ZodType<Secret, unknown> 
 
 /** A whole file that is a secret, such as a private key in PEM, given by its path alone; checked as in `secret`. */
 export function secretFile(options: SecretOptions = {}): z.ZodType<Secret, unknown> {
-  return secretFrom(options, (value) => readSecretFile(value, false), "the path of a secrets file");
+  const pathOf = (value: string): string => resolve(surroundings().directory, value);
+  return secretFrom(options, (value) => readSecretFile(value, false), "the path of a secrets file", pathOf);
 }
 
 export interface SecretOptions {
@@ -30,6 +31,7 @@ function secretFrom(
   options: SecretOptions,
   decode: (value: string) => Uint8Array | Refusal,
   expected: string,
+  pathOf: (value: string) => string | undefined = () => undefined,
 ): z.ZodType<Secret, unknown> {
   const { minBytes = 1, maxBytes = MAX_SECRET_BYTES } = options;
   return z.codec(z.unknown(), z.instanceof(Secret), {
@@ -45,7 +47,7 @@ function secretFrom(
         decoded instanceof Uint8Array && (decoded.length < minBytes || decoded.length > maxBytes)
           ? { problem: sizeProblem(decoded.length, minBytes, maxBytes) }
           : decoded;
-      if (refusal instanceof Uint8Array) return new Secret(refusal);
+      if (refusal instanceof Uint8Array) return new Secret(refusal, pathOf(String(value)));
       refuse(context, { ...refusal, isConcealed: true });
       return z.NEVER;
     },

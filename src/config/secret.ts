@@ -3,11 +3,14 @@
  * `[secret]`. Only `reveal` and `text` hand it out.
  */
 export class Secret {
+  /** The file that it is the whole of, absolute; undefined: it came from elsewhere. */
+  readonly path: string | undefined;
   readonly #bytes: Uint8Array;
 
   /** Copies `bytes`; text is taken as UTF-8. */
-  constructor(value: Uint8Array | string) {
+  constructor(value: Uint8Array | string, path?: string) {
     this.#bytes = typeof value === "string" ? new TextEncoder().encode(value) : value.slice();
+    this.path = path;
   }
 
   /** A fresh copy of the bytes, owned by the caller. */

@@ -1,5 +1,5 @@
 import { AggregatorRegistry, collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
-import type { DpeServer, ServerEvent } from "#server/index.js";
+import { CERTIFICATE_ROLES, type DpeServer, type ServerEvent } from "#server/index.js";
 
 /** Counters of a server in Prometheus' form. Labels are of our own tables, so that no peer can make more of them. */
 export class Metrics {
@@ -34,6 +34,11 @@ export class Metrics {
       associationsEnded: counter("associations_ended_total", "Associations that a changed configuration ended"),
       associationsRestored: counter("associations_restored_total", "Associations from before a restart", "outcome"),
       clientErrors: counter("client_errors_total", "Clients that did not accept this server"),
+      certificateRenewals: counter(
+        "certificate_renewals_total",
+        "Renewals of the server's own certificates",
+        "outcome",
+      ),
       faults: counter("faults_total", "Requests that failed by our own fault"),
       pairings: counter("pairings_total", "What became of pairing codes and renewals", "outcome"),
       forwarded: counter("forwarded_total", "Reports that were forwarded"),
@@ -80,6 +85,21 @@ export class Metrics {
       collect() {
         for (const [name, value] of Object.entries(server.coapCounters))
           if (typeof value === "number") coap.set({ counter: name }, value);
+      },
+    });
+    const ends = new Gauge({
+      name: "dpe_certificate_end_seconds",
+      help: "When the first certificate of each kind ends, Unix time",
+      labelNames: ["role"],
+      aggregator: "first",
+      registers: [this.registry],
+      collect() {
+        ends.reset();
+        const all = server.certificates(Date.now());
+        for (const role of CERTIFICATE_ROLES) {
+          const some = all.flatMap((one) => (one.role === role ? [one.notAfterMs / 1000] : []));
+          if (some.length > 0) ends.set({ role }, Math.min(...some));
+        }
       },
     });
     const dropped = new Gauge({
@@ -160,6 +180,15 @@ export class Metrics {
       case "radius":
         counters.radius.inc({ event: event.event.type });
         return;
+      case "certificate-renewed":
+        counters.certificateRenewals.inc({ outcome: "renewed" });
+        return;
+      case "certificate-renewal-failed":
+        counters.certificateRenewals.inc({ outcome: "failed" });
+        return;
+      case "certificate-ending":
+        // A gauge has when.
+        return;
       case "fault":
         counters.faults.inc();
         return;
@@ -185,6 +214,7 @@ type CounterName =
   | "authentications"
   | "addressChanges"
   | "clientErrors"
+  | "certificateRenewals"
   | "faults"
   | "pairings"
   | "radius"

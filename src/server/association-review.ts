@@ -1,4 +1,5 @@
 import { type CoapConnection, type CoapEndpoint, DtlsSession, formatAddress } from "#net/index.js";
+import { type Subscriber, Subscribers } from "#security/index.js";
 import type { CertificateFaultAlert } from "#x509/index.js";
 import { keptTrust } from "./kept-trust.js";
 import type { PeerFacts } from "./peer-facts.js";
@@ -35,14 +36,17 @@ export class AssociationReview {
     };
   }
 
-  /** Ends the associations of subscribers that have changed or are gone, and what Digest bound to them. */
-  endOf(names: ReadonlySet<string>): void {
-    if (names.size === 0) return;
+  /** Ends the associations of subscribers, as they were before they changed or went, and what Digest bound to them. */
+  endOf(former: readonly Subscriber[]): void {
+    if (former.length === 0) return;
     const { coap, facts } = this.#parts;
+    const subscribers = new Subscribers(former);
     for (const connection of coap.connections) {
-      const { psk, certificate, rawPublicKey, digestSubscriber } = facts.lastOf(connection) ?? {};
+      // What was never heard of yet is worked out as it was.
+      const known = facts.lastOf(connection) ?? facts.workOut(connection, subscribers);
+      const { psk, certificate, rawPublicKey, digestSubscriber } = known;
       const isConcerned = [psk, certificate, rawPublicKey, digestSubscriber].some(
-        (known) => typeof known === "object" && names.has(known.name),
+        (one) => typeof one === "object" && subscribers.named(one.name) !== undefined,
       );
       if (isConcerned) void connection.close();
     }

@@ -33,7 +33,8 @@ import { PeerFacts } from "./peer-facts.js";
 import { Pairing } from "./pairing/pairing.js";
 import { type PropertyObservation, propertyObservation } from "./property-observation.js";
 import type { ServerConfig } from "./server-config.js";
-import { ServerCredentials } from "./server-credentials.js";
+import { type OwnCertificate, ownCertificates } from "./own-certificates.js";
+import { clientAnchorsOf, ServerCredentials } from "./server-credentials.js";
 import type { ServerEvent } from "./server-event.js";
 import {
   type AssociationCounts,
@@ -236,6 +237,18 @@ export class DpeServer {
     }
   }
 
+  /** The certificates that it rests on, and whether they near their end. */
+  certificates(now: number): readonly OwnCertificate[] {
+    const { certificate, clientAnchors } = this.#credentials;
+    const { authority } = this.pairing ?? {};
+    const material = {
+      server: certificate?.chain.slice(0, 1) ?? [],
+      "client-ca": clientAnchors,
+      "pairing-ca": authority === undefined ? [] : [authority],
+    };
+    return ownCertificates(material, now);
+  }
+
   /** Where the server listens. */
   get addresses(): ListenerAddresses & { readonly radius: SocketAddress | undefined } {
     return { ...this.#listeners.addresses, radius: this.#sources?.radiusAddress };
@@ -309,11 +322,12 @@ export class DpeServer {
 
   /** Ends the associations of one subscriber, and what Digest bound to them, at once; how it comes back is the policy's. */
   endAssociationsOf(subscriber: string): void {
-    this.#review.endOf(new Set([subscriber]));
+    const known = this.#credentials.subscribers.named(subscriber);
+    if (known !== undefined) this.#review.endOf([known]);
   }
 
   /**
-   * Takes credentials and subscribers of a configuration that was read anew: new handshakes use them at once. Associations
+   * Takes credentials, subscribers and the CA of pairing of a configuration that was read anew: new handshakes use them at once. Associations
    * end at once whose certificate is not valid any more, whose key is another now, or whose subscriber is gone or changed.
    * All else of the configuration waits for a restart, and is told by its keys.
    *
@@ -321,7 +335,9 @@ export class DpeServer {
    */
   async reload(config: ServerConfig): Promise<void> {
     const endWhatMayNotGoOn = this.#review.begin();
+    const pair = config.pairing && this.pairing?.prepare(config.pairing, clientAnchorsOf(config.credentials));
     this.#credentials.replaceMaterial(config.credentials);
+    pair?.();
     await this.directory.configure(config.subscribers);
     this.#listeners.replaceCredentials();
     const waiting = changedKeys(this.#config, config).filter((key) => !TAKEN_AT_ONCE.test(key));

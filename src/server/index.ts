@@ -12,3 +12,12 @@ export { type HttpConfig, isLoopback, type MqttConfig, type OperationConfig } fr
 export type { NewSubscriber } from "./subscriber-directory.js";
 export type { IssuedCode, NewCode, PairingEvent } from "./pairing/pairing.js";
 export type { CodeView } from "./pairing/open-codes.js";
+export { CertificateKeeper, renewOwn } from "./certificate-keeper.js";
+export { CertificateFiles, RENEWED_FOR_MS, renewWhatIsDue } from "./certificate-renewal.js";
+export {
+  CERTIFICATE_ROLES,
+  certificateSentence,
+  type CertificateRole,
+  type OwnCertificate,
+  ownCertificates,
+} from "./own-certificates.js";

@@ -52,7 +52,7 @@ function markOf({ peer }: DtlsSession, credentials: ServerCredentials): string {
   if (peer?.rawPublicKey !== undefined)
     return credentials.verifyRawPublicKey(peer.rawPublicKey).ok ? hash("raw", peer.rawPublicKey) : "withdrawn";
   const hasCertificate = peer?.certificates !== undefined || peer?.certificateHash !== undefined;
-  return hasCertificate ? hash("anchors", ...credentials.clientAnchors) : "";
+  return hasCertificate ? hash("anchors", ...credentials.clientAnchorKeys) : "";
 }
 
 function hash(...parts: readonly (string | Uint8Array)[]): string {

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { type CoapConnection, DtlsSession, formatAddress } from "#net/index.js";
-import { type AssociationFacts, canonicalAddress, type LowerLayerIdentity } from "#security/index.js";
+import { type AssociationFacts, canonicalAddress, type LowerLayerIdentity, type Subscribers } from "#security/index.js";
 import { certificateKeyFingerprint, keyFingerprint } from "#x509/index.js";
 import { keptTrust } from "./kept-trust.js";
 import type { ServerCredentials } from "./server-credentials.js";
@@ -33,7 +33,7 @@ export class PeerFacts {
     // Whoever changed is another: with the subscriber that Digest bound, the binding ends.
     const isBound = bound !== undefined && this.#credentials.subscribers.named(bound.name) === bound;
     const digestSubscriber = isBound ? bound : undefined;
-    const now = this.#workOut(peer);
+    const now = this.workOut(peer, this.#credentials.subscribers);
     const externalSubscriber = known?.address === now.address ? known.externalSubscriber : undefined;
     const facts = {
       ...now,
@@ -46,11 +46,11 @@ export class PeerFacts {
     return facts;
   }
 
-  #workOut(peer: CoapConnection): AssociationFacts {
+  /** What they are by those subscribers; nothing is kept of it. */
+  workOut(peer: CoapConnection, subscribers: Subscribers): AssociationFacts {
     const { address } = peer.remoteAddress;
     const facts = { address: canonicalAddress(address) ?? address, peer: formatAddress(peer.remoteAddress) };
     if (!peer.isSecure) return { ...facts, connection: "none" };
-    const { subscribers } = this.#credentials;
     const pskIdentity = peer.peerInfo?.pskIdentity;
     const leaf = peer.peerInfo?.certificates?.[0];
     const names = leaf === undefined ? this.#namesKept(peer) : this.#credentials.namesOf(leaf);

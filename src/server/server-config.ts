@@ -30,6 +30,8 @@ export interface ServerConfig extends OperationConfig {
     /** PEM, leaf first. */
     readonly certificate?: string | undefined;
     readonly key?: Secret | undefined;
+    /** Whether the server renews its certificate, and the CA that issued it, by itself. */
+    readonly renew?: boolean | undefined;
     /** The private key that stands for the server without a certificate (RFC 7250), PEM; over DTLS only. */
     readonly rawPublicKey?: Secret | undefined;
     /** Trust anchors for client certificates, PEM. */
@@ -86,6 +88,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     psk: listOf(pskSection()).default([]),
     certificate: path({ isReadableFile: true }).optional(),
     key: secretFile().optional(),
+    renew: z.boolean().optional(),
     rawPublicKey: secretFile().optional(),
     ca: path({ isReadableFile: true }).optional(),
     revocation: section({
@@ -160,6 +163,16 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     };
     const problem = pairing && pairingFault(pairing, place);
     if (problem !== undefined) refuse(context, { problem }, ["pairing"]);
+  })
+  .superRefine(({ credentials, pairing }, context) => {
+    if (credentials.renew !== true) return;
+    const problem =
+      credentials.certificate === undefined
+        ? "renew needs certificate and key"
+        : pairing?.ca === undefined
+          ? "renew needs pairing.ca and pairing.key, the CA that issued the certificate"
+          : undefined;
+    if (problem !== undefined) refuse(context, { problem }, ["credentials", "renew"]);
   })
   .superRefine(({ realm, gba }, context) => {
     // TS 33.222 §5.3: the realm is how a client knows that its bootstrapped credential is asked for.

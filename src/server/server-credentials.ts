@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { DigestAlgorithm } from "#digest/index.js";
 import { type Subscriber, Subscribers } from "#security/index.js";
 import {
+  certificateKeyFingerprint,
   type Credentials,
   keyFingerprint,
   loadCredentials,
@@ -57,6 +58,11 @@ export class ServerCredentials {
     return this.#material.revocation !== undefined;
   }
 
+  /** Fingerprints of the keys of those anchors: the same for a CA whose certificate was renewed. */
+  get clientAnchorKeys(): readonly string[] {
+    return this.#material.clientAnchorKeys;
+  }
+
   /** Trust anchors of client certificates, DER. */
   get clientAnchors(): readonly Uint8Array[] {
     return this.#material.clientAnchors;
@@ -84,12 +90,12 @@ export class ServerCredentials {
   }
 
   /**
-   * Takes subscribers in place of those before. Gives the names of those that are gone, or of which anything changed; of
+   * Takes subscribers in place of those before. Gives those that are gone, or of which anything changed, as they were; of
    * the others the very same objects stay.
    *
    * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
    */
-  replaceSubscribers(configs: readonly SubscriberConfig[]): ReadonlySet<string> {
+  replaceSubscribers(configs: readonly SubscriberConfig[]): readonly Subscriber[] {
     const old = new Map([...this.subscribers.all].map((subscriber) => [subscriber.name, subscriber]));
     const next = configs.map((config) => {
       const made = this.#subscriber(config);
@@ -99,22 +105,22 @@ export class ServerCredentials {
     const kept = new Set<Subscriber>(next);
     this.subscribers.replace(next);
     this.#generation += 1;
-    return new Set([...old.values()].filter((subscriber) => !kept.has(subscriber)).map(({ name }) => name));
+    return [...old.values()].filter((subscriber) => !kept.has(subscriber));
   }
 
   /**
-   * Takes one in place of the one of that name, or none. Gives the names as {@link replaceSubscribers} does; undefined,
+   * Takes one in place of the one of that name, or none. Gives who was changed as {@link replaceSubscribers} does; undefined,
    * changing nothing, where that must be asked, as credentials are shared.
    *
    * @throws DigestError DIGEST_BAD_USERNAME, changing nothing.
    */
-  changeSubscriber(name: string, config: SubscriberConfig | undefined): ReadonlySet<string> | undefined {
+  changeSubscriber(name: string, config: SubscriberConfig | undefined): readonly Subscriber[] | undefined {
     const before = this.subscribers.named(name);
     const made = config === undefined ? undefined : this.#subscriber(config);
-    if (isDeepStrictEqual(before, made)) return new Set();
+    if (isDeepStrictEqual(before, made)) return [];
     if (!this.subscribers.change(name, made)) return undefined;
     this.#generation += 1;
-    return new Set(before === undefined ? [] : [name]);
+    return before === undefined ? [] : [before];
   }
 
   /** Whether a client's chain leads to an anchor; keeps the names that it proves. */
@@ -167,18 +173,21 @@ interface Material {
   readonly certificate: Credentials | undefined;
   readonly rawPublicKey: { readonly privateKey: KeyObject } | undefined;
   readonly clientAnchors: readonly Uint8Array[];
+  readonly clientAnchorKeys: readonly string[];
   readonly revocation: RevocationPolicy | undefined;
   readonly connectionKeys: ReadonlyMap<string, Uint8Array>;
 }
 
 function readMaterial({ certificate, key, rawPublicKey, ca, revocation, psk }: ServerConfig["credentials"]): Material {
+  const clientAnchors = clientAnchorsOf({ ca });
   return {
     certificate:
       certificate === undefined || key === undefined
         ? undefined
         : loadCredentials(readFileSync(certificate, "utf8"), key.text()),
     rawPublicKey: rawPublicKey && { privateKey: loadPrivateKey(rawPublicKey.text()) },
-    clientAnchors: ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8")),
+    clientAnchors,
+    clientAnchorKeys: clientAnchors.map((anchor) => certificateKeyFingerprint(anchor) ?? "").toSorted(),
     revocation:
       revocation === undefined
         ? undefined
@@ -188,6 +197,11 @@ function readMaterial({ certificate, key, rawPublicKey, ca, revocation, psk }: S
           },
     connectionKeys: new Map(psk.map(({ identity, key: secret }) => [identity, secret.reveal()])),
   };
+}
+
+/** Trust anchors of client certificates, DER. @throws X509Error. */
+export function clientAnchorsOf({ ca }: Pick<ServerConfig["credentials"], "ca">): readonly Uint8Array[] {
+  return ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
 }
 
 function hashOf(certificate: Uint8Array): string {

@@ -2,6 +2,7 @@ import type { AccountingEvent } from "#radius/index.js";
 import type { Registration } from "#dpe/index.js";
 import type { AuditEvent } from "#security/index.js";
 import type { SenmlRecord } from "#senml/index.js";
+import type { CertificateRole } from "./own-certificates.js";
 import type { PairingEvent } from "./pairing/pairing.js";
 
 /** What a server tells of its work; none of it holds a secret. */
@@ -29,4 +30,13 @@ export type ServerEvent =
   | { readonly type: "client-error"; readonly subscriber: string | undefined; readonly authError: number | undefined }
   | { readonly type: "pairing"; readonly event: PairingEvent }
   | { readonly type: "radius"; readonly event: AccountingEvent }
+  /** A certificate of the server's own, or of a CA that it trusts, is in the last 30 days or quarter of its life. `validUntil` is ms since 1970. */
+  | {
+      readonly type: "certificate-ending";
+      readonly role: CertificateRole;
+      readonly subject: string;
+      readonly validUntil: number;
+    }
+  | { readonly type: "certificate-renewed"; readonly role: CertificateRole; readonly validUntil: number }
+  | { readonly type: "certificate-renewal-failed"; readonly error: unknown }
   | { readonly type: "fault"; readonly error: unknown };

@@ -1,4 +1,5 @@
 import { DpeError, type Registration } from "#dpe/index.js";
+import type { Subscriber } from "#security/index.js";
 import type { Store } from "#store/index.js";
 import type { AssociationReview } from "./association-review.js";
 import type { ServerCredentials } from "./server-credentials.js";
@@ -27,14 +28,15 @@ export class SubscriberChanges {
     return this.#changing(() => this.#parts.credentials.changeSubscriber(name, subscriber));
   }
 
-  async #changing(change: () => ReadonlySet<string> | undefined): Promise<boolean> {
+  async #changing(change: () => readonly Subscriber[] | undefined): Promise<boolean> {
     const { credentials, review, listeners } = this.#parts;
     const { hasPsk } = credentials;
-    const names = change();
-    if (names === undefined) return false;
-    review.endOf(names);
+    const former = change();
+    if (former === undefined) return false;
+    review.endOf(former);
     if (credentials.hasPsk !== hasPsk) listeners().replaceCredentials();
-    for (const name of names) if (credentials.subscribers.named(name) === undefined) await this.#deregisterAll(name);
+    for (const { name } of former)
+      if (credentials.subscribers.named(name) === undefined) await this.#deregisterAll(name);
     return true;
   }
 

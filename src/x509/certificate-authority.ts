@@ -1,9 +1,10 @@
-import { type KeyObject, webcrypto } from "node:crypto";
+import { generateKeyPair, type KeyObject, webcrypto } from "node:crypto";
 import type { X509Certificate } from "@peculiar/x509";
-import { equalBytes, parseCertificate } from "./certificate.js";
+import { equalBytes, parseCertificate, parsePeerCertificate } from "./certificate.js";
 import { X509Error } from "./errors.js";
 import { peculiar } from "./peculiar.js";
-import { loadCredentials } from "./pem.js";
+import { firstCertificate, loadCredentials } from "./pem.js";
+import { signingAlgorithmOf, webSigningKey } from "./signing-key.js";
 
 /** Issues certificates of clients under a CA's certificate and key. */
 export class CertificateAuthority {
@@ -20,15 +21,14 @@ export class CertificateAuthority {
    * or P-384.
    */
   constructor(certificatePem: string, privateKeyPem: string) {
-    const { chain, privateKey } = loadCredentials(certificatePem, privateKeyPem);
+    const { chain, privateKey } = loadCredentials(firstCertificate(certificatePem), privateKeyPem);
     const certificate = chain[0] === undefined ? undefined : parseCertificate(chain[0]);
     if (
       certificate?.isAuthority !== true ||
       ((certificate.keyUsage ?? ALL) & peculiar().KeyUsageFlags.keyCertSign) === 0
     )
       throw new X509Error("X509_BAD_OPTION", "this certificate may not issue others: give that of a CA");
-    if (CURVES[curveOf(privateKey)] === undefined)
-      throw new X509Error("X509_BAD_OPTION", "the CA's key is not on P-256 or P-384");
+    signingAlgorithmOf(privateKey);
     this.certificate = certificate.der;
     this.#notAfterMs = certificate.notAfterMs;
     this.#parsed = new (peculiar().X509Certificate)(certificate.der.slice());
@@ -49,9 +49,7 @@ export class CertificateAuthority {
     const key = await webcrypto.subtle.importKey("spki", spki, { name: "ECDSA", namedCurve: "P-256" }, true, [
       "verify",
     ]);
-    const algorithm = { name: "ECDSA", ...CURVES[curveOf(this.#privateKey)] } as const;
-    const pkcs8 = this.#privateKey.export({ type: "pkcs8", format: "der" });
-    const signingKey = await webcrypto.subtle.importKey("pkcs8", pkcs8, algorithm, false, ["sign"]);
+    const signingKey = await webSigningKey(this.#privateKey);
     const certificate = await library.X509CertificateGenerator.create(
       {
         // A fresh certificate is to be valid at once, though clocks differ.
@@ -61,7 +59,7 @@ export class CertificateAuthority {
         issuer: this.#parsed.subjectName,
         publicKey: key,
         signingKey,
-        signingAlgorithm: algorithm,
+        signingAlgorithm: signingAlgorithmOf(this.#privateKey),
         extensions: [
           new library.BasicConstraintsExtension(false, undefined, true),
           new library.KeyUsagesExtension(library.KeyUsageFlags.digitalSignature, true),
@@ -94,9 +92,33 @@ export interface IssuedCertificate {
 }
 
 /** When a certificate is valid, ms since 1970; undefined for what is none. */
-export function validityOf(der: Uint8Array): { readonly notBeforeMs: number; readonly notAfterMs: number } | undefined {
+export function validityOf(der: Uint8Array): Omit<CertificateFacts, "subject"> | undefined {
   const parsed = parseCertificate(der);
   return parsed && { notBeforeMs: parsed.notBeforeMs, notAfterMs: parsed.notAfterMs };
+}
+
+/** As {@link validityOf}, with whose certificate it is. */
+export function factsOf(der: Uint8Array): CertificateFacts | undefined {
+  const parsed = parsePeerCertificate(der);
+  return parsed && { subject: parsed.subject, notBeforeMs: parsed.notBeforeMs, notAfterMs: parsed.notAfterMs };
+}
+
+export interface CertificateFacts {
+  /** For people. */
+  readonly subject: string;
+  /** Unix ms. */
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+/** A private key on P-256, PKCS #8 in PEM. A secret. */
+export function generateKey(): Promise<string> {
+  return new Promise((resolve, reject) =>
+    generateKeyPair("ec", { namedCurve: "P-256" }, (error, _publicKey, privateKey) => {
+      if (error === null) resolve(String(privateKey.export({ type: "pkcs8", format: "pem" })));
+      else reject(error);
+    }),
+  );
 }
 
 /** DER certificates as PEM, in order. */
@@ -112,13 +134,5 @@ export function encodePemCertificates(certificates: readonly Uint8Array[]): stri
     .join("");
 }
 
-function curveOf(key: KeyObject): string {
-  return key.asymmetricKeyDetails?.namedCurve ?? "";
-}
-
-const CURVES: Readonly<Record<string, { readonly namedCurve: string; readonly hash: string }>> = {
-  prime256v1: { namedCurve: "P-256", hash: "SHA-256" },
-  secp384r1: { namedCurve: "P-384", hash: "SHA-384" },
-};
 const ALL = -1;
 const CLOCK_SKEW_MS = 300_000;

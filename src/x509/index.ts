@@ -1,8 +1,19 @@
 export { CERTIFICATE_FAULT_ALERTS, type CertificateFault, type CertificateFaultAlert } from "./certificate-fault.js";
 export {
+  type AuthorityRenewalOptions,
+  type AuthoritySuccession,
+  type CertificateRenewalOptions,
+  renewAuthority,
+  renewCertificate,
+  succeedAuthority,
+} from "./authority-renewal.js";
+export {
   CertificateAuthority,
+  type CertificateFacts,
   type ClientCertificateOptions,
   encodePemCertificates,
+  factsOf,
+  generateKey,
   type IssuedCertificate,
   validityOf,
 } from "./certificate-authority.js";
@@ -14,6 +25,7 @@ export { certificateKeyFingerprint, keyFingerprint, pemKeyFingerprint } from "./
 export type { PeerName } from "./peer-name.js";
 export {
   decodePemCertificates,
+  firstCertificate,
   loadCertificateChain,
   loadCredentials,
   loadPrivateKey,

@@ -97,6 +97,11 @@ export function loadPrivateKey(pem: string): KeyObject {
   return privateKey;
 }
 
+/** The PEM of the first certificate alone: the file of a CA may hold those before it, which issued nothing in it. */
+export function firstCertificate(pem: string): string {
+  return /-----BEGIN CERTIFICATE-----[^]*?-----END CERTIFICATE-----\n?/.exec(pem)?.[0] ?? pem;
+}
+
 /**
  * The certificates of a PEM text as DER, in order; nothing but the encoding is checked, and none is an empty list.
  *

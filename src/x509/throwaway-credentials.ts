@@ -25,7 +25,9 @@ export async function issueThrowawayCredentials(options: ThrowawayOptions): Prom
     notBefore: new Date(atMs - CLOCK_SKEW_MS),
     notAfter: new Date(atMs + validityDays * DAY_MS),
   };
-  const authority = options.authority ?? (await createAuthority(validity, options.authorityName));
+  const authorityNotAfter = new Date(atMs + (options.authorityValidityDays ?? validityDays) * DAY_MS);
+  const authority =
+    options.authority ?? (await createAuthority({ ...validity, notAfter: authorityNotAfter }, options.authorityName));
   const issuer = await loadAuthority(authority);
   const keys = await generateKeys();
   const certificate = await library.X509CertificateGenerator.create(
@@ -62,6 +64,8 @@ export interface ThrowawayOptions {
   readonly atMs: number;
   /** Days of validity from `atMs`, above 0, at most 3650; default 30. Too long outlives the demo, too short ends it. */
   readonly validityDays?: number;
+  /** The same of a new CA; default as `validityDays`. */
+  readonly authorityValidityDays?: number;
   /** subjectAltNames. A server needs at least one of `dns` and `ip`. */
   readonly dns?: readonly string[];
   readonly ip?: readonly string[];

@@ -33,8 +33,7 @@ export class Pairing {
   readonly #config: PairingConfig;
   readonly #parts: PairingParts;
   readonly #codes: OpenCodes;
-  readonly #authority: CertificateAuthority | undefined;
-  readonly #anchors: readonly Uint8Array[];
+  #material: PairingMaterial;
   /** Codes that are pairing a device at this moment. */
   readonly #busy = new Set<string>();
 
@@ -43,17 +42,23 @@ export class Pairing {
     this.#config = config;
     this.#parts = parts;
     this.#codes = new OpenCodes(config);
-    const { ca, key, anchors = ca, credentials } = config;
-    this.#authority =
-      ca === undefined || key === undefined || credentials !== "certificate"
-        ? undefined
-        : new CertificateAuthority(readFileSync(ca, "utf8"), key.text());
-    this.#anchors = anchors === undefined ? [] : loadTrustAnchors(readFileSync(anchors, "utf8"));
-    if (this.#authority?.isAmong(parts.credentials.clientAnchors) === false)
-      throw new SecurityError(
-        "SECURITY_PAIRING_REFUSED",
-        "the CA of pairing.ca is not among those of credentials.ca, so that nobody whom it pairs would be let in",
-      );
+    this.#material = readMaterial(config, parts.credentials.clientAnchors);
+  }
+
+  /** The CA's certificate that signs those of devices, DER. */
+  get authority(): Uint8Array | undefined {
+    return this.#material.authority?.certificate;
+  }
+
+  /**
+   * Reads CA, key and anchors of a configuration that was read anew; what it gives has them hold. `clientAnchors`: those that
+   * will be accepted then.
+   *
+   * @throws as the constructor.
+   */
+  prepare(config: PairingConfig, clientAnchors: readonly Uint8Array[]): () => void {
+    const next = readMaterial({ ...config, credentials: this.#config.credentials }, clientAnchors);
+    return () => (this.#material = next);
   }
 
   /** @throws DpeError DPE_TOO_MANY_CODES; DPE_BAD_REQUEST for a lifetime out of range. */
@@ -140,7 +145,12 @@ export class Pairing {
   ): Promise<ResponseMessage> {
     const names = facts.identity?.certificateNames ?? [];
     const uri = names.find((name) => name.startsWith(PAIRED_NAME) && subscriber?.certificateNames?.includes(name));
-    if (this.#authority === undefined || subscriber === undefined || uri === undefined || mode !== "certificate")
+    if (
+      this.#material.authority === undefined ||
+      subscriber === undefined ||
+      uri === undefined ||
+      mode !== "certificate"
+    )
       return refusal("not-authorized");
     if (!(await this.#parts.directory.isAdded(subscriber.name))) return refusal("not-authorized");
     try {
@@ -156,7 +166,7 @@ export class Pairing {
         kind: "certificate",
         certificates: [certificate],
       } as const;
-      return cbor(encodePairingGrant({ ...grant, anchors: this.#anchors }));
+      return cbor(encodePairingGrant({ ...grant, anchors: this.#material.anchors }));
     } catch (error) {
       return errorResponse(error);
     }
@@ -180,7 +190,7 @@ export class Pairing {
       subscriber,
       kind: credentials,
       ...made.grant,
-      ...(this.#anchors.length === 0 ? {} : { anchors: this.#anchors }),
+      ...(this.#material.anchors.length === 0 ? {} : { anchors: this.#material.anchors }),
       ...(every === undefined ? {} : { intervalSeconds: Math.round(every / 1000) }),
       ...(lifetime === undefined ? {} : { lifetimeSeconds: Math.round(lifetime / 1000) }),
     };
@@ -207,13 +217,14 @@ export class Pairing {
   async #certificate(message: RequestMessage, uri: string): Promise<Uint8Array> {
     const { request } = requestOf(message);
     const publicKey = request === undefined ? undefined : await keyOfRequest(request);
-    if (publicKey === undefined || this.#authority === undefined)
+    const { authority } = this.#material;
+    if (publicKey === undefined || authority === undefined)
       throw new DpeError(
         "DPE_BAD_REQUEST",
         "the request for a certificate is not PKCS #10 of a key on P-256, signed by it",
       );
     const options = { publicKey, uri, atMs: Date.now(), lifetimeMs: this.#config.validity };
-    return (await this.#authority.issueClient(options)).certificate;
+    return (await authority.issueClient(options)).certificate;
   }
 
   /** A name that another subscriber's device is registered by would be refused at once. */
@@ -228,6 +239,25 @@ export class Pairing {
     const { outcome, ...fields } = event;
     this.#parts.store.audit.append({ type: `pairing-${outcome}`, ...fields }, Date.now()).catch(this.#parts.onFault);
   }
+}
+
+interface PairingMaterial {
+  readonly authority: CertificateAuthority | undefined;
+  readonly anchors: readonly Uint8Array[];
+}
+
+function readMaterial(config: PairingConfig, clientAnchors: readonly Uint8Array[]): PairingMaterial {
+  const { ca, key, anchors = ca, credentials } = config;
+  const authority =
+    ca === undefined || key === undefined || credentials !== "certificate"
+      ? undefined
+      : new CertificateAuthority(readFileSync(ca, "utf8"), key.text());
+  if (authority?.isAmong(clientAnchors) === false)
+    throw new SecurityError(
+      "SECURITY_PAIRING_REFUSED",
+      "the CA of pairing.ca is not among those of credentials.ca, so that nobody whom it pairs would be let in",
+    );
+  return { authority, anchors: anchors === undefined ? [] : loadTrustAnchors(readFileSync(anchors, "utf8")) };
 }
 
 /** The decision on a message that has to do with pairing; undefined: it has nothing to do with it. */
