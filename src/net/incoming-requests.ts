@@ -33,11 +33,15 @@ export class IncomingRequests {
   readonly #blockBytes: number;
   readonly #amplification: AmplificationGuard;
   readonly #observers = new Map<IncomingRequest, () => void>();
+  readonly #maxUnanswered: number;
+  readonly #maxUnansweredPerPeer: number;
   #unanswered = 0;
 
   constructor(endpoint: Endpoint, options: CoapEndpointOptions, surroundings: IncomingSurroundings) {
     this.#endpoint = endpoint;
     this.#options = options;
+    this.#maxUnanswered = options.maxUnanswered ?? DEFAULT_MAX_UNANSWERED;
+    this.#maxUnansweredPerPeer = options.maxUnansweredPerPeer ?? DEFAULT_MAX_UNANSWERED_PER_PEER;
     this.#clock = surroundings.clock;
     this.#pump = surroundings.pump;
     this.#closeReleased = surroundings.closeReleased;
@@ -233,10 +237,8 @@ export class IncomingRequests {
 
   /** What a request is answered with where too many are waiting for their answers; undefined: it may join them. */
   #refusalOf(connection: CoapConnection): ResponseMessage | undefined {
-    const { maxUnansweredPerPeer = DEFAULT_MAX_UNANSWERED_PER_PEER, maxUnanswered = DEFAULT_MAX_UNANSWERED } =
-      this.#options;
-    if (this.#unanswered >= maxUnanswered) return emptyResponse(CODE.ServiceUnavailable, COME_AGAIN);
-    const isCrowded = connection.peer.stream === undefined && connection.unanswered >= maxUnansweredPerPeer;
+    if (this.#unanswered >= this.#maxUnanswered) return emptyResponse(CODE.ServiceUnavailable, COME_AGAIN);
+    const isCrowded = connection.unanswered >= this.#maxUnansweredPerPeer && connection.peer.stream === undefined;
     return isCrowded ? emptyResponse(CODE.TooManyRequests, COME_AGAIN) : undefined;
   }
 

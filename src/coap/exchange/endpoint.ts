@@ -423,7 +423,6 @@ function unremembered(peer: Peer): RecentMessage {
     messageId: 0,
     expiresAt: 0,
     reply: undefined,
-    isKept: false,
     older: undefined,
     newer: undefined,
     newerOfPeer: undefined,

@@ -43,7 +43,8 @@ function isRecognized(
   if (length < known.minLength || length > known.maxLength) return false;
   if (known.format === "string" && !options.isTextAt(position)) return false;
   // RFC 7252 §5.10.1, §5.10.7: no segment of a path is one of dots.
-  if ((number === OPTION.UriPath || number === OPTION.LocationPath) && options.isDotsAt(position)) return false;
+  const isSegment = length <= 2 && (number === OPTION.UriPath || number === OPTION.LocationPath);
+  if (isSegment && options.isDotsAt(position)) return false;
   return isRepeatable === true || isRepeatable === kind || position === 0 || options.numberAt(position - 1) !== number;
 }
 

@@ -40,7 +40,6 @@ export class RecentMessages {
       messageId,
       expiresAt,
       reply: undefined,
-      isKept: true,
       older: this.#newest,
       newer: undefined,
       newerOfPeer: undefined,
@@ -66,7 +65,7 @@ export class RecentMessages {
 
   /** What a duplicate of the message is answered with. The oldest messages make way for it. */
   keepReply(message: RecentMessage, reply: Uint8Array): void {
-    if (!message.isKept) return;
+    if (message.expiresAt === FORGOTTEN) return;
     this.#replyBytes += reply.length - (message.reply?.length ?? 0);
     message.reply = reply;
     while (this.#replyBytes > this.#limits.maxRecentReplyBytes && this.#size > 1) this.#forgetOldest();
@@ -99,7 +98,7 @@ export class RecentMessages {
     else newer.older = older;
     // One that has grown old in V8's heap would keep the newer from being collected while they are young.
     message.newer = message.newerOfPeer = undefined;
-    message.isKept = false;
+    message.expiresAt = FORGOTTEN;
     this.#replyBytes -= message.reply?.length ?? 0;
     this.#size--;
     const { recent } = peer;
@@ -121,10 +120,9 @@ type RecentLimits = Pick<EndpointLimits, "maxRecentMessages" | "maxRecentMessage
 export interface RecentMessage {
   readonly peer: Peer;
   readonly messageId: number;
-  /** Absolute ms. */
-  readonly expiresAt: number;
+  /** Absolute ms; in the past when it was forgotten before. */
+  expiresAt: number;
   reply: Uint8Array | undefined;
-  isKept: boolean;
   older: RecentMessage | undefined;
   newer: RecentMessage | undefined;
   newerOfPeer: RecentMessage | undefined;
@@ -138,5 +136,6 @@ export interface RecentOfPeer {
   size: number;
 }
 
+const FORGOTTEN = -Infinity;
 /** So that a busy endpoint does not wake for every message that expires. */
 const SWEEP_INTERVAL_MS = 5000;

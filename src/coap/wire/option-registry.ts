@@ -37,7 +37,7 @@ export interface OptionFormat {
   /** Default false. "request": there only. */
   readonly isRepeatable?: boolean | "request";
   /** Default: in either. In the other kind of message it is as unknown (RFC 7252 §5.4). */
-  readonly onlyIn?: MessageKind;
+  readonly onlyIn?: MessageKind | undefined;
 }
 
 export type MessageKind = "request" | "response";
@@ -46,7 +46,9 @@ export type OptionRegistry = ReadonlyMap<number, OptionFormat>;
 
 /** The registry of the RFCs, with the application's own options added. */
 export function optionRegistry(extensions: readonly OptionFormat[] = []): OptionRegistry {
-  return new Map([...RFC_OPTIONS, ...extensions].map((option) => [option.number, option]));
+  // All of one shape: they are looked at for each option of each message.
+  const own = extensions.map(({ isRepeatable = false, onlyIn, ...option }) => ({ ...option, isRepeatable, onlyIn }));
+  return new Map([...RFC_OPTIONS, ...own].map((option) => [option.number, option]));
 }
 
 /** RFC 7252 §5.4.6: odd numbers are critical. */
@@ -64,50 +66,52 @@ export function isNoCacheKey(number: number): boolean {
   return (number & 0x1e) === 0x1c;
 }
 
-function request(
+type Row = readonly [
   number: number,
   name: string,
   format: OptionFormat["format"],
   minLength: number,
   maxLength: number,
-): OptionFormat {
-  return { number, name, format, minLength, maxLength, onlyIn: "request" };
-}
-
-function response(
-  number: number,
-  name: string,
-  format: OptionFormat["format"],
-  minLength: number,
-  maxLength: number,
-): OptionFormat {
-  return { number, name, format, minLength, maxLength, onlyIn: "response" };
-}
-
-const RFC_OPTIONS: readonly OptionFormat[] = [
-  { ...request(OPTION.IfMatch, "If-Match", "opaque", 0, 8), isRepeatable: true },
-  request(OPTION.UriHost, "Uri-Host", "string", 1, 255),
-  { number: OPTION.ETag, name: "ETag", format: "opaque", minLength: 1, maxLength: 8, isRepeatable: "request" },
-  request(OPTION.IfNoneMatch, "If-None-Match", "empty", 0, 0),
-  { number: OPTION.Observe, name: "Observe", format: "uint", minLength: 0, maxLength: 3 },
-  request(OPTION.UriPort, "Uri-Port", "uint", 0, 2),
-  { ...response(OPTION.LocationPath, "Location-Path", "string", 0, 255), isRepeatable: true },
-  { ...request(OPTION.UriPath, "Uri-Path", "string", 0, 255), isRepeatable: true },
-  { number: OPTION.ContentFormat, name: "Content-Format", format: "uint", minLength: 0, maxLength: 2 },
-  response(OPTION.MaxAge, "Max-Age", "uint", 0, 4),
-  { ...request(OPTION.UriQuery, "Uri-Query", "string", 0, 255), isRepeatable: true },
-  request(OPTION.HopLimit, "Hop-Limit", "uint", 1, 1),
-  request(OPTION.Accept, "Accept", "uint", 0, 2),
-  { ...response(OPTION.LocationQuery, "Location-Query", "string", 0, 255), isRepeatable: true },
-  { number: OPTION.Block2, name: "Block2", format: "uint", minLength: 0, maxLength: 3 },
-  { number: OPTION.Block1, name: "Block1", format: "uint", minLength: 0, maxLength: 3 },
-  { number: OPTION.Size2, name: "Size2", format: "uint", minLength: 0, maxLength: 4 },
-  { number: OPTION.QBlock1, name: "Q-Block1", format: "uint", minLength: 0, maxLength: 3 },
-  { number: OPTION.QBlock2, name: "Q-Block2", format: "uint", minLength: 0, maxLength: 3, isRepeatable: true },
-  request(OPTION.ProxyUri, "Proxy-Uri", "string", 1, 1034),
-  request(OPTION.ProxyScheme, "Proxy-Scheme", "string", 1, 255),
-  { number: OPTION.Size1, name: "Size1", format: "uint", minLength: 0, maxLength: 4 },
-  { number: OPTION.Echo, name: "Echo", format: "opaque", minLength: 1, maxLength: 40 },
-  request(OPTION.NoResponse, "No-Response", "uint", 0, 1),
-  { ...request(OPTION.RequestTag, "Request-Tag", "opaque", 0, 8), isRepeatable: true },
+  onlyIn?: MessageKind | undefined,
+  isRepeatable?: OptionFormat["isRepeatable"],
 ];
+
+const ROWS: readonly Row[] = [
+  [OPTION.IfMatch, "If-Match", "opaque", 0, 8, "request", true],
+  [OPTION.UriHost, "Uri-Host", "string", 1, 255, "request"],
+  [OPTION.ETag, "ETag", "opaque", 1, 8, undefined, "request"],
+  [OPTION.IfNoneMatch, "If-None-Match", "empty", 0, 0, "request"],
+  [OPTION.Observe, "Observe", "uint", 0, 3],
+  [OPTION.UriPort, "Uri-Port", "uint", 0, 2, "request"],
+  [OPTION.LocationPath, "Location-Path", "string", 0, 255, "response", true],
+  [OPTION.UriPath, "Uri-Path", "string", 0, 255, "request", true],
+  [OPTION.ContentFormat, "Content-Format", "uint", 0, 2],
+  [OPTION.MaxAge, "Max-Age", "uint", 0, 4, "response"],
+  [OPTION.UriQuery, "Uri-Query", "string", 0, 255, "request", true],
+  [OPTION.HopLimit, "Hop-Limit", "uint", 1, 1, "request"],
+  [OPTION.Accept, "Accept", "uint", 0, 2, "request"],
+  [OPTION.LocationQuery, "Location-Query", "string", 0, 255, "response", true],
+  [OPTION.Block2, "Block2", "uint", 0, 3],
+  [OPTION.Block1, "Block1", "uint", 0, 3],
+  [OPTION.Size2, "Size2", "uint", 0, 4],
+  [OPTION.QBlock1, "Q-Block1", "uint", 0, 3],
+  [OPTION.QBlock2, "Q-Block2", "uint", 0, 3, undefined, true],
+  [OPTION.ProxyUri, "Proxy-Uri", "string", 1, 1034, "request"],
+  [OPTION.ProxyScheme, "Proxy-Scheme", "string", 1, 255, "request"],
+  [OPTION.Size1, "Size1", "uint", 0, 4],
+  [OPTION.Echo, "Echo", "opaque", 1, 40],
+  [OPTION.NoResponse, "No-Response", "uint", 0, 1, "request"],
+  [OPTION.RequestTag, "Request-Tag", "opaque", 0, 8, "request", true],
+];
+
+const RFC_OPTIONS: readonly OptionFormat[] = ROWS.map(
+  ([number, name, format, minLength, maxLength, onlyIn, isRepeatable]) => ({
+    number,
+    name,
+    format,
+    minLength,
+    maxLength,
+    isRepeatable: isRepeatable ?? false,
+    onlyIn,
+  }),
+);
