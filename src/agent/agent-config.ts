@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import { coapUri, type CoapUri, duration, fingerprint, listOf, oneOf, path, section, text } from "#config/index.js";
+import { ROUND_TRIP_ESTIMATIONS, type RoundTripEstimation } from "#coap/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
 import { SERVER_AUTHENTICATIONS, type ServerAuthentication } from "#security/index.js";
 import * as z from "zod";
@@ -25,6 +26,8 @@ export interface AgentConfig {
   };
   /** Of the path to the server, IP and UDP headers included, in bytes; reports are as long as it takes. */
   readonly mtu: number;
+  /** Of retransmissions: RFC 7252's, or following the server's round-trip times (CoCoA, FASOR). */
+  readonly timeOuts: RoundTripEstimation;
   /** Of the registration, ms; refreshed at half of it. */
   readonly lifetime: number;
   readonly interfaces: {
@@ -96,6 +99,7 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
     returnAfter: duration({ minMs: 1000 }).default(DEFAULT_FAILOVER.returnAfter),
   }).default(DEFAULT_FAILOVER),
   mtu: z.int().min(MIN_MTU_BYTES).max(MAX_MTU_BYTES).default(DEFAULT_MTU_BYTES),
+  timeOuts: oneOf(...ROUND_TRIP_ESTIMATIONS).default("none"),
   lifetime: duration({ minMs: 10_000 }).default(3_600_000),
   interfaces: section({
     dpe1: section({

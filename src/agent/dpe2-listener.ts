@@ -23,6 +23,7 @@ export class Dpe2Listener {
     this.#onAudit = onAudit;
     this.#coap = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
+      parameters: { roundTripEstimation: config.timeOuts },
       onMessage: guard.onMessage,
       onRequest: (request) => onRequest(request),
     });

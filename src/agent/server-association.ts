@@ -89,6 +89,7 @@ export class ServerAssociation {
     const closed = new Promise<void>((resolve) => (lost = resolve));
     const endpoint = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
+      parameters: { roundTripEstimation: config.timeOuts },
       onMessage: dpe2Guard.onMessage,
       onRequest: (request) => (dpe2.bind === "association" ? parts.onDpe2(request) : NOT_FOUND),
       ...(authenticator === undefined

@@ -29,15 +29,10 @@ export { entityTag } from "./blockwise/entity-tag.js";
 export { responseCodeOf } from "./response-code.js";
 export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
 export type { CloseCause, EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
-export {
-  emptyResponse,
-  Endpoint,
-  type EndpointCounters,
-  type EndpointOptions,
-  type PeerOptions,
-} from "./exchange/endpoint.js";
+export { Endpoint } from "./exchange/endpoint.js";
+export type { EndpointCounters, EndpointOptions, PeerOptions } from "./exchange/endpoint-options.js";
 export type { IncomingRequest } from "./exchange/incoming-request.js";
-export { NO_PAYLOAD, type RequestMessage, type ResponseMessage } from "./exchange/messages.js";
+export { emptyResponse, NO_PAYLOAD, type RequestMessage, type ResponseMessage } from "./exchange/messages.js";
 export {
   DEFAULT_ENDPOINT_LIMITS,
   DEFAULT_TRANSMISSION_PARAMETERS,
@@ -52,7 +47,7 @@ export { NotificationGate } from "./observe/notification-gate.js";
 export type { Peer } from "./exchange/peer.js";
 export { encodeStreamMessage, StreamDecoder, type StreamMessage } from "./stream/stream-message.js";
 export { type Capabilities, SIGNAL, SIGNAL_OPTION } from "./stream/signals.js";
-export { type Exchange, getRequest } from "./exchange/requester.js";
+export { type Exchange, getRequest } from "./exchange/exchange.js";
 export { type Timed, type Timer, TimerHeap } from "./exchange/timer-heap.js";
 export { type Block, BLOCK_SIZES_BYTES, decodeBlock, encodeBlock } from "./wire/block.js";
 export { CONTENT_FORMAT, type ContentFormatName } from "./wire/content-format.js";
@@ -67,4 +62,5 @@ export {
   type OptionRegistry,
   optionRegistry,
 } from "./wire/option-registry.js";
-export { decodeUint, encodeUint, type Option, Options } from "./wire/options.js";
+export { type Option, Options } from "./wire/options.js";
+export { decodeUint, encodeUint } from "./wire/uint.js";

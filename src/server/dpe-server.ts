@@ -120,6 +120,7 @@ export class DpeServer {
     this.#coap = new CoapEndpoint({
       optionFormats: BINDING_OPTION_FORMATS,
       maxPlainPeers: config.limits.plainPeers,
+      parameters: { roundTripEstimation: config.timeOuts },
       blockwise: { optionsOutsideOperation: [BINDING_OPTION.DigestAuthorization] },
       onMessage: (message, peer, serve) => this.#requests.guard(message, peer, serve),
       principalOf,

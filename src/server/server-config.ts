@@ -1,3 +1,4 @@
+import { ROUND_TRIP_ESTIMATIONS, type RoundTripEstimation } from "#coap/index.js";
 import {
   host,
   ipPrefixBlock,
@@ -25,6 +26,8 @@ import { type PskConfig, pskSection, type SubscriberConfig, subscriberSection } 
 /** The configuration of `dpe server`, as its file is checked to. */
 export interface ServerConfig extends OperationConfig {
   readonly realm: string;
+  /** Of retransmissions on DPE-2: RFC 7252's, or following each device's round-trip times (CoCoA, FASOR). */
+  readonly timeOuts: RoundTripEstimation;
   readonly credentials: {
     readonly psk: readonly PskConfig[];
     /** PEM, leaf first. */
@@ -84,6 +87,7 @@ const connection = oneOf("none", "dtls");
 export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
   ...OPERATION_SHAPE,
   realm: text().default("dpe"),
+  timeOuts: oneOf(...ROUND_TRIP_ESTIMATIONS).default("none"),
   credentials: section({
     psk: listOf(pskSection()).default([]),
     certificate: path({ isReadableFile: true }).optional(),

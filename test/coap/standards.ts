@@ -340,6 +340,7 @@ export const STANDARDS: readonly Standard[] = [
     "FASOR §4.3",
     "four retransmissions are over before",
     "time-outs by RFC 7252, CoCoA and FASOR over links that lose",
+    "is what agent and server send again by",
   ),
   omitted("draft-ietf-core-fasor-02", "4.4", "Retransmission Count option", "it has no number"),
   omitted("8613", "whole", "OSCORE", "DPE's security is of the transport and Digest"),

@@ -2,7 +2,7 @@ import type { CoapError } from "../errors.js";
 import type { IncomingRequest } from "./incoming-request.js";
 import type { ResponseMessage } from "./messages.js";
 import type { Peer } from "./peer.js";
-import type { Exchange } from "./requester.js";
+import type { Exchange } from "./exchange.js";
 
 /** What an endpoint wants done or tells; poll until undefined after each call. */
 export type EndpointOutput =

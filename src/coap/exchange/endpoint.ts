@@ -1,25 +1,26 @@
 import { BASE_CAPABILITIES, encodeCsm } from "../stream/signals.js";
 import type { StreamMessage } from "../stream/stream-message.js";
-import { CODE, isRequestCode, isResponseCode, methodName } from "../wire/code.js";
+import { CODE, isRequestCode, isResponseCode } from "../wire/code.js";
 import { decodeHeader, decodeMessage, encodeEmpty, type Message, MESSAGE_TYPE } from "../wire/message.js";
-import { OPTION, type OptionFormat, type OptionRegistry, optionRegistry } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
 import type { EndpointCore } from "./core.js";
+import {
+  type EndpointCounters,
+  type EndpointOptions,
+  type PeerOptions,
+  understoodOptions,
+} from "./endpoint-options.js";
 import type { EndpointOutput } from "./endpoint-output.js";
+import type { Exchange } from "./exchange.js";
 import { IncomingRequest } from "./incoming-request.js";
 import { InteractionQueue } from "./interaction-queue.js";
-import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "./messages.js";
+import type { RequestMessage, ResponseMessage } from "./messages.js";
 import { checkOptions } from "./option-check.js";
-import {
-  DEFAULT_ENDPOINT_LIMITS,
-  derivedTimes,
-  type EndpointLimits,
-  type TransmissionParameters,
-  transmissionParameters,
-} from "./parameters.js";
+import { DEFAULT_ENDPOINT_LIMITS, derivedTimes, transmissionParameters } from "./parameters.js";
 import { Peer } from "./peer.js";
 import { type RecentMessage, RecentMessages } from "./recent-messages.js";
-import { type Exchange, Requester } from "./requester.js";
+import { refusalOf, refusalOfOption } from "./refusal.js";
+import { Requester } from "./requester.js";
 import { Responder } from "./responder.js";
 import { SignalHandler } from "./signal-handler.js";
 import { countedTokens, randomTokens } from "./token-source.js";
@@ -51,7 +52,7 @@ export class Endpoint {
       parameters,
       times: derivedTimes(parameters),
       limits: { ...DEFAULT_ENDPOINT_LIMITS, ...options.limits },
-      registry: understood(options),
+      registry: understoodOptions(options),
       isProxy: options.isProxy ?? false,
       random: options.random,
       nextToken:
@@ -349,73 +350,6 @@ export class Endpoint {
   }
 }
 
-export interface EndpointOptions {
-  /** Unguessable bytes, for tokens and first messageIds. */
-  readonly random: (size: number) => Uint8Array;
-  readonly parameters?: Partial<TransmissionParameters>;
-  readonly limits?: Partial<EndpointLimits>;
-  /** Options that the application understands besides those of the RFCs. */
-  readonly optionFormats?: readonly OptionFormat[];
-  /**
-   * Numbers of critical options that only an application can obey, and this one does: If-Match, If-None-Match, Proxy-Uri,
-   * Proxy-Scheme, Q-Block1, Q-Block2. Default none: a request with one is refused with 4.02, or 5.05 for the proxy's.
-   */
-  readonly applicationOptions?: readonly number[];
-  /** Default false. true: unknown options that are safe to forward stay in messages, for a proxy (RFC 7252 §5.7.2). */
-  readonly isProxy?: boolean;
-  /**
-   * Default: tokens are random. Else 1 to 8 bytes from which they count up, to find requests again in a trace: whoever can
-   * guess them can answer in a peer's place on plain UDP (RFC 7252 §5.3.1).
-   */
-  readonly dangerFirstToken?: Uint8Array;
-}
-
-export interface PeerOptions {
-  /**
-   * Default false: tokens are random. true: they count up from 1, in as few bytes as that takes, so that none is used twice (RFC
-   * 9175 §4.2). For a secure connection whose keys are new and that is not gone on with after this process, and nothing else:
-   * whoever can guess a token can answer on plain UDP.
-   */
-  readonly countsTokens?: boolean;
-}
-
-export interface EndpointCounters {
-  received: number;
-  malformed: number;
-  duplicates: number;
-  /** Unknown critical options, and responses that nobody waits for. */
-  rejected: number;
-}
-
-/** A response with no payload. */
-export function emptyResponse(code: number, options: Options = Options.none): ResponseMessage {
-  return { code, options, payload: NO_PAYLOAD };
-}
-
-/** Why a request whose options are understood is not handed on. */
-function refusalOf({ code, options }: Message): ResponseMessage | undefined {
-  // RFC 7252 §5.8: an unknown method.
-  if (methodName(code) === undefined) return emptyResponse(CODE.MethodNotAllowed);
-  // RFC 8768 §3: 0, and what is above 255.
-  const hopLimit = options.uint(OPTION.HopLimit) ?? 1;
-  return hopLimit < 1 || hopLimit > 0xff ? emptyResponse(CODE.BadRequest) : undefined;
-}
-
-function refusalOfOption(number: number): ResponseMessage {
-  // RFC 7252 §5.10.2: who is no proxy says so.
-  const isForProxy = number === OPTION.ProxyUri || number === OPTION.ProxyScheme;
-  const payload = TEXT_ENCODER.encode(`option ${number} is critical and not understood`);
-  return { code: isForProxy ? CODE.ProxyingNotSupported : CODE.BadOption, options: Options.none, payload };
-}
-
-/** The registry without the options that neither this layer nor the application obeys. */
-function understood(options: EndpointOptions): OptionRegistry {
-  const registry = new Map(optionRegistry(options.optionFormats));
-  for (const number of APPLICATION_OPTIONS)
-    if (options.applicationOptions?.includes(number) !== true) registry.delete(number);
-  return registry;
-}
-
 /** A reliable transport brings nothing twice. */
 function unremembered(peer: Peer): RecentMessage {
   return {
@@ -431,12 +365,3 @@ function unremembered(peer: Peer): RecentMessage {
 
 const NO_MESSAGE_LAYER = { type: MESSAGE_TYPE.NonConfirmable, messageId: 0 };
 const SIGNAL_CLASS = 7;
-const APPLICATION_OPTIONS = [
-  OPTION.IfMatch,
-  OPTION.IfNoneMatch,
-  OPTION.ProxyUri,
-  OPTION.ProxyScheme,
-  OPTION.QBlock1,
-  OPTION.QBlock2,
-];
-const TEXT_ENCODER = new TextEncoder();

@@ -1,4 +1,4 @@
-import type { Options } from "../wire/options.js";
+import { Options } from "../wire/options.js";
 
 /** A request of one message, as it is handed to `Endpoint.request`. */
 export interface RequestMessage {
@@ -22,3 +22,8 @@ export interface ResponseMessage {
 }
 
 export const NO_PAYLOAD: Uint8Array = new Uint8Array(0);
+
+/** A response with no payload. */
+export function emptyResponse(code: number, options: Options = Options.none): ResponseMessage {
+  return { code, options, payload: NO_PAYLOAD };
+}

@@ -1,7 +1,7 @@
 import type { IncomingRequest } from "./incoming-request.js";
 import type { Interaction } from "./interaction-queue.js";
 import type { RecentOfPeer } from "./recent-messages.js";
-import type { Exchange } from "./requester.js";
+import type { Exchange } from "./exchange.js";
 import type { RoundTripEstimator } from "./retransmission-timeouts.js";
 import type { ObservedRequest } from "./responder.js";
 import type { Capabilities } from "../stream/signals.js";

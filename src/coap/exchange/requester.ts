@@ -6,14 +6,15 @@ import { encodeMessage, type Message, MESSAGE_TYPE } from "../wire/message.js";
 import { OPTION } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
 import { type EndpointCore, randomFraction } from "./core.js";
-import type { Interaction, InteractionQueue } from "./interaction-queue.js";
+import { Exchange } from "./exchange.js";
+import type { InteractionQueue } from "./interaction-queue.js";
 import { type RequestMessage, NO_PAYLOAD, type ResponseMessage } from "./messages.js";
 import { isFresher } from "./observe-freshness.js";
 import { checkOptions } from "./option-check.js";
 import { type Peer, tokenKey } from "./peer.js";
-import { type Timed, type Timer, TimerHeap } from "./timer-heap.js";
+import { TimerHeap } from "./timer-heap.js";
 import { shortestToken } from "./token-source.js";
-import type { TransmissionOwner, Transmitter } from "./transmitter.js";
+import type { Transmitter } from "./transmitter.js";
 
 /**
  * The client half of an endpoint: requests of ours and the observations that they establish.
@@ -312,52 +313,6 @@ export class Requester {
     if (peer.exchanges?.size === 0) peer.exchanges = undefined;
     this.#settle(exchange, now);
   }
-}
-
-/** One request of ours and what comes of it. */
-export class Exchange implements TransmissionOwner, Timed, Interaction {
-  readonly peer: Peer;
-  readonly request: RequestMessage;
-  readonly token: Uint8Array;
-  readonly key: string;
-  state: "queued" | "awaiting" | "observing" | "cancelling" | "ended" = "queued";
-  messageId = -1;
-  holdsPlace = false;
-  timer: Timer | undefined;
-  /** The newest notification's Observe value and time of arrival. */
-  newest: { readonly sequence: number; readonly at: number } | undefined;
-  /** Whether the observation is being asked for anew. */
-  isRefreshing = false;
-  readonly #requester: Requester;
-
-  constructor(requester: Requester, peer: Peer, request: RequestMessage, token: Uint8Array) {
-    this.#requester = requester;
-    this.peer = peer;
-    this.request = request;
-    this.token = token;
-    this.key = tokenKey(token);
-  }
-
-  start(now: number): void {
-    this.#requester.start(this, now);
-  }
-
-  onAcknowledgement(now: number): void {
-    this.#requester.awaitSeparateResponse(this, now);
-  }
-
-  onReset(now: number): void {
-    this.#requester.handleRejection(this, now);
-  }
-
-  onTransmissionTimeout(now: number): void {
-    this.#requester.handleFailure(this, new CoapError("COAP_TIMEOUT", "the peer did not acknowledge the request"), now);
-  }
-}
-
-/** A GET with no payload, the commonest request. */
-export function getRequest(options: Options = Options.none): RequestMessage {
-  return { code: CODE.GET, options, payload: NO_PAYLOAD };
 }
 
 /** What a reliable transport's messages do without. */

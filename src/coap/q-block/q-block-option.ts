@@ -1,7 +1,8 @@
 import { CoapError } from "../errors.js";
 import { type Block, decodeBlock, encodeBlock } from "../wire/block.js";
 import { OPTION } from "../wire/option-registry.js";
-import { encodeUint, type Options } from "../wire/options.js";
+import type { Options } from "../wire/options.js";
+import { encodeUint } from "../wire/uint.js";
 
 /** The request's or the acknowledged payload (RFC 9177 §4.2). @throws CoapError COAP_BAD_OPTION; the size exponent 7 is none here. */
 export function qBlock1Of(options: Options): Block | undefined {

@@ -1,7 +1,6 @@
 import { entityTag } from "../blockwise/entity-tag.js";
-import { operationKey } from "../blockwise/cache-key.js";
 import { CoapError } from "../errors.js";
-import { type Timed, TimerHeap } from "../exchange/timer-heap.js";
+import { TimerHeap } from "../exchange/timer-heap.js";
 import { NO_PAYLOAD, type RequestMessage, type ResponseMessage } from "../exchange/messages.js";
 import type { Block } from "../wire/block.js";
 import { CODE } from "../wire/code.js";
@@ -9,6 +8,7 @@ import { CONTENT_FORMAT } from "../wire/content-format.js";
 import { OPTION } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
 import { BlockSet } from "./block-set.js";
+import { type Download, type Entry, ENTRY_BYTES, kept, keyOf, type Upload } from "./q-block-entry.js";
 import { encodeMissing, qBlock1Of, qBlocks2Of, withQBlock1, withQBlocks2 } from "./q-block-option.js";
 import { type QBlockParameters, receiveTimeoutMs } from "./q-block-parameters.js";
 
@@ -327,60 +327,3 @@ export interface QBlockServerOptions {
   /** In [0, 1). */
   readonly randomFraction: () => number;
 }
-
-interface Kept<P> extends Timed {
-  readonly peer: P;
-  readonly key: string;
-  bytes: number;
-  /** What it counts for in the sum. */
-  countedBytes: number;
-  /** Absolute ms, as is when it has something to send. */
-  expiresAt: number;
-  timeoutAt: number;
-}
-
-/** A request's body on its way. */
-interface Upload<P, R> extends Kept<P> {
-  readonly type: "upload";
-  readonly set: BlockSet;
-  latest: R;
-  attempts: number;
-  askedRow: number;
-}
-
-/** A request that the application has, and has not answered. */
-interface Handling<P> extends Kept<P> {
-  readonly type: "handling";
-}
-
-interface Answered<P> extends Kept<P> {
-  readonly type: "answered";
-  readonly response: ResponseMessage;
-}
-
-interface Download<P, R> extends Kept<P> {
-  readonly type: "download";
-  readonly response: ResponseMessage;
-  readonly sizeBytes: number;
-  to: R;
-  next: number;
-}
-
-type Entry<P, R> = Upload<P, R> | Handling<P> | Answered<P> | Download<P, R>;
-
-function kept<P>(peer: P, key: string, bodyBytes: number): Kept<P> {
-  const bytes = bodyBytes + key.length + ENTRY_BYTES;
-  return { peer, key, bytes, countedBytes: bytes, expiresAt: Infinity, timeoutAt: Infinity, timer: undefined };
-}
-
-function keyOf(request: RequestMessage): string {
-  const { code, payload } = request;
-  const options = request.options.without(OPTION.QBlock1, OPTION.QBlock2, OPTION.Size1, OPTION.Size2);
-  // A body that is cut is told by its tag, not by its piece.
-  const isTagged = options.has(OPTION.RequestTag);
-  return operationKey({ code, options, payload: isTagged ? NO_PAYLOAD : payload }, NONE);
-}
-
-/** Beside the bytes of a body and its key. */
-const ENTRY_BYTES = 256;
-const NONE: ReadonlySet<number> = new Set();

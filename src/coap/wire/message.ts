@@ -1,6 +1,7 @@
 import { CoapError } from "../errors.js";
 import { isRequestCode, isResponseCode } from "./code.js";
-import { copyBytes, MAX_OPTION_NUMBER, Options } from "./options.js";
+import { copyBytes } from "./option-encoding.js";
+import { MAX_OPTION_NUMBER, Options } from "./options.js";
 
 /**
  * A CoAP message over UDP or DTLS (RFC 7252 §3):

@@ -1,6 +1,8 @@
 import { CoapError } from "../errors.js";
 import { type Block, decodeBlock, encodeBlock } from "./block.js";
+import { copyBytes, extendedBytes, nibble, writeExtended } from "./option-encoding.js";
 import { OPTION } from "./option-registry.js";
+import { encodeUint } from "./uint.js";
 
 /**
  * The options of a message: an immutable list sorted by number, equal numbers in their order on the wire.
@@ -265,43 +267,6 @@ export interface Option {
   readonly value: Uint8Array;
 }
 
-/** RFC 7252 §3.2: network order, shortest form; leading zeros are accepted from a peer. */
-export function decodeUint(value: Uint8Array): number {
-  let number = 0;
-  for (const byte of value) number = number * 256 + byte;
-  return number;
-}
-
-/** Shortest form: 0 is empty. @throws CoapError COAP_INVALID_MESSAGE unless 0 ≤ number < 2^32. */
-export function encodeUint(number: number): Uint8Array {
-  if (!Number.isInteger(number) || number < 0 || number > 0xffff_ffff) {
-    throw new CoapError("COAP_INVALID_MESSAGE", `an option's uint is 0 to 4294967295, not ${number}`);
-  }
-  let length = 0;
-  for (let rest = number; rest > 0; rest = Math.floor(rest / 256)) length++;
-  const value = new Uint8Array(length);
-  for (let index = length - 1, rest = number; index >= 0; index--, rest = Math.floor(rest / 256))
-    value[index] = rest & 0xff;
-  return value;
-}
-
-/** Copies `source` from `start` to `end`; returns the index after the copy. A loop is faster for the few bytes of a message's head. */
-export function copyBytes(
-  source: Uint8Array,
-  start: number,
-  end: number,
-  target: Uint8Array,
-  targetIndex: number,
-): number {
-  if (end - start > LOOP_COPY_BYTES) {
-    target.set(source.subarray(start, end), targetIndex);
-    return targetIndex + end - start;
-  }
-  let index = targetIndex;
-  for (let from = start; from < end; from++) target[index++] = source[from] ?? 0;
-  return index;
-}
-
 /** Most lists are, and sorting costs more than all the rest. */
 function isSorted(options: readonly Option[]): boolean {
   let previous = 0;
@@ -318,25 +283,6 @@ function bytesOf(value: Uint8Array | string | number): Uint8Array {
   return typeof value === "number" ? encodeUint(value) : value;
 }
 
-function nibble(value: number): number {
-  return value < 13 ? value : value < 269 ? 13 : 14;
-}
-
-function extendedBytes(value: number): number {
-  return value < 13 ? 0 : value < 269 ? 1 : 2;
-}
-
-function writeExtended(bytes: Uint8Array, index: number, value: number): number {
-  if (value < 13) return index;
-  if (value < 269) {
-    bytes[index] = value - 13;
-    return index + 1;
-  }
-  bytes[index] = (value - 269) >> 8;
-  bytes[index + 1] = (value - 269) & 0xff;
-  return index + 2;
-}
-
 /** Short ASCII, the rule in paths and queries, is decoded without the cost of a TextDecoder call. */
 function decodeText(source: Uint8Array, start: number, end: number): string {
   let text = "";
@@ -351,7 +297,6 @@ function decodeText(source: Uint8Array, start: number, end: number): string {
 export const MAX_OPTION_NUMBER = 0xffff;
 const MAX_VALUE_BYTES = 0xffff + 269;
 const DOT = 0x2e;
-const LOOP_COPY_BYTES = 48;
 const TEXT_ENCODER = new TextEncoder();
 const TEXT_DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 const STRICT_TEXT_DECODER = new TextDecoder("utf-8", { fatal: true });
