@@ -74,11 +74,13 @@ export class Forwarder {
     this.#stopped = true;
     clearTimeout(this.#timer);
     // What waits for a broker that is gone would wait for its return.
-    await within(CLOSE_TIMEOUT_MS, this.#running);
+    const isIdle = await within(CLOSE_TIMEOUT_MS, this.#running);
     if (this.#client.connected) {
       await within(
         CLOSE_TIMEOUT_MS,
-        this.#forward().then(() => this.#publish(`${this.#options.topic}/status`, "offline")),
+        (isIdle ? this.#forward() : Promise.resolve()).then(() =>
+          this.#publish(`${this.#options.topic}/status`, "offline"),
+        ),
       );
       await within(CLOSE_TIMEOUT_MS, this.#client.endAsync());
     } else await this.#client.endAsync(true);
@@ -171,12 +173,16 @@ function stateOf({ value, sum, unit, timeSeconds }: SenmlRecord): object {
   };
 }
 
-async function within(ms: number, promise: Promise<unknown>): Promise<void> {
+/** Whether it was settled in time. */
+async function within(ms: number, promise: Promise<unknown>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, ms)));
-  await Promise.race([promise.catch(() => undefined), late]);
+  const late = new Promise<false>((resolve) => (timer = setTimeout(resolve, ms, false)));
+  const isSettled = await Promise.race([promise.then(isTrue, isTrue), late]);
   clearTimeout(timer);
+  return isSettled;
 }
+
+const isTrue = (): true => true;
 
 const DRAIN = { page: 250, maxEntries: 5000, maxMessages: 1000 };
 const IDLE_MS = 250;

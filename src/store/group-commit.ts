@@ -15,6 +15,8 @@ export class GroupCommit {
   #writing: Promise<void> | undefined;
   #lastBegan = 0;
   #lastSize = 0;
+  /** Changes that came while the last group gathered. */
+  #perMs = 0;
 
   /** @param maxChanges - of one group. */
   constructor(write: WriteGroup, maxChanges: number) {
@@ -35,14 +37,20 @@ export class GroupCommit {
     while (this.#writing !== undefined) await this.#writing;
   }
 
-  /** Whatever else this turn of the event loop brings is part of the group; and where there is much to write, a little more. */
+  /**
+   * Whatever else this turn of the event loop brings is part of the group; and where so much comes that it is worth it, what
+   * comes until {@link GATHER_MS} have passed since the last group began. A change that comes alone does not wait.
+   */
   async #gather(): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve));
     const leftMs = this.#lastBegan + GATHER_MS - performance.now();
-    const isWorthIt = this.#lastSize > 1 && this.#waiting.length < this.#maxChanges && leftMs >= 1;
-    if (isWorthIt) await new Promise((resolve) => setTimeout(resolve, leftMs));
-    this.#lastBegan = performance.now();
-    this.#lastSize = this.#waiting.length;
+    const isWorthIt = this.#lastSize > 1 && this.#perMs * GATHER_MS >= WORTH_GATHERING;
+    if (isWorthIt && leftMs >= 1 && this.#waiting.length < this.#maxChanges)
+      await new Promise((resolve) => setTimeout(resolve, leftMs));
+    const now = performance.now();
+    this.#lastSize = Math.min(this.#waiting.length, this.#maxChanges);
+    this.#perMs = this.#lastSize / Math.max(1, now - this.#lastBegan);
+    this.#lastBegan = now;
   }
 
   async #writeAll(): Promise<void> {
@@ -68,11 +76,10 @@ export class GroupCommit {
 /** Writes changes in their order, durably; says of each whether its checks held, or why it alone failed. */
 export type WriteGroup = (changes: readonly Change[]) => Promise<readonly (boolean | Error)[]>;
 
-/**
- * No group begins sooner after one of several changes: what a commit costs, and a change in company costs a third of it, is
- * worth more than these milliseconds. One that comes alone does not wait.
- */
-const GATHER_MS = 5;
+/** A commit costs as much as some dozens of changes; these milliseconds are few beside a round trip to a device. */
+const GATHER_MS = 8;
+/** Changes that are to be expected within that time. */
+const WORTH_GATHERING = 4;
 
 interface Waiting {
   readonly change: Change;

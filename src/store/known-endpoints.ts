@@ -1,5 +1,5 @@
 import type { Registration } from "#dpe/index.js";
-import type { DeviceRow, HeardRow } from "./device.js";
+import type { HeardRow } from "./device.js";
 import type { LatestRow } from "./properties.js";
 
 /**
@@ -40,7 +40,8 @@ export class KnownEndpoints {
 
 /** The rows that a report rests on. */
 export interface KnownEndpoint {
-  readonly device: KeptRow<DeviceRow>;
+  /** The very bytes of its row in `device`, which are all that is asked of it: a row takes a kilobyte. */
+  readonly device: Uint8Array;
   /** The registration in it, whether or not it has expired. */
   readonly registration: Registration;
   readonly heard: KeptRow<HeardRow> | undefined;

@@ -263,7 +263,7 @@ export class Registrations {
     const { endpoint } = registration;
     if (registration.subscriber !== subscriber || registration.expiresAt <= now) throw unknownRegistration();
     const planned = await this.#reports.plan(endpoint, report, now, before, [
-      { space: "device", partition: "", key: endpoint, value: device.bytes },
+      { space: "device", partition: "", key: endpoint, value: device },
       { space: "heard", partition: "", key: endpoint, value: heard?.bytes },
     ]);
     return { change: planned.change, result: { before, planned } };
@@ -273,7 +273,12 @@ export class Registrations {
     const device = await this.#rowOf(id);
     const registration = registrationWithNames(device.row);
     if (registration === undefined) throw unknownRegistration();
-    return { device, registration, heard: await this.#reports.heard(device.row.endpoint), latest: new Map() };
+    return {
+      device: device.bytes,
+      registration,
+      heard: await this.#reports.heard(device.row.endpoint),
+      latest: new Map(),
+    };
   }
 
   /** Ends a registration. @throws DpeError DPE_UNKNOWN_REGISTRATION; StoreError. */
@@ -334,7 +339,7 @@ export interface RegistrationsOptions {
   readonly keepEndedMs: number;
   /** Whether new readings are also put into the outbox. */
   readonly hasOutbox: boolean;
-  /** Rows that are kept in memory of endpoints that report, of about 400 bytes each. */
+  /** Rows that are kept in memory of endpoints that report, of about 800 bytes each. */
   readonly maxKnownRows: number;
 }
 

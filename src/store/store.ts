@@ -116,7 +116,7 @@ export interface StoreLimits {
   readonly maxAuditPerSecond: number;
   /** Reports that wait to be forwarded. */
   readonly maxOutbox: number;
-  /** Rows that are kept in memory of endpoints that report, three for one with one property, of about 400 bytes each. */
+  /** Rows that are kept in memory of endpoints that report, three for one with one property, of about 800 bytes each. */
   readonly maxKnownRows: number;
 }
 
@@ -128,7 +128,7 @@ export const DEFAULT_STORE_LIMITS: StoreLimits = {
   maxAuditEvents: 10_000,
   maxAuditPerSecond: 100,
   maxOutbox: 100_000,
-  maxKnownRows: 65_536,
+  maxKnownRows: 32_768,
 };
 
 const MAX_VALUES_IN_MEMORY = 100;
