@@ -20,6 +20,13 @@ export class BodyPipe implements StreamedBody {
     });
   }
 
+  /** Whoever writes waits no longer; the piece is still to be had. */
+  letWriterGo(): void {
+    const taken = this.#taken;
+    this.#taken = undefined;
+    taken?.();
+  }
+
   end(): void {
     this.#isEnded = true;
     this.#wake?.();
@@ -68,8 +75,6 @@ export class BodyPipe implements StreamedBody {
   #release(): void {
     if (this.#isAbandoned) this.#piece = undefined;
     if (this.#piece !== undefined && !this.#isAbandoned && this.#error === undefined) return;
-    const taken = this.#taken;
-    this.#taken = undefined;
-    taken?.();
+    this.letWriterGo();
   }
 }

@@ -115,7 +115,7 @@ export class StreamedBodies {
   ): Promise<ObservableResponse> {
     const taken = upload.pipe.write(payload);
     if (isLast) upload.pipe.end();
-    else await Promise.race([taken, upload.begunEarly]);
+    else if (!upload.isEarly) await taken;
     if (upload.isDropped) return emptyResponse(CODE.RequestEntityIncomplete);
     if (!isLast && upload.isEarly) {
       this.#server.end(connection, message, principal);
@@ -141,14 +141,8 @@ class Upload {
   /** An error that the handler has answered with already; the rest of the body need not come. */
   refused: true | undefined;
   isDropped = false;
+  /** Whether the handler gave a streamed response already, which cannot be sent before the request has ended. */
   isEarly = false;
-  /** Fulfilled when the handler gives a streamed response, which cannot be sent before the request has ended. */
-  readonly begunEarly: Promise<void>;
-  #beginEarly: () => void = () => undefined;
-
-  constructor() {
-    this.begunEarly = new Promise((resolve) => (this.#beginEarly = resolve));
-  }
 
   begin(handler: StreamedHandler, head: RequestMessage): void {
     const { code, options } = head;
@@ -159,7 +153,7 @@ class Upload {
         if (body !== undefined) {
           // It may read the request's last piece.
           this.isEarly = true;
-          this.#beginEarly();
+          this.pipe.letWriterGo();
           return;
         }
         if (!isSuccessCode(answered)) this.refused = true;
