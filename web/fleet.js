@@ -50,6 +50,7 @@ export async function fleet(signal, setLive, parameters) {
   show(
     el("h1", {}, "Fleet"),
     el("p", { class: "lead" }, `Realm ${overview.realm}; version ${overview.version}; up since ${new Date(overview.startedAt).toLocaleString()}.`),
+    ...(overview.certificates ?? []).filter(({ state }) => state !== "valid").map(ending),
     tiles(overview),
     form,
     el(
@@ -96,6 +97,12 @@ export async function fleet(signal, setLive, parameters) {
     timer ??= setTimeout(renew, 0);
   }, 30_000);
   signal.addEventListener("abort", () => clearInterval(slow));
+}
+
+/** A certificate of the server's own, or of a CA, that nears its end. */
+function ending({ subject, state, validUntil }) {
+  const day = new Date(validUntil).toLocaleDateString();
+  return el("p", { class: "missed" }, `The certificate of ${subject} ${state === "expired" ? "expired on" : "ends on"} ${day}: renew it.`);
 }
 
 function tiles({ devices, storeKind, dpe1, dpe2 }) {

@@ -26,7 +26,7 @@ function dpe(folder: string, ...args: string[]): Promise<Outcome> {
 /** `dpe init server` and `dpe server`, at ports that are free. */
 async function start(
   t: ExecutionContext,
-): Promise<{ readonly folder: string; readonly http: string; readonly port: number }> {
+): Promise<{ readonly folder: string; readonly http: string; readonly port: number; readonly server: PeerProcess }> {
   t.timeout(240_000);
   const folder = folderOf(t);
   const made = await dpe(folder, "init", "server");
@@ -40,7 +40,7 @@ async function start(
   await server.printed('"msg":"listening"', 60_000);
   const line = server.output.split("\n").find((one) => one.includes('"msg":"listening"')) ?? "{}";
   const banner = JSON.parse(line) as { readonly http: string; readonly coaps: string };
-  return { folder, http: banner.http.split(",")[0] ?? "", port: Number(banner.coaps.split(":").at(-1)) };
+  return { folder, http: banner.http.split(",")[0] ?? "", port: Number(banner.coaps.split(":").at(-1)), server };
 }
 
 test.serial("a new user's path: server made and started, code shown, device paired, run, and seen", async (t) => {
@@ -85,6 +85,40 @@ test.serial("a new user's path: server made and started, code shown, device pair
   t.is(used.code, 3);
   t.regex(used.stderr, /does not accept the code.*\(SECURITY_PAIRING_REFUSED\)\n$/);
 });
+
+test.serial(
+  "dpe renew: a server that runs takes its new certificate, tells its end, and keeps its devices",
+  async (t) => {
+    const { folder, http, port, server } = await start(t);
+    const { code } = JSON.parse((await dpe(folder, "pair", "--json")).stdout) as { readonly code: string };
+    t.is((await dpe(folder, "pair", `coaps://127.0.0.1:${port}`, code, "--dir", "d", "--endpoint", "pi-1")).code, 0);
+    const agent = PeerProcess.start(t, process.execPath, [DPE, "agent"], { cwd: join(folder, "d"), env: process.env });
+    await agent.printed("registered", 60_000);
+    const before = readFileSync(join(folder, "server.pem"), "utf8");
+    const renewed = await dpe(folder, "renew", "--days", "20");
+    t.is(renewed.code, 0, renewed.stderr);
+    t.regex(renewed.stdout, /^server certificate +until \d{4}-/);
+    t.not(readFileSync(join(folder, "server.pem"), "utf8"), before);
+    await server.printed('"msg":"reloaded"', 60_000);
+    t.regex(server.output, /"associationsEnded":0,"msg":"reloaded"/);
+    const overview = (await (await fetch(`${http}/api/overview`)).json()) as {
+      readonly certificates: readonly { readonly role: string; readonly state: string; readonly validUntil: string }[];
+    };
+    const own = overview.certificates.find(({ role }) => role === "server");
+    const days = (Date.parse(own?.validUntil ?? "") - Date.now()) / 86_400_000;
+    t.true(days > 19 && days < 21, `${days} days`);
+    t.regex(await (await fetch(`${http}/metrics`)).text(), /^dpe_certificate_end_seconds\{role="server"\} \d+$/m);
+    const checked = await dpe(folder, "check", "--config", "server.yaml");
+    t.is(checked.code, 0);
+    t.regex(checked.stderr, /^server certificate CN=DPE Server: until .*, (19|20) days left/m);
+    t.regex(checked.stderr, /^CA of paired devices CN=DPE CA .* days left$/m);
+    t.notRegex(agent.output, /"msg":"(lost|moved|silent)"/);
+
+    t.is((await dpe(folder, "renew", "--ca", "--new-key")).code, 0);
+    t.is((await dpe(folder, "renew", "--days", "0")).code, 2);
+    t.is((await dpe(folder, "renew", "--config", join("d", "agent.yaml"))).code, 2);
+  },
+);
 
 test.serial("codes: by URI, revoked, waited for; mistyped ones are refused without asking the server", async (t) => {
   const { folder, port } = await start(t);

@@ -59,6 +59,7 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
     serving("limits: { minLifetime: 2h, maxLifetime: 1h }"),
     "f.yaml:1:24 limits.minLifetime: minLifetime is longer than maxLifetime",
   ],
+  [serving("credentials: { renew: true }"), "f.yaml:1:23 credentials.renew: renew needs certificate and key"],
   [serving("history: { values: 0 }"), "f.yaml:1:20 history.values: expected a number of at least 1; found 0"],
   [serving("history: { age: 1s }"), 'f.yaml:1:17 history.age: expected a duration of at least 1m; found "1s"'],
   [
