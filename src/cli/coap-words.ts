@@ -37,103 +37,37 @@ export function coapWords(command: Command, method: Method, isObserve: boolean, 
   };
   refuseForeign(words, fail);
   const { values, positionals } = parseWords(command, words, COAP_OPTIONS, { maxPositionals: 1 });
-  const number = (name: string, text: string, min: number, max: number): number => {
-    const value = Number(text);
-    if (text.trim() === "" || !Number.isInteger(value) || value < min || value > max)
-      return fail(`${name} takes a whole number from ${min} to ${max}, not ${text}`);
-    return value;
-  };
-  const file = (name: string, path: string): Buffer => {
-    try {
-      return readFileSync(path === "-" ? 0 : path);
-    } catch (error) {
-      return fail(
-        `${name} ${path} cannot be read: ${error instanceof Error && "code" in error ? String(error.code) : ""}`,
-      );
-    }
-  };
   const [given = fail("a URI is missing")] = positionals;
   const uri = values.reliable ? reliable(given) : given;
-  const { payload, file: payloadFile, ca, roots, identity, key, certificate } = values;
-  const schemes = [uri, values.proxy].map((one) => one && schemeOf(one, fail));
-  const scheme = schemes[1] ?? schemes[0] ?? "";
-  const isStream = scheme.endsWith("+tcp");
-  if (payload !== undefined && payloadFile !== undefined) fail("-e and -f exclude each other");
-  const body = payloadFile === undefined ? payload && unescaped(payload) : file("-f", payloadFile);
-  if (body !== undefined && (method === "GET" || method === "DELETE")) fail(`${method} has no payload: -e, -f`);
-  if ((identity === undefined) !== (key === undefined)) fail("-u and -k go together");
-  if (ca !== undefined && roots !== undefined)
-    fail("-C and -R exclude each other: both name the anchors that are trusted");
+  const target = schemeOf(uri, fail);
+  const isStream = (values.proxy === undefined ? target : schemeOf(values.proxy, fail)).endsWith("+tcp");
+  const number = numberReader(fail);
   const seconds = values.seconds === undefined ? undefined : number("-s", values.seconds, 1, 86_400 * 365);
   const observeSeconds = seconds ?? (isObserve ? Infinity : undefined);
-  if (observeSeconds !== undefined && values.count !== undefined) fail("-G does not go with observing");
+  const body = bodyOf(values, method, fail);
   const [from, sizeBytes] = values.block === undefined ? [] : (blockOf(values.block) ?? fail(BLOCK_USAGE));
+  const sum = blocksSum(values, fail);
+  const isWholeRequest = observeSeconds === undefined && from === undefined;
+  if (observeSeconds !== undefined && values.count !== undefined) fail("-G does not go with observing");
   const isReading = method === "GET" || method === "FETCH";
   if (from !== undefined && (!isReading || observeSeconds !== undefined || body !== undefined))
     fail("-b NUM,SIZE is for what is read by one request without a payload; a body is sent from its start");
-  const sum = values.blocks === undefined ? undefined : number("-L", values.blocks, 0, 15);
-  if (sum !== undefined && ![0, 1, 3, 5, 7].includes(sum)) fail(blocksFault(sum));
-  const wantsQBlock = sum === 5 || sum === 7;
-  if (wantsQBlock && isStream) fail("-L with 4: Q-Block is for datagrams (RFC 9177 §4.1), and TCP loses none");
-  if (sum !== undefined && sum !== 3 && (observeSeconds !== undefined || from !== undefined))
-    fail("-L is for one request of whole bodies");
-  const loss = values.loss === undefined ? undefined : (lossOf(values.loss) ?? fail(LOSS_USAGE));
-  if (loss !== undefined && isStream) fail("-l leaves out datagrams, and over TCP there are none");
-  if (values["max-message"] !== undefined && !isStream) fail("-X is for TCP and TLS: a datagram's block is set by -b");
-  if (values.non && isStream) fail("-N is for datagrams: over TCP no message is Confirmable or not");
-  const address = values["local-address"];
-  if (address !== undefined && isIP(address) === 0) fail(`-a takes an IP address, not ${address}`);
-  const timeOuts = ROUND_TRIP_ESTIMATIONS.find((one) => one === values["time-outs"]);
-  if (values["time-outs"] !== undefined && timeOuts === undefined)
-    fail(`--time-outs takes ${ROUND_TRIP_ESTIMATIONS.join(", ")}, not ${values["time-outs"]}`);
-  if (timeOuts !== undefined && isStream) fail("--time-outs is for datagrams: TCP has its own");
-  const token = values.token === undefined ? undefined : unescaped(values.token);
-  if (token !== undefined && (token.length < 1 || token.length > 8)) fail("-T takes 1 to 8 bytes, percent-encoded");
-  const port = values["local-port"];
-  const local = {
-    ...(address === undefined ? {} : { host: address }),
-    ...(port === undefined ? {} : { port: number("-p", port, 1, 65_535) }),
-    ...(loss === undefined ? {} : { isLost: loss }),
-  };
-  const anchors = ca ?? roots;
+  if (sum !== 3 && !isWholeRequest) fail("-L is for one request of whole bodies");
+  if (isStream) refuseOfDatagrams(values, sum, fail);
+  else if (values["max-message"] !== undefined) fail("-X is for TCP and TLS: a datagram's block is set by -b");
   const timeoutMs = number("-B", values.break, 1, 86_400) * 1000;
   return {
     uri,
     method,
     init: {
+      ...messageOf(values, fail),
+      ...clientOf(values, fail),
       method,
       ...(body === undefined ? {} : { payload: body }),
-      ...(values.type === undefined
-        ? {}
-        : { contentFormat: formatNumber(values.type) ?? fail(`-t ${values.type} is no content format`) }),
-      ...(values.accept === undefined
-        ? {}
-        : { accept: formatNumber(values.accept) ?? fail(`-A ${values.accept} is no content format`) }),
       ...(sizeBytes === undefined ? {} : { blockBytes: sizeBytes, responseBlockBytes: sizeBytes }),
       ...(sum === 0 ? { isBlockwise: false } : {}),
-      ...(wantsQBlock ? { robust: true } : {}),
+      ...((sum & Q_BLOCK) === 0 ? {} : { robust: true }),
       timeoutMs,
-      confirmable: !values.non,
-      omitsUriHost: values["no-uri-host"],
-      options: [
-        ...(values.option ?? []).map((text) => optionOf(text) ?? fail(`-O takes num,text or num,0xhex, not ${text}`)),
-        ...(values["hop-limit"] === undefined
-          ? []
-          : [[OPTION.HopLimit, number("-H", values["hop-limit"], 1, 255)] as const]),
-      ],
-      ...(identity === undefined || key === undefined ? {} : { psk: { identity, key } }),
-      ...(anchors === undefined ? {} : { ca: file(ca === undefined ? "-R" : "-C", anchors).toString() }),
-      ...(certificate === undefined ? {} : { certificate: file("-c", certificate).toString() }),
-      ...(values["private-key"] === undefined ? {} : { privateKey: file("-j", values["private-key"]).toString() }),
-      ...(values["no-verify"] ? { dangerSkipVerification: true } : {}),
-      local,
-      ...(values["no-alpn"] ? { dangerSkipAlpn: true } : {}),
-      ...(values.proxy === undefined ? {} : { proxy: values.proxy }),
-      ...(token === undefined ? {} : { dangerFirstToken: token }),
-      ...(values["max-message"] === undefined
-        ? {}
-        : { limits: { maxStreamMessageBytes: number("-X", values["max-message"], MIN_MESSAGE_BYTES, 2 ** 32 - 1) } }),
-      ...(timeOuts === undefined ? {} : { parameters: { roundTripEstimation: timeOuts } }),
     },
     output: values.output === "-" ? undefined : values.output,
     observeSeconds,
@@ -147,8 +81,113 @@ export function coapWords(command: Command, method: Method, isObserve: boolean, 
   };
 }
 
+type Values = ReturnType<typeof parseWords<typeof COAP_OPTIONS>>["values"];
+type Fail = (what: string) => never;
+
+/** What the message says besides its method, its body and where to. */
+function messageOf(values: Values, fail: Fail): RequestInit {
+  const number = numberReader(fail);
+  const format = (name: string, text: string): number =>
+    formatNumber(text) ?? fail(`${name} ${text} is no content format`);
+  const hopLimit = values["hop-limit"];
+  const given = (values.option ?? []).map(
+    (text) => optionOf(text) ?? fail(`-O takes num,text or num,0xhex, not ${text}`),
+  );
+  return {
+    ...(values.type === undefined ? {} : { contentFormat: format("-t", values.type) }),
+    ...(values.accept === undefined ? {} : { accept: format("-A", values.accept) }),
+    confirmable: !values.non,
+    omitsUriHost: values["no-uri-host"],
+    options: hopLimit === undefined ? given : [...given, [OPTION.HopLimit, number("-H", hopLimit, 1, 255)] as const],
+  };
+}
+
+/** How it gets there, and as whom. */
+function clientOf(values: Values, fail: Fail): CoapClientOptions {
+  const number = numberReader(fail);
+  const { ca, roots, identity, key, certificate, proxy } = values;
+  if ((identity === undefined) !== (key === undefined)) fail("-u and -k go together");
+  if (ca !== undefined && roots !== undefined)
+    fail("-C and -R exclude each other: both name the anchors that are trusted");
+  const anchors = ca ?? roots;
+  const privateKey = values["private-key"];
+  const maxMessage = values["max-message"];
+  const timeOuts = ROUND_TRIP_ESTIMATIONS.find((one) => one === values["time-outs"]);
+  if (values["time-outs"] !== undefined && timeOuts === undefined)
+    fail(`--time-outs takes ${ROUND_TRIP_ESTIMATIONS.join(", ")}, not ${values["time-outs"]}`);
+  const token = values.token === undefined ? undefined : unescaped(values.token);
+  if (token !== undefined && (token.length < 1 || token.length > 8)) fail("-T takes 1 to 8 bytes, percent-encoded");
+  return {
+    ...(identity === undefined || key === undefined ? {} : { psk: { identity, key } }),
+    ...(anchors === undefined ? {} : { ca: fileOf(ca === undefined ? "-R" : "-C", anchors, fail).toString() }),
+    ...(certificate === undefined ? {} : { certificate: fileOf("-c", certificate, fail).toString() }),
+    ...(privateKey === undefined ? {} : { privateKey: fileOf("-j", privateKey, fail).toString() }),
+    ...(values["no-verify"] ? { dangerSkipVerification: true } : {}),
+    local: localOf(values, fail),
+    ...(values["no-alpn"] ? { dangerSkipAlpn: true } : {}),
+    ...(proxy === undefined ? {} : { proxy }),
+    ...(token === undefined ? {} : { dangerFirstToken: token }),
+    ...(maxMessage === undefined
+      ? {}
+      : { limits: { maxStreamMessageBytes: number("-X", maxMessage, MIN_MESSAGE_BYTES, 2 ** 32 - 1) } }),
+    ...(timeOuts === undefined ? {} : { parameters: { roundTripEstimation: timeOuts } }),
+  };
+}
+
+function localOf(values: Values, fail: Fail): NonNullable<CoapClientOptions["local"]> {
+  const { "local-address": host, "local-port": port, loss } = values;
+  if (host !== undefined && isIP(host) === 0) fail(`-a takes an IP address, not ${host}`);
+  return {
+    ...(host === undefined ? {} : { host }),
+    ...(port === undefined ? {} : { port: numberReader(fail)("-p", port, 1, 65_535) }),
+    ...(loss === undefined ? {} : { isLost: lossOf(loss) ?? fail(LOSS_USAGE) }),
+  };
+}
+
+/** What has no meaning where the transport is reliable. */
+function refuseOfDatagrams(values: Values, sum: number, fail: Fail): void {
+  if ((sum & Q_BLOCK) !== 0) fail("-L with 4: Q-Block is for datagrams (RFC 9177 §4.1), and TCP loses none");
+  if (values.loss !== undefined) fail("-l leaves out datagrams, and over TCP there are none");
+  if (values.non) fail("-N is for datagrams: over TCP no message is Confirmable or not");
+  if (values["time-outs"] !== undefined) fail("--time-outs is for datagrams: TCP has its own");
+}
+
+function bodyOf({ payload, file }: Values, method: Method, fail: Fail): Uint8Array | undefined {
+  if (payload !== undefined && file !== undefined) fail("-e and -f exclude each other");
+  const body = file === undefined ? payload : fileOf("-f", file, fail);
+  if (body !== undefined && (method === "GET" || method === "DELETE")) fail(`${method} has no payload: -e, -f`);
+  return typeof body === "string" ? unescaped(body) : body;
+}
+
+function blocksSum({ blocks }: Values, fail: Fail): number {
+  const sum = blocks === undefined ? 3 : numberReader(fail)("-L", blocks, 0, 15);
+  if ((sum & 8) !== 0) fail("-L with 8: which request for Q-Blocks bears M is for RFC 9177 §4.4 to say, and done so");
+  if (sum !== 0 && (sum & 1) === 0) fail(`-L ${sum}: 2 and 4 are of blocks that are put together, so 1 is in the sum`);
+  return sum;
+}
+
+type NumberReader = (name: string, text: string, min: number, max: number) => number;
+
+function numberReader(fail: Fail): NumberReader {
+  return (name, text, min, max) => {
+    const value = Number(text);
+    if (text.trim() === "" || !Number.isInteger(value) || value < min || value > max)
+      return fail(`${name} takes a whole number from ${min} to ${max}, not ${text}`);
+    return value;
+  };
+}
+
+function fileOf(name: string, path: string, fail: Fail): Buffer {
+  try {
+    return readFileSync(path === "-" ? 0 : path);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "";
+    return fail(`${name} ${path} cannot be read: ${code}`);
+  }
+}
+
 /** What coap-client has and we have not is said so, rather than that it is unknown. */
-function refuseForeign(words: readonly string[], fail: (what: string) => never): void {
+function refuseForeign(words: readonly string[], fail: Fail): void {
   for (const word of words) {
     if (word === "--") return;
     const reason = /^-[A-Za-z]/.test(word) ? REFUSED_FLAGS[word.charAt(1)] : undefined;
@@ -160,7 +199,7 @@ function reliable(uri: string): string {
   return uri.replace(/^(coaps?):/i, "$1+tcp:");
 }
 
-function schemeOf(uri: string, fail: (what: string) => never): string {
+function schemeOf(uri: string, fail: Fail): string {
   try {
     return decomposeUri(uri).scheme;
   } catch (error) {
@@ -174,11 +213,6 @@ function blockOf(text: string): readonly [number | undefined, number] | undefine
   if (![16, 32, 64, 128, 256, 512, 1024].includes(Number(size)) || Number(number ?? 0) > MAX_BLOCK_NUMBER)
     return undefined;
   return [number === undefined ? undefined : Number(number), Number(size)];
-}
-
-function blocksFault(sum: number): string {
-  if ((sum & 8) !== 0) return "-L with 8: which request for Q-Blocks bears M is for RFC 9177 §4.4 to say, and done so";
-  return `-L ${sum}: 2 and 4 are of blocks that are put together, so 1 is in the sum`;
 }
 
 function formatNumber(text: string): number | undefined {
@@ -207,6 +241,8 @@ function unescaped(text: string): Uint8Array {
 
 const BLOCK_USAGE = "-b takes 16, 32, 64, 128, 256, 512 or 1024, and before it a number and a comma";
 const LOSS_USAGE = "-l takes numbers and ranges such as 1,4-6, or a percentage such as 20%";
+/** Of -L: libcoap's COAP_BLOCK_TRY_Q_BLOCK. */
+const Q_BLOCK = 4;
 const MAX_BLOCK_NUMBER = 0xf_ffff;
 /** Every peer may count on it (RFC 8323 §5.3.1). */
 const MIN_MESSAGE_BYTES = 1152;

@@ -24,7 +24,7 @@ export type ProblemText =
   | string
   | { readonly text: string; readonly language: string; readonly isRightToLeft?: boolean };
 
-/** The body. @throws CoapError COAP_INVALID_MESSAGE for an entry under a standard key. */
+/** The body. @throws CoapError COAP_INVALID_MESSAGE for an entry under a standard key, or one that is no map with something in it. */
 export function encodeProblemDetails(problem: ProblemDetails): Uint8Array {
   const map = new Map<number | string, unknown>();
   const put = (key: number, value: unknown): void => {
@@ -40,6 +40,7 @@ export function encodeProblemDetails(problem: ProblemDetails): Uint8Array {
   for (const [key, value] of problem.entries ?? []) {
     if (typeof key === "number" && key < 0)
       throw new CoapError("COAP_INVALID_MESSAGE", `a custom entry has a number from 0 or a URI, not ${key}`);
+    if (!isFilledMap(value)) throw new CoapError("COAP_INVALID_MESSAGE", `the custom entry ${key} is no map, or empty`);
     map.set(key, value);
   }
   return encodeCbor(map);
@@ -68,15 +69,18 @@ export function decodeProblemDetails(body: Uint8Array): ProblemDetails {
   const baseLanguage = map.get(KEY.baseLanguage);
   const isBaseRightToLeft = map.get(KEY.baseRightToLeft);
   const entries = new Map<number | string, unknown>();
-  for (const [key, value] of map)
-    if ((typeof key === "number" && !STANDARD_KEYS.has(key)) || typeof key === "string") entries.set(key, value);
+  for (const [key, value] of map) {
+    const isUnknownStandard = typeof key === "number" && key < 0 && !STANDARD_KEYS.has(key);
+    const isCustom = (typeof key === "string" || (typeof key === "number" && key >= 0)) && isFilledMap(value);
+    if (isUnknownStandard || isCustom) entries.set(key, value);
+  }
   return {
     ...(title === undefined ? {} : { title }),
     ...(detail === undefined ? {} : { detail }),
     ...(typeof instance === "string" ? { instance } : {}),
-    ...(typeof responseCode === "number" ? { responseCode } : {}),
+    ...(isByte(responseCode) ? { responseCode } : {}),
     ...(typeof baseUri === "string" ? { baseUri } : {}),
-    ...(typeof baseLanguage === "string" ? { baseLanguage } : {}),
+    ...(isLanguage(baseLanguage) ? { baseLanguage } : {}),
     ...(typeof isBaseRightToLeft === "boolean" ? { isBaseRightToLeft } : {}),
     ...(entries.size === 0 ? {} : { entries }),
   };
@@ -93,8 +97,22 @@ function problemText(value: unknown): ProblemText | undefined {
   if (typeof value === "string") return value;
   if (!Array.isArray(value)) return undefined;
   const [language, text, isRightToLeft] = value as unknown[];
-  if (typeof language !== "string" || typeof text !== "string") return undefined;
+  if (!isLanguage(language) || typeof text !== "string") return undefined;
   return { text, language, ...(typeof isRightToLeft === "boolean" ? { isRightToLeft } : {}) };
+}
+
+/** RFC 9290 §2.2: a custom entry is a map with something in it. */
+function isFilledMap(value: unknown): boolean {
+  return value instanceof Map && value.size > 0;
+}
+
+function isByte(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= 0xff;
+}
+
+/** RFC 9290 appendix A. */
+function isLanguage(value: unknown): value is string {
+  return typeof value === "string" && /^[a-zA-Z]{1,8}(-[a-zA-Z0-9]{1,8})*$/.test(value);
 }
 
 /** RFC 9290 §2.1 */

@@ -13,6 +13,7 @@ import {
   type Options,
   type ProblemDetails,
 } from "#coap/index.js";
+import { encodeCbor } from "#cbor/index.js";
 import test from "ava";
 import fc from "fast-check";
 import { content, Host, path } from "./exchange/host.js";
@@ -90,6 +91,8 @@ test("RFC 6690 §4.1: links are selected by target and attributes, by parts of v
   t.deepEqual(targets("obs"), ["/sensors/temp"]);
   t.deepEqual(targets("ct=40"), ["/sensors/light"]);
   t.deepEqual(targets("constructor=x"), []);
+  // §3: of rt, if and sz, and here of any attribute, the first counts.
+  t.deepEqual(decodeLinks('</a>;rt="first";rt="second";sz=1;sz=2')[0]?.attributes, { rt: "first", sz: "1" });
 });
 
 test("RFC 9290 §2: problem details are read as they were written, with detail, language and entries of others", (t) => {
@@ -120,6 +123,30 @@ test("RFC 9290 §2: problem details are read as they were written, with detail, 
     "cut off",
   );
   t.deepEqual(decodeProblemDetails(Uint8Array.of(0xa1, 0x20, 0x05)), {}, "a title that is no text is left out");
+  for (const value of [5, new Map()])
+    t.is(
+      codeOf(() => encodeProblemDetails({ entries: new Map([[3, value]]) })),
+      "COAP_INVALID_MESSAGE",
+    );
+  // §2.2, §3: what is not known is kept, and what is not as it must be is left out; the rest is read.
+  const odd = encodeCbor(
+    new Map<number | string, unknown>([
+      [-1, "title"],
+      [-4, 300],
+      [-6, "not a language tag"],
+      [-99, "a standard entry of later"],
+      [7, "no map"],
+      ["tag:example.com,2026:x", new Map()],
+      [8, new Map([["unknown", [1, 2]]])],
+    ]),
+  );
+  t.deepEqual(decodeProblemDetails(odd), {
+    title: "title",
+    entries: new Map<number, unknown>([
+      [-99, "a standard entry of later"],
+      [8, new Map([["unknown", [1, 2]]])],
+    ]),
+  });
   t.notThrows(() =>
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
