@@ -24,8 +24,9 @@ export abstract class AssociationCore {
   protected bytesIn = 0;
   protected retransmissions = 0;
   #bytesOut = 0;
-  #outputs: AssociationOutput[] = NO_OUTPUTS;
-  #outputHead = 0;
+  /** The next output, and those after it: a record has one, and needs no array. */
+  #output: AssociationOutput | undefined;
+  #later: AssociationOutput[] = NO_OUTPUTS;
   #dropped: Partial<Record<DropReason, number>> | undefined;
 
   protected constructor(
@@ -66,18 +67,18 @@ export abstract class AssociationCore {
   }
 
   poll(): AssociationOutput | undefined {
-    const output = this.#outputs[this.#outputHead];
-    if (output === undefined) return undefined;
-    this.#outputHead++;
-    if (this.#outputHead === this.#outputs.length) {
-      this.#outputs = NO_OUTPUTS;
-      this.#outputHead = 0;
+    const output = this.#output;
+    if (output === undefined || this.#later === NO_OUTPUTS) {
+      this.#output = undefined;
+      return output;
     }
+    this.#output = this.#later.shift();
+    if (this.#later.length === 0) this.#later = NO_OUTPUTS;
     return output;
   }
 
   protected get hasOutputs(): boolean {
-    return this.#outputs.length > 0;
+    return this.#output !== undefined;
   }
 
   protected sendAlert(level: AlertLevel, description: AlertDescription, to?: "peer" | "source"): void {
@@ -113,8 +114,9 @@ export abstract class AssociationCore {
   }
 
   protected emit(output: AssociationOutput): void {
-    if (this.#outputs === NO_OUTPUTS) this.#outputs = [output];
-    else this.#outputs.push(output);
+    if (this.#output === undefined) this.#output = output;
+    else if (this.#later === NO_OUTPUTS) this.#later = [output];
+    else this.#later.push(output);
   }
 
   /** `to`: by default the candidate, while there is one that may be sent as much, or else the peer's address. */
@@ -135,5 +137,5 @@ export abstract class AssociationCore {
   }
 }
 
-/** Shared by all associations that have nothing to say; never added to. */
+/** Shared by all associations that have no more to say; never added to. */
 const NO_OUTPUTS: AssociationOutput[] = [];

@@ -7,7 +7,7 @@ import { type Flight, packFlight } from "./handshake/flight.js";
 import type { HandshakeDriver, HandshakeOutput } from "./handshake/handshake-driver.js";
 import type { ResolvedClientOptions, ResolvedServerOptions } from "./options.js";
 import { SavePolicy } from "./save-policy.js";
-import { RANDOM_BYTES } from "./wire/client-hello.js";
+import { RANDOM_AT, RANDOM_BYTES } from "./wire/client-hello.js";
 import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello-start.js";
 import { VERIFY_DATA_BYTES } from "./wire/finished.js";
 import {
@@ -38,10 +38,10 @@ export abstract class AssociationHandshake extends AssociationCore {
   ) {
     super(role, options, start?.recordSequenceNumber);
     this.handshake = driver && { driver, early: new EarlyRecords(options.maxEarlyRecordBytes) };
-    this.#clientRandom = start && textOf(start.parts.random);
+    this.#clientRandom = start && randomOf(start.parts.beforeCookie);
   }
 
-  protected abstract handleProtected(header: RecordHeader, fragment: Uint8Array, now: number): void;
+  protected abstract handleProtected(header: RecordHeader, source: Uint8Array, at: number, now: number): void;
   protected abstract handleData(data: Uint8Array): void;
 
   /** Known once connected. */
@@ -119,7 +119,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   beganWith(datagram: Uint8Array): boolean {
     if (this.#clientRandom === undefined) return false;
     const start = readClientHelloStart(datagram);
-    return !("drop" in start) && textOf(start.parts.random) === this.#clientRandom;
+    return !("drop" in start) && randomOf(start.parts.beforeCookie) === this.#clientRandom;
   }
 
   protected handleHandshake(handshake: HandshakeState, plaintext: Uint8Array, epoch: 0 | 1, now: number): void {
@@ -157,12 +157,12 @@ export abstract class AssociationHandshake extends AssociationCore {
    * silent drop would leave both sides to time out, so here alone a bad MAC ends the handshake.
    * Differs from RFC 6347 §4.1.2.7, which recommends to drop: mbedTLS does the same, for the same reason.
    */
-  protected suspectFinished(header: RecordHeader, fragment: Uint8Array): void {
+  protected suspectFinished(header: RecordHeader): void {
     const code = this.handshake?.driver.finishedFault;
     const finishedBytes = HANDSHAKE_HEADER_BYTES + VERIFY_DATA_BYTES;
     const recordBytes = this.records.expectedFragmentBytes(finishedBytes);
     const isHandshake = header.type === CONTENT_TYPES.handshake || header.type === TLS12_CID;
-    if (code === undefined || !isHandshake || fragment.length !== recordBytes) return;
+    if (code === undefined || !isHandshake || header.length !== recordBytes) return;
     this.fail(new DtlsError(code));
   }
 
@@ -189,8 +189,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   /** Server: a ClientHello with another random is for the gate; taken here, it would disturb this handshake. */
   #isOfAnotherHandshake({ type, fragmentOffset, fragment }: HandshakeFragment): boolean {
     if (this.#clientRandom === undefined || type !== HANDSHAKE_TYPES.client_hello || fragmentOffset > 0) return false;
-    const random = fragment.subarray(VERSION_BYTES, VERSION_BYTES + RANDOM_BYTES);
-    return textOf(random) !== this.#clientRandom;
+    return randomOf(fragment) !== this.#clientRandom;
   }
 
   #handleLateMessage({ type, messageSeq }: HandshakeFragment): void {
@@ -247,7 +246,7 @@ export abstract class AssociationHandshake extends AssociationCore {
     const header = decodeRecordHeader(record, 0, connectionIdBytes);
     if ("drop" in header || this.isClosed) return;
     const headerBytes = RECORD_HEADER_BYTES + (header.type === TLS12_CID ? connectionIdBytes : 0);
-    this.handleProtected(header, record.subarray(headerBytes), now);
+    this.handleProtected(header, record, headerBytes, now);
   }
 
   /** Frees all that belonged to the handshake. */
@@ -284,9 +283,11 @@ interface FinalFlight {
   readonly datagramBytes: number;
 }
 
-/** As characters: a string of 32 bytes takes a quarter of what an array takes, and every idle association has one. */
-function textOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+/**
+ * The random of a ClientHello, as characters: a string of 32 bytes takes a quarter of what an array takes, and every idle
+ * association has one. Empty, or short, where the ClientHello is cut off before its end.
+ */
+function randomOf(hello: Uint8Array): string {
+  const length = Math.min(RANDOM_BYTES, Math.max(0, hello.length - RANDOM_AT));
+  return Buffer.from(hello.buffer, hello.byteOffset + Math.min(RANDOM_AT, hello.length), length).toString("latin1");
 }
-
-const VERSION_BYTES = 2;

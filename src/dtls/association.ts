@@ -242,18 +242,18 @@ export class Association extends AssociationPath {
     return exportedKeyingMaterial(this.exporter, label, context, length);
   }
 
-  protected override handleProtected(header: RecordHeader, fragment: Uint8Array, now: number): void {
+  protected override handleProtected(header: RecordHeader, source: Uint8Array, at: number, now: number): void {
     if (this.#macFailures !== undefined && !this.#macFailures.mayTry(now)) {
       this.drop("mac-failure-limit");
       return;
     }
-    const plaintext = this.records.open(header, fragment);
+    const plaintext = this.records.open(header, source, at);
     if (typeof plaintext === "string") {
       this.drop(plaintext);
       if (plaintext !== "bad-mac") return;
       this.#macFailures ??= new MacFailures(this.options.maxMacFailuresPerSecond);
       this.#macFailures.count(now);
-      this.suspectFinished(header, fragment);
+      this.suspectFinished(header);
       return;
     }
     if (this.saving?.mustSaveToReceive(header.sequenceNumber, this.records.newestReceived, now) === true) {
@@ -261,7 +261,7 @@ export class Association extends AssociationPath {
     }
     if (this.records.openedNewest) {
       this.#hasNewest = true;
-      if (this.source !== "peer" || this.path !== undefined) this.heardFrom(RECORD_HEADER_BYTES + fragment.length, now);
+      if (this.source !== "peer" || this.path !== undefined) this.heardFrom(RECORD_HEADER_BYTES + header.length, now);
     }
     switch (this.records.openedType) {
       case CONTENT_TYPES.applicationData:
@@ -300,7 +300,7 @@ export class Association extends AssociationPath {
         return;
       case 1:
         if (header.version !== DTLS_1_2) this.drop("wrong-version");
-        else if (this.records.hasKeys) this.handleProtected(header, datagram.subarray(fragmentAt, end), now);
+        else if (this.records.hasKeys) this.handleProtected(header, datagram, fragmentAt, now);
         else this.#holdEarly(datagram.subarray(recordAt, end));
         return;
       default:

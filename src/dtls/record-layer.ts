@@ -5,7 +5,7 @@ import type { AeadName } from "./crypto/suites.js";
 import { DtlsError } from "./errors.js";
 import { NO_RECORD_LIMITS, type RecordLimits } from "./handshake/record-limits.js";
 import { ReplayWindow } from "./replay-window.js";
-import { encodeInnerPlaintext, innerPlaintextBytes, readInnerPlaintext } from "./wire/inner-plaintext.js";
+import { innerPlaintextBytes, readInnerPlaintext, writeInnerPlaintextEnd } from "./wire/inner-plaintext.js";
 import {
   CONTENT_TYPES,
   type ContentType,
@@ -18,6 +18,7 @@ import {
   TLS12_CID,
   writeEpochAndSequence,
 } from "./wire/record.js";
+import { datagramBytes } from "./wire/writer.js";
 
 /**
  * Record protection of one association. There are two epochs: 0 in the clear, and 1 under the keys of the handshake
@@ -146,64 +147,75 @@ export class RecordLayer {
   }
 
   /**
-   * A whole record with a fresh sequence number, in fresh bytes.
+   * A whole record with a fresh sequence number, to be sent soon (`datagramBytes`).
    * @throws DtlsError DTLS_SEQUENCE_EXHAUSTED, DTLS_MESSAGE_TOO_LARGE
    */
   seal(epoch: Epoch, type: ContentType, plaintext: Uint8Array): Uint8Array {
-    const record = new Uint8Array(this.#recordBytes(epoch, plaintext.length));
-    this.sealInto(epoch, type, plaintext, record, 0);
+    const record = datagramBytes(this.#recordBytes(epoch, plaintext.length));
+    record.set(plaintext, this.contentAt(epoch));
+    this.sealInPlace(epoch, type, plaintext.length, record, 0);
     return record;
   }
 
+  /** Where the content stands in a record of ours. */
+  contentAt(epoch: Epoch): number {
+    if (epoch === 0) return RECORD_HEADER_BYTES;
+    return RECORD_HEADER_BYTES + this.#peerConnectionId.length + EXPLICIT_NONCE_BYTES;
+  }
+
   /**
-   * The same at `at` of `into`, where there must be room for the plaintext and `overheadBytes`; gives where it ends.
+   * Makes a record of the content that stands in its place, for a record at `at` of `into`; there must be room for the
+   * content and `overheadBytes`. Gives where the record ends.
    * @throws as `seal` does
    */
-  sealInto(epoch: Epoch, type: ContentType, plaintext: Uint8Array, into: Uint8Array, at: number): number {
-    if (plaintext.length > MAX_PLAINTEXT_BYTES) throw new DtlsError("DTLS_MESSAGE_TOO_LARGE");
-    if (epoch === 1 && this.#peerConnectionId.length > 0) return this.#sealWithConnectionId(type, plaintext, into, at);
+  sealInPlace(epoch: Epoch, type: ContentType, contentBytes: number, into: Uint8Array, at: number): number {
+    if (contentBytes > MAX_PLAINTEXT_BYTES) throw new DtlsError("DTLS_MESSAGE_TOO_LARGE");
+    const connectionId = epoch === 0 ? NO_CONNECTION_ID : this.#peerConnectionId;
+    const hasConnectionId = connectionId.length > 0;
+    const end = at + this.#recordBytes(epoch, contentBytes);
+    const fragmentAt = at + RECORD_HEADER_BYTES + connectionId.length;
     const sequenceNumber = this.#takeSequenceNumber(epoch);
-    const end = at + this.#recordBytes(epoch, plaintext.length);
-    const fragmentAt = at + RECORD_HEADER_BYTES;
-    encodeRecordHeader({ type, version: DTLS_1_2, epoch, sequenceNumber, length: end - fragmentAt }, into, at);
-    if (epoch === 0) {
-      into.set(plaintext, fragmentAt);
-      return end;
-    }
+    const outerType = hasConnectionId ? TLS12_CID : type;
+    const length = end - fragmentAt;
+    encodeRecordHeader({ type: outerType, version: DTLS_1_2, epoch, sequenceNumber, length }, into, at, connectionId);
+    if (epoch === 0) return end;
     if (this.#keys === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no keys");
     const { write, writeSaltAt, bytes } = this.#keys;
+    const contentAt = fragmentAt + EXPLICIT_NONCE_BYTES;
+    const protectedBytes = end - write.tagBytes - contentAt;
     writeEpochAndSequence(epoch, sequenceNumber, into, fragmentAt);
-    prepareNonceAndAad(bytes, writeSaltAt, into, fragmentAt, type, epoch, sequenceNumber, plaintext.length);
-    write.seal(NONCE, AAD, plaintext, into, fragmentAt + EXPLICIT_NONCE_BYTES);
+    if (hasConnectionId) {
+      writeInnerPlaintextEnd(type, into, contentAt + contentBytes, contentAt + protectedBytes);
+      prepareNonce(bytes, writeSaltAt, into, fragmentAt);
+      write.seal(NONCE, connectionIdAad(connectionId, sequenceNumber, protectedBytes), into, contentAt, protectedBytes);
+    } else {
+      prepareNonceAndAad(bytes, writeSaltAt, into, fragmentAt, type, epoch, sequenceNumber, protectedBytes);
+      write.seal(NONCE, AAD, into, contentAt, protectedBytes);
+    }
     return end;
   }
 
-  /** The plaintext of an epoch-1 record, in fresh bytes; or why it is dropped. The window moves only on success. */
-  open(header: RecordHeader, fragment: Uint8Array): Uint8Array | DropReason {
+  /**
+   * The plaintext of an epoch-1 record, in fresh bytes; or why it is dropped. `at`: where in `source` its fragment stands,
+   * whole. The window moves only on success.
+   */
+  open(header: RecordHeader, source: Uint8Array, at = 0): Uint8Array | DropReason {
     if (this.#keys === undefined) return "unexpected-epoch";
-    const hasConnectionId = header.type === TLS12_CID;
+    const { type, epoch, sequenceNumber, length } = header;
+    const hasConnectionId = type === TLS12_CID;
     if (hasConnectionId !== this.#ownConnectionId.length > 0) return "connection-id-missing";
     const { read, readSaltAt, bytes } = this.#keys;
-    const plaintextBytes = fragment.length - EXPLICIT_NONCE_BYTES - read.tagBytes;
+    const plaintextBytes = length - EXPLICIT_NONCE_BYTES - read.tagBytes;
     if (plaintextBytes < 0) return "record-too-short";
     const innerOverhead = hasConnectionId ? MAX_INNER_OVERHEAD_BYTES : 0;
     if (plaintextBytes > this.#limits.receiveProtectedBytes + innerOverhead) return "record-too-long";
-    if (!this.#window.isFresh(header.sequenceNumber)) return "replayed";
-    if (header.type === TLS12_CID) return this.#openWithConnectionId(header, fragment, plaintextBytes);
-    prepareNonceAndAad(
-      bytes,
-      readSaltAt,
-      fragment,
-      0,
-      header.type,
-      header.epoch,
-      header.sequenceNumber,
-      plaintextBytes,
-    );
-    const plaintext = read.open(NONCE, AAD, fragment, EXPLICIT_NONCE_BYTES);
+    if (!this.#window.isFresh(sequenceNumber)) return "replayed";
+    if (type === TLS12_CID) return this.#openWithConnectionId(header, source, at, plaintextBytes);
+    prepareNonceAndAad(bytes, readSaltAt, source, at, type, epoch, sequenceNumber, plaintextBytes);
+    const plaintext = read.open(NONCE, AAD, source, at + EXPLICIT_NONCE_BYTES, at + length);
     if (plaintext === undefined) return "bad-mac";
-    this.openedType = header.type;
-    this.#mark(header.sequenceNumber);
+    this.openedType = type;
+    this.#mark(sequenceNumber);
     return plaintext;
   }
 
@@ -215,29 +227,17 @@ export class RecordLayer {
     return around + connectionIdBytes + innerPlaintextBytes(plaintextBytes, this.#paddingBlockBytes);
   }
 
-  #sealWithConnectionId(type: ContentType, plaintext: Uint8Array, into: Uint8Array, at: number): number {
-    if (this.#keys === undefined) throw new DtlsError("DTLS_INTERNAL_ERROR", "no keys");
-    const { write, writeSaltAt, bytes } = this.#keys;
-    const sequenceNumber = this.#takeSequenceNumber(1);
-    const connectionId = this.#peerConnectionId;
-    const inner = encodeInnerPlaintext(type, plaintext, this.#paddingBlockBytes);
-    const fragmentAt = at + RECORD_HEADER_BYTES + connectionId.length;
-    const length = EXPLICIT_NONCE_BYTES + inner.length + write.tagBytes;
-    const header = { type: TLS12_CID, version: DTLS_1_2, epoch: 1, sequenceNumber, length } as const;
-    encodeRecordHeader(header, into, at, connectionId);
-    writeEpochAndSequence(1, sequenceNumber, into, fragmentAt);
-    prepareNonce(bytes, writeSaltAt, into, fragmentAt);
-    const aad = connectionIdAad(connectionId, sequenceNumber, inner.length);
-    write.seal(NONCE, aad, inner, into, fragmentAt + EXPLICIT_NONCE_BYTES);
-    return fragmentAt + length;
-  }
-
-  #openWithConnectionId(header: RecordHeader, fragment: Uint8Array, innerBytes: number): Uint8Array | DropReason {
+  #openWithConnectionId(
+    header: RecordHeader,
+    source: Uint8Array,
+    at: number,
+    innerBytes: number,
+  ): Uint8Array | DropReason {
     if (this.#keys === undefined) return "unexpected-epoch";
     const { read, readSaltAt, bytes } = this.#keys;
-    prepareNonce(bytes, readSaltAt, fragment, 0);
+    prepareNonce(bytes, readSaltAt, source, at);
     const aad = connectionIdAad(this.#ownConnectionId, header.sequenceNumber, innerBytes);
-    const inner = read.open(NONCE, aad, fragment, EXPLICIT_NONCE_BYTES);
+    const inner = read.open(NONCE, aad, source, at + EXPLICIT_NONCE_BYTES, at + header.length);
     if (inner === undefined) return "bad-mac";
     const content = readInnerPlaintext(inner);
     if (content === undefined) return "malformed-inner-plaintext";

@@ -6,6 +6,7 @@ import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello
 import { HANDSHAKE_HEADER_BYTES, HANDSHAKE_TYPES, writeHandshakeFragment } from "./wire/handshake-header.js";
 import { encodeHelloVerifyRequest } from "./wire/hello-verify-request.js";
 import { CONTENT_TYPES, DTLS_1_0, encodeRecordHeader, RECORD_HEADER_BYTES } from "./wire/record.js";
+import { datagramBytes } from "./wire/writer.js";
 
 /**
  * The front of a server: makes associations only of peers that receive at the address they send from (RFC 6347 §4.2.1),
@@ -61,7 +62,7 @@ export type GateAnswer =
 function composeHelloVerifyRequest(start: ClientHelloStart, cookie: Uint8Array): Uint8Array {
   const body = encodeHelloVerifyRequest({ version: DTLS_1_0, cookie });
   const length = HANDSHAKE_HEADER_BYTES + body.length;
-  const record = new Uint8Array(RECORD_HEADER_BYTES + length);
+  const record = datagramBytes(RECORD_HEADER_BYTES + length);
   const { messageSeq, recordSequenceNumber: sequenceNumber } = start;
   const type = CONTENT_TYPES.handshake;
   encodeRecordHeader({ type, version: DTLS_1_0, epoch: 0, sequenceNumber, length }, record);

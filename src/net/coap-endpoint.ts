@@ -108,7 +108,8 @@ export class CoapEndpoint {
   addSocket(socket: UdpSocket): PlainTransport {
     this.#sockets.push(socket);
     return new PlainPeers(socket, this.#options.maxPlainPeers ?? DEFAULT_MAX_PLAIN_PEERS, {
-      open: (remote) => this.#open(this.#endpoint.openPeer(), remote, undefined, (bytes) => socket.send(bytes, remote)),
+      open: (remote) =>
+        this.#open(this.#endpoint.openPeer(), remote, undefined, (bytes) => socket.sendCopy(bytes, remote)),
       receive: (connection, datagram) => this.#receive(connection, datagram),
       isDispensable: (connection) =>
         this.#endpoint.isIdle(connection.peer) ||

@@ -65,10 +65,14 @@ export class UdpSocket {
     if (this.#isClosed) return;
     this.counters.sent++;
     if (this.#isLost?.(this.counters.sent) === true) return;
-    const bytes = datagram.length <= IN_HEAP_BYTES ? pooled(datagram) : datagram;
     // Without a callback: it would cost a tick for each datagram, to tell what UDP promises nothing about.
-    if (this.#isConnected) this.#socket.send(bytes);
-    else this.#socket.send(bytes, to.port, to.address);
+    if (this.#isConnected) this.#socket.send(datagram);
+    else this.#socket.send(datagram, to.port, to.address);
+  }
+
+  /** Sends a copy of what was made in V8's heap. */
+  sendCopy(datagram: Uint8Array, to: SocketAddress): void {
+    this.send(datagram.length <= IN_HEAP_BYTES ? pooled(datagram) : datagram, to);
   }
 
   /** Sends the parts as one datagram. */

@@ -40,7 +40,8 @@ function unhex(text: string): Uint8Array {
 
 function seal(key: CcmKey | GcmKey, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): Uint8Array {
   const sealed = new Uint8Array(plaintext.length + key.tagBytes);
-  key.seal(nonce, aad, plaintext, sealed, 0);
+  sealed.set(plaintext);
+  key.seal(nonce, aad, sealed, 0, plaintext.length);
   return sealed;
 }
 

@@ -110,7 +110,7 @@ test("D27 a million records have a million nonces", (t) => {
   for (let expected = 0; expected < 1_000_000; expected++) {
     const record = client.seal(1, applicationData, plaintext);
     // Epoch ‖ sequence number, in the header and as explicit nonce.
-    const view = new DataView(record.buffer);
+    const view = new DataView(record.buffer, record.byteOffset);
     const nonce = view.getUint16(RECORD_HEADER_BYTES) * 2 ** 48 + view.getUint16(15) * 2 ** 32 + view.getUint32(17);
     if (nonce !== 2 ** 48 + expected || view.getUint32(7) !== view.getUint32(17)) t.fail(`record ${String(expected)}`);
   }

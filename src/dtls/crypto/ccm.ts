@@ -28,23 +28,28 @@ export class CcmKey implements PooledKey {
     return this.#tagBytes;
   }
 
-  /** Writes ciphertext ‖ tag into `into` at `offset`. */
-  seal(nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array, into: Uint8Array, offset: number): void {
+  /** Encrypts `length` bytes at `at` of `bytes` where they stand, and writes the tag after them. */
+  seal(nonce: Uint8Array, aad: Uint8Array, bytes: Uint8Array, at: number, length: number): void {
     const contexts = this.#open();
-    const { length } = plaintext;
     const { chained, stream } = contexts;
-    this.#mac(contexts, nonce, aad, plaintext);
+    this.#mac(contexts, nonce, aad, bytes, at, length);
     const tagStream = stream.seek(nonce, blocksOf(length) + 1);
     const textStream = tagStream + BLOCK;
-    const { bytes } = stream;
-    for (let i = 0; i < length; i++) into[offset + i] = (plaintext[i] ?? 0) ^ (bytes[textStream + i] ?? 0);
-    const tagAt = offset + length;
-    for (let i = 0; i < this.#tagBytes; i++) into[tagAt + i] = (chained[i] ?? 0) ^ (bytes[tagStream + i] ?? 0);
+    const keys = stream.bytes;
+    for (let i = 0; i < length; i++) bytes[at + i] = (bytes[at + i] ?? 0) ^ (keys[textStream + i] ?? 0);
+    const tagAt = at + length;
+    for (let i = 0; i < this.#tagBytes; i++) bytes[tagAt + i] = (chained[i] ?? 0) ^ (keys[tagStream + i] ?? 0);
   }
 
-  /** The plaintext of the ciphertext ‖ tag that stands from `at` on, in fresh bytes; undefined when the tag does not verify. */
-  open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array, at = 0): Uint8Array | undefined {
-    const length = sealed.length - at - this.#tagBytes;
+  /** The plaintext of ciphertext ‖ tag, from `at` to `end`, in fresh bytes; undefined when the tag does not verify. */
+  open(
+    nonce: Uint8Array,
+    aad: Uint8Array,
+    sealed: Uint8Array,
+    at = 0,
+    end: number = sealed.length,
+  ): Uint8Array | undefined {
+    const length = end - at - this.#tagBytes;
     if (length < 0) return undefined;
     const contexts = this.#open();
     const { chained, stream } = contexts;
@@ -53,7 +58,7 @@ export class CcmKey implements PooledKey {
     const { bytes } = stream;
     const plaintext = new Uint8Array(length);
     for (let i = 0; i < length; i++) plaintext[i] = (sealed[at + i] ?? 0) ^ (bytes[textStream + i] ?? 0);
-    this.#mac(contexts, nonce, aad, plaintext);
+    this.#mac(contexts, nonce, aad, plaintext, 0, length);
     const { expected, found } = this.#tagBytes === 8 ? TAGS_8 : TAGS_16;
     const tagAt = at + length;
     for (let i = 0; i < this.#tagBytes; i++) {
@@ -85,23 +90,30 @@ export class CcmKey implements PooledKey {
    * RFC 3610 §2.2: B_0 = flags ‖ nonce ‖ length, then the length of the additional data and the data, then the message,
    * each padded with zeros to whole blocks. The MAC is left in `chained`, which is what it is for the next call.
    */
-  #mac(contexts: CcmContexts, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): void {
+  #mac(
+    contexts: CcmContexts,
+    nonce: Uint8Array,
+    aad: Uint8Array,
+    bytes: Uint8Array,
+    from: number,
+    length: number,
+  ): void {
     const { cbc, chained } = contexts;
     const aadBlocks = aad.length === 0 ? 0 : blocksOf(2 + aad.length);
-    const count = 1 + aadBlocks + blocksOf(plaintext.length);
+    const count = 1 + aadBlocks + blocksOf(length);
     const blocks = MAC_SCRATCH[count] ?? new Uint8Array(count * BLOCK);
     blocks[0] = (aad.length === 0 ? 0 : 0x40) | (((this.#tagBytes - 2) / 2) << 3) | (LENGTH_BYTES - 1);
     for (let i = 0; i < NONCE_BYTES; i++) blocks[1 + i] = nonce[i] ?? 0;
-    blocks[13] = plaintext.length >> 16;
-    blocks[14] = plaintext.length >> 8;
-    blocks[15] = plaintext.length;
+    blocks[13] = length >> 16;
+    blocks[14] = length >> 8;
+    blocks[15] = length;
     let at = BLOCK;
     if (aad.length > 0) {
       blocks[BLOCK] = aad.length >> 8;
       blocks[BLOCK + 1] = aad.length;
-      at = writePadded(aad, blocks, BLOCK + 2);
+      at = writePadded(aad, 0, aad.length, blocks, BLOCK + 2);
     }
-    writePadded(plaintext, blocks, at);
+    writePadded(bytes, from, length, blocks, at);
     for (let i = 0; i < BLOCK; i++) blocks[i] = (blocks[i] ?? 0) ^ (chained[i] ?? 0);
     const encrypted = cbc.update(blocks);
     const last = (count - 1) * BLOCK;
@@ -121,13 +133,13 @@ function blocksOf(length: number): number {
 }
 
 /** With zeros to the end of its block; returns where that is. By a loop, which is faster than `set` for short messages. */
-function writePadded(bytes: Uint8Array, into: Uint8Array, offset: number): number {
+function writePadded(bytes: Uint8Array, from: number, length: number, into: Uint8Array, offset: number): number {
   let at = offset;
-  if (bytes.length > LOOP_COPY_BYTES) {
-    into.set(bytes, at);
-    at += bytes.length;
+  if (length > LOOP_COPY_BYTES) {
+    into.set(bytes.subarray(from, from + length), at);
+    at += length;
   } else {
-    for (let i = 0; i < bytes.length; i++) into[at++] = bytes[i] ?? 0;
+    for (let i = 0; i < length; i++) into[at++] = bytes[from + i] ?? 0;
   }
   while ((at & (BLOCK - 1)) !== 0) into[at++] = 0;
   return at;

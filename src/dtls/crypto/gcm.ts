@@ -17,20 +17,26 @@ export class GcmKey {
     return this.#keys.subarray(this.#at, this.#at + KEY_BYTES);
   }
 
-  /** Writes ciphertext ‖ tag into `into` at `offset`. */
-  seal(nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array, into: Uint8Array, offset: number): void {
+  /** Encrypts `length` bytes at `at` of `bytes` where they stand, and writes the tag after them. */
+  seal(nonce: Uint8Array, aad: Uint8Array, bytes: Uint8Array, at: number, length: number): void {
     const cipher = createCipheriv("aes-128-gcm", this.#key, nonce).setAAD(aad);
-    into.set(cipher.update(plaintext), offset);
+    bytes.set(cipher.update(bytes.subarray(at, at + length)), at);
     cipher.final();
-    into.set(cipher.getAuthTag(), offset + plaintext.length);
+    bytes.set(cipher.getAuthTag(), at + length);
   }
 
-  /** The plaintext of the ciphertext ‖ tag that stands from `at` on, in fresh bytes; undefined when the tag does not verify. */
-  open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array, at = 0): Uint8Array | undefined {
-    const tagAt = sealed.length - this.tagBytes;
+  /** The plaintext of ciphertext ‖ tag, from `at` to `end`, in fresh bytes; undefined when the tag does not verify. */
+  open(
+    nonce: Uint8Array,
+    aad: Uint8Array,
+    sealed: Uint8Array,
+    at = 0,
+    end: number = sealed.length,
+  ): Uint8Array | undefined {
+    const tagAt = end - this.tagBytes;
     if (tagAt < at) return undefined;
     const decipher = createDecipheriv("aes-128-gcm", this.#key, nonce, { authTagLength: this.tagBytes });
-    decipher.setAAD(aad).setAuthTag(sealed.subarray(tagAt));
+    decipher.setAAD(aad).setAuthTag(sealed.subarray(tagAt, end));
     const plaintext = Uint8Array.from(decipher.update(sealed.subarray(at, tagAt)));
     try {
       decipher.final();

@@ -1,6 +1,7 @@
 import type { Epoch, RecordLayer } from "../record-layer.js";
-import { encodeHandshakeFragment, HANDSHAKE_HEADER_BYTES } from "../wire/handshake-header.js";
-import { CONTENT_TYPES, type ContentType } from "../wire/record.js";
+import { HANDSHAKE_HEADER_BYTES, type HandshakeFragment, writeHandshakeFragment } from "../wire/handshake-header.js";
+import { CONTENT_TYPES } from "../wire/record.js";
+import { datagramBytes } from "../wire/writer.js";
 import type { HandshakeMessage } from "./reassembly.js";
 
 /** The messages that one side sends in a row (RFC 6347 §4.2.4), kept as messages: each sending makes new records of them. */
@@ -10,12 +11,12 @@ export type FlightItem =
   | { readonly kind: "message"; readonly epoch: Epoch; readonly message: HandshakeMessage }
   | { readonly kind: "change_cipher_spec" };
 
-/** The flight as datagrams of at most `datagramBytes`: messages fragmented where they must be, records packed where they fit. */
-export function packFlight(flight: Flight, layer: RecordLayer, datagramBytes: number): Uint8Array[] {
-  const packer = new DatagramPacker(layer, datagramBytes, Math.min(wholeBytes(flight, layer), datagramBytes));
+/** The flight as datagrams of at most `maxBytes`: messages fragmented where they must be, records packed where they fit. */
+export function packFlight(flight: Flight, layer: RecordLayer, maxBytes: number): Uint8Array[] {
+  const packer = new DatagramPacker(layer, maxBytes, Math.min(wholeBytes(flight, layer), maxBytes));
   for (const item of flight) {
     if (item.kind === "change_cipher_spec") {
-      packer.add(0, CONTENT_TYPES.changeCipherSpec, CHANGE_CIPHER_SPEC);
+      packer.addChangeCipherSpec();
       layer.startWritingEpoch1();
     } else {
       packMessage(item.message, item.epoch, layer, packer);
@@ -28,30 +29,38 @@ export function packFlight(flight: Flight, layer: RecordLayer, datagramBytes: nu
 class DatagramPacker {
   readonly #layer: RecordLayer;
   readonly #datagrams: Uint8Array[] = [];
-  readonly #datagramBytes: number;
+  readonly #maxBytes: number;
   #datagram: Uint8Array;
   #used = 0;
 
   /** `firstBytes`: the most that the first datagram will hold. */
-  constructor(layer: RecordLayer, datagramBytes: number, firstBytes: number) {
+  constructor(layer: RecordLayer, maxBytes: number, firstBytes: number) {
     this.#layer = layer;
-    this.#datagramBytes = datagramBytes;
-    this.#datagram = new Uint8Array(firstBytes);
+    this.#maxBytes = maxBytes;
+    this.#datagram = datagramBytes(firstBytes);
   }
 
   get roomBytes(): number {
-    return this.#datagramBytes - this.#used;
+    return this.#maxBytes - this.#used;
   }
 
-  add(epoch: Epoch, type: ContentType, plaintext: Uint8Array): void {
-    if (this.#layer.overheadBytes(epoch) + plaintext.length > this.roomBytes) this.startDatagram();
-    this.#used = this.#layer.sealInto(epoch, type, plaintext, this.#datagram, this.#used);
+  addChangeCipherSpec(): void {
+    if (this.#layer.overheadBytes(0) + 1 > this.roomBytes) this.startDatagram();
+    this.#datagram[this.#used + this.#layer.contentAt(0)] = CHANGE_CIPHER_SPEC;
+    this.#used = this.#layer.sealInPlace(0, CONTENT_TYPES.changeCipherSpec, 1, this.#datagram, this.#used);
+  }
+
+  /** There must be room. */
+  addFragment(epoch: Epoch, fragment: HandshakeFragment): void {
+    writeHandshakeFragment(fragment, this.#datagram, this.#used + this.#layer.contentAt(epoch));
+    const length = HANDSHAKE_HEADER_BYTES + fragment.fragment.length;
+    this.#used = this.#layer.sealInPlace(epoch, CONTENT_TYPES.handshake, length, this.#datagram, this.#used);
   }
 
   startDatagram(): void {
     if (this.#used === 0) return;
     this.#datagrams.push(this.#taken());
-    this.#datagram = new Uint8Array(this.#datagramBytes);
+    this.#datagram = datagramBytes(this.#maxBytes);
     this.#used = 0;
   }
 
@@ -70,7 +79,7 @@ function wholeBytes(flight: Flight, layer: RecordLayer): number {
   let bytes = 0;
   for (const item of flight) {
     if (item.kind === "change_cipher_spec") {
-      bytes += layer.overheadBytes(0) + CHANGE_CIPHER_SPEC.length;
+      bytes += layer.overheadBytes(0) + 1;
     } else {
       const { length } = item.message.body;
       const fragments = Math.max(1, Math.ceil(length / (layer.maxPlaintextBytes(item.epoch) - HANDSHAKE_HEADER_BYTES)));
@@ -89,19 +98,13 @@ function packMessage(message: HandshakeMessage, epoch: Epoch, layer: RecordLayer
     if (packer.roomBytes < overhead + Math.min(left, LEAST_FRAGMENT_BYTES)) packer.startDatagram();
     const end =
       offset + Math.min(left, packer.roomBytes - overhead, layer.maxPlaintextBytes(epoch) - HANDSHAKE_HEADER_BYTES);
-    const fragment = body.subarray(offset, end);
-    const plaintext = encodeHandshakeFragment({
-      type,
-      length: body.length,
-      messageSeq,
-      fragmentOffset: offset,
-      fragment,
-    });
-    packer.add(epoch, CONTENT_TYPES.handshake, plaintext);
+    const fragment = end - offset === body.length ? body : body.subarray(offset, end);
+    packer.addFragment(epoch, { type, length: body.length, messageSeq, fragmentOffset: offset, fragment });
     offset = end;
   } while (offset < body.length);
 }
 
-export const CHANGE_CIPHER_SPEC: Uint8Array = Uint8Array.of(1);
+/** The one byte that it is. */
+const CHANGE_CIPHER_SPEC = 1;
 /** Rather than a smaller fragment, a new datagram. */
 const LEAST_FRAGMENT_BYTES = 32;

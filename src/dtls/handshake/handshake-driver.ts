@@ -221,9 +221,9 @@ export class HandshakeDriver implements HandshakeChannel {
       throw new DtlsError("DTLS_UNEXPECTED_MESSAGE", `type ${String(type)}`);
     }
     if (type === HANDSHAKE_TYPES.finished && !this.#hasPeerChangedCipherSpec) return false;
-    const body = this.transcript.add(message);
+    this.transcript.add(message);
     this.#lastHandledSeq = messageSeq;
-    this.#machine.handleMessage({ type, messageSeq, body }, this, now);
+    this.#machine.handleMessage({ type, messageSeq, body: this.transcript.lastBody() }, this, now);
     return true;
   }
 

@@ -1,4 +1,4 @@
-import { sha256 } from "../crypto/sha256.js";
+import { SHA256_BYTES, sha256Into } from "../crypto/sha256.js";
 import { HANDSHAKE_HEADER_BYTES, writeHandshakeFragment } from "../wire/handshake-header.js";
 import type { HandshakeMessage } from "./reassembly.js";
 
@@ -11,8 +11,7 @@ export class Transcript {
   #end = 0;
   #lastAt = 0;
 
-  /** Gives the body as it stands here, a view. */
-  add({ type, messageSeq, body }: HandshakeMessage): Uint8Array {
+  add({ type, messageSeq, body }: HandshakeMessage): void {
     const { length } = body;
     this.#lastAt = this.#end;
     this.#end += HANDSHAKE_HEADER_BYTES + length;
@@ -26,6 +25,10 @@ export class Transcript {
       this.#messages,
       this.#lastAt,
     );
+  }
+
+  /** Of the message added last, as it stands here: a view. */
+  lastBody(): Uint8Array {
     return this.#messages.subarray(this.#lastAt + HANDSHAKE_HEADER_BYTES, this.#end);
   }
 
@@ -35,13 +38,16 @@ export class Transcript {
     this.#lastAt = 0;
   }
 
+  /** In scratch space, as is `hashBeforeLast`: valid until the next of either is asked for. */
   hash(): Uint8Array {
-    return sha256(this.bytes());
+    sha256Into(this.bytes(), HASH, 0);
+    return HASH;
   }
 
   /** Without the message added last: what that message's sender had before it. */
   hashBeforeLast(): Uint8Array {
-    return sha256(this.bytesBeforeLast());
+    sha256Into(this.bytesBeforeLast(), HASH, 0);
+    return HASH;
   }
 
   /** A view, as is `bytesBeforeLast`. */
@@ -56,3 +62,4 @@ export class Transcript {
 
 /** Most of them are shorter; with certificates the array grows. */
 const PSK_HANDSHAKE_BYTES = 512;
+const HASH: Uint8Array = new Uint8Array(SHA256_BYTES);

@@ -29,6 +29,8 @@ export interface ClientHello {
   readonly extensions: Extensions;
 }
 
+/** Where the random stands, and how long it is. */
+export const RANDOM_AT = 2;
 export const RANDOM_BYTES = 32;
 
 /** Of views. @throws DtlsError DTLS_DECODE_ERROR */
@@ -47,7 +49,7 @@ export function decodeClientHello(body: Uint8Array): ClientHello {
 
 /** What a cookie is bound to, as it was sent, and the cookie: all that stands before the extensions. */
 export interface ClientHelloParts {
-  readonly random: Uint8Array;
+  /** Version, random and session identifier. */
   readonly beforeCookie: Uint8Array;
   readonly cookie: Uint8Array;
   /** The cipher suites and the compression methods. */
@@ -61,8 +63,7 @@ export interface ClientHelloParts {
  */
 export function readClientHelloParts(start: Uint8Array): ClientHelloParts {
   const reader = new ByteReader(start);
-  const randomAt = 2;
-  reader.skip(randomAt + RANDOM_BYTES);
+  reader.skip(RANDOM_AT + RANDOM_BYTES);
   reader.skip(checkedLength(reader.uint8(), 0, 32));
   const cookieAt = reader.offset;
   const cookie = reader.vector8();
@@ -72,7 +73,6 @@ export function readClientHelloParts(start: Uint8Array): ClientHelloParts {
   reader.skip(cipherSuites);
   reader.skip(checkedLength(reader.uint8(), 1, 0xff));
   return {
-    random: start.subarray(randomAt, randomAt + RANDOM_BYTES),
     beforeCookie: start.subarray(0, cookieAt),
     cookie,
     afterCookie: start.subarray(afterCookieAt, reader.offset),

@@ -12,8 +12,14 @@ import { type ContentType, isContentType } from "./record.js";
 export function encodeInnerPlaintext(type: ContentType, content: Uint8Array, blockBytes: number): Uint8Array {
   const inner = new Uint8Array(innerPlaintextBytes(content.length, blockBytes));
   inner.set(content);
-  inner[content.length] = type;
+  writeInnerPlaintextEnd(type, inner, content.length, inner.length);
   return inner;
+}
+
+/** Type and zeros, after a content that ends at `at`. */
+export function writeInnerPlaintextEnd(type: ContentType, into: Uint8Array, at: number, end: number): void {
+  into[at] = type;
+  into.fill(0, at + 1, end);
 }
 
 /** Padded to a multiple of `blockBytes`. */
