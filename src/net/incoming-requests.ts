@@ -109,11 +109,13 @@ export class IncomingRequests {
     this.#unanswered++;
     if (++connection.unanswered >= MAX_UNANSWERED_ON_STREAM && connection.transport instanceof CoapStream)
       connection.transport.setReading(false);
-    const serve = (message: RequestMessage, context?: unknown): Answer => this.#serve(message, connection, context);
     let answer: Answer;
     try {
       const { onMessage } = this.#options;
-      answer = onMessage === undefined ? serve(incoming) : onMessage(incoming, connection, serve);
+      answer =
+        onMessage === undefined
+          ? this.#serve(incoming, connection, undefined)
+          : onMessage(incoming, connection, (message, context) => this.#serve(message, connection, context));
     } catch (error) {
       return this.#fail(incoming, connection, error);
     }
@@ -178,7 +180,7 @@ export class IncomingRequests {
   #cutBytes(
     connection: CoapConnection,
     message: RequestMessage,
-    response: ResponseMessage = emptyResponse(CODE.Content),
+    response: ResponseMessage = EMPTY_CONTENT,
   ): number | undefined {
     const capabilities = connection.peer.stream?.capabilities;
     if (capabilities !== undefined)
@@ -275,3 +277,4 @@ const DEFAULT_MAX_UNANSWERED_PER_PEER = 256;
 const DEFAULT_MAX_UNANSWERED = 20_000;
 /** What is answered in a moment is done in a few seconds, or not at all. */
 const COME_AGAIN = Options.none.with(OPTION.MaxAge, 5);
+const EMPTY_CONTENT: ResponseMessage = emptyResponse(CODE.Content);

@@ -84,8 +84,8 @@ export class Endpoint {
 
   /** A peer to exchange messages with: one for each DTLS association, or for each remote address on plain UDP. */
   openPeer({ countsTokens = false }: PeerOptions = {}): Peer {
-    const [high = 0, low = 0] = this.#core.random(2);
-    const peer = new Peer(high * 256 + low);
+    const random = this.#core.random(2);
+    const peer = new Peer((random[0] ?? 0) * 256 + (random[1] ?? 0));
     if (countsTokens && !this.#hasFirstToken) peer.tokensGiven = 0;
     return peer;
   }

@@ -46,7 +46,7 @@ export function decodeMessage(datagram: Uint8Array): Message {
   const fault = faultOfCode(type, code, length);
   if (fault !== undefined) throw malformed(fault);
 
-  const places: number[] = [];
+  let places: number[] | undefined;
   let number = 0;
   let index = tokenEnd;
   let optionsEnd = length;
@@ -68,7 +68,9 @@ export function decodeMessage(datagram: Uint8Array): Message {
     if (number > MAX_OPTION_NUMBER) throw malformed("an option number above 65535");
     const end = index + valueLength;
     if (end > length) throw malformed("an option is cut off");
-    places.push(number, index, end);
+    // A literal of three takes no more than that; an empty array that is added to makes room for 17.
+    if (places === undefined) places = [number, index, end];
+    else places.push(number, index, end);
     index = end;
   }
   return {
@@ -76,7 +78,7 @@ export function decodeMessage(datagram: Uint8Array): Message {
     code,
     messageId: (datagram[2] ?? 0) * 256 + (datagram[3] ?? 0),
     token: tokenEnd === HEADER_BYTES ? NO_BYTES : datagram.subarray(HEADER_BYTES, tokenEnd),
-    options: Options.ofEncoded(datagram, tokenEnd, optionsEnd, places),
+    options: places === undefined ? Options.none : Options.ofEncoded(datagram, tokenEnd, optionsEnd, places),
     payload: index === length ? NO_BYTES : datagram.subarray(index),
   };
 }
