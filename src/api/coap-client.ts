@@ -18,9 +18,11 @@ import {
   type Observation,
   type PlainTransport,
   resolveHost,
+  type StreamedBody,
   UdpSocket,
 } from "#net/index.js";
 import { CoapResponse } from "./coap-response.js";
+import { LinkedSignal } from "./linked-signal.js";
 import { CoapStreamedResponse } from "./streamed-response.js";
 import { isStreamed, streamOf } from "./streamed.js";
 import { type Credentials, openSession, tlsOptions } from "./credentials.js";
@@ -80,15 +82,16 @@ export class CoapClient {
     const body = isStreamed(payload) ? payload : undefined;
     const message = requestMessage(target.options, init);
     const rest = body ?? (message.payload.length > 0 ? streamOf(message.payload) : undefined);
-    const ended = new AbortController();
-    const signal = outer === undefined ? ended.signal : AbortSignal.any([outer, ended.signal]);
+    const either = new LinkedSignal(outer);
+    const { signal } = either;
     try {
-      return new CoapStreamedResponse(
-        await within(init, async () => (await this.#connectionTo(target)).stream(message, rest, { ...init, signal })),
+      const { body: read, ...head } = await within(init, async () =>
+        (await this.#connectionTo(target)).stream(message, rest, { ...init, signal }),
       );
+      return new CoapStreamedResponse({ ...head, body: readToEnd(read, () => either.release()) });
     } catch (error) {
       // What a time-out leaves under way is ended too.
-      ended.abort(error);
+      either.abort(error);
       throw error;
     }
   }
@@ -222,12 +225,13 @@ export class CoapObservation implements AsyncIterable<CoapResponse> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<CoapResponse, void, undefined> {
-    const ended = new AbortController();
-    const signal = this.#outer === undefined ? ended.signal : AbortSignal.any([this.#outer, ended.signal]);
-    let observation = await this.#source.open(signal);
-    const cancel = (): void => observation.cancel();
+    const either = new LinkedSignal(this.#outer);
+    const { signal } = either;
+    let observation: Observation | undefined;
+    const cancel = (): void => observation?.cancel();
     signal.addEventListener("abort", cancel, { once: true });
     try {
+      observation = await this.#source.open(signal);
       for (;;) {
         yield new CoapResponse(observation.first);
         try {
@@ -239,8 +243,8 @@ export class CoapObservation implements AsyncIterable<CoapResponse> {
         }
       }
     } finally {
-      signal.removeEventListener("abort", cancel);
-      observation.cancel();
+      either.release();
+      cancel();
     }
   }
 
@@ -285,21 +289,39 @@ async function within<T>(
   { signal, timeoutMs }: Pick<RequestInit, "signal" | "timeoutMs">,
   operation: (options: { readonly signal?: AbortSignal }) => Promise<T>,
 ): Promise<T> {
-  const timeout = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
-  const signals = [signal, timeout].filter((one) => one !== undefined);
-  if (signals.length === 0) return operation({});
-  const either = AbortSignal.any(signals);
+  if (signal === undefined && timeoutMs === undefined) return operation({});
+  const either = new LinkedSignal(signal);
+  let isLate = false;
   const failure = (): CoapError =>
-    timeout?.aborted === true && signal?.aborted !== true
+    isLate
       ? new CoapError("COAP_TIMEOUT", `no response within ${timeoutMs} ms`)
       : new CoapError("COAP_CANCELLED", "the request was cancelled", { cause: signal?.reason });
-  if (either.aborted) throw failure();
-  // Opening a session does not look at the signal; whoever waits for it does.
-  const aborted = new Promise<never>((_, reject) =>
-    either.addEventListener("abort", () => reject(failure()), { once: true }),
-  );
-  aborted.catch(() => undefined);
-  const outcome = operation({ signal: either });
-  outcome.catch(() => undefined);
-  return Promise.race([outcome, aborted]);
+  if (either.signal.aborted) throw failure();
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    // Opening a session does not look at the signal; whoever waits for it does.
+    const aborted = new Promise<never>((_, reject) =>
+      either.signal.addEventListener("abort", () => reject(failure()), { once: true }),
+    );
+    aborted.catch(() => undefined);
+    const late = (): void => {
+      isLate = true;
+      either.abort();
+    };
+    if (timeoutMs !== undefined) timer = setTimeout(late, timeoutMs);
+    const outcome = operation({ signal: either.signal });
+    outcome.catch(() => undefined);
+    return await Promise.race([outcome, aborted]);
+  } finally {
+    clearTimeout(timer);
+    either.release();
+  }
+}
+
+async function* readToEnd(body: StreamedBody, done: () => void): AsyncGenerator<Uint8Array, void, undefined> {
+  try {
+    yield* body;
+  } finally {
+    done();
+  }
 }

@@ -289,3 +289,21 @@ test.serial(
     t.is(response.text(), "X".repeat(900));
   },
 );
+
+test.serial("requests under one signal that outlives them, and with time-outs, leave nothing behind", async (t) => {
+  const { client, origin } = await start(
+    t,
+    router().get("/short", () => "short"),
+  );
+  const { signal } = new AbortController();
+  const ask = async (requests: number): Promise<void> => {
+    for (let count = 0; count < requests; count++) {
+      t.is((await client.request(`${origin}/short`, { signal, timeoutMs: 60_000 })).text(), "short");
+      if (count % 4 === 0) await (await client.stream(`${origin}/short`, { signal })).bytes();
+    }
+  };
+  await ask(200);
+  const before = live();
+  await ask(2000);
+  t.true(live() - before < 2 * MIB, `${live() - before} bytes more are live`);
+});
