@@ -221,11 +221,12 @@ export class IncomingRequests {
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
       this.#endpoint.respond(incoming, response, now);
     } else if (this.#endpoint.respondObserved(incoming, response, now, this.#isTrusted(connection))) {
+      // RFC 7959 §2.6: a notification is no answer to the last block of what asked for it.
+      const { code, payload } = incoming;
+      const asked = { code, options: incoming.options.without(OPTION.Block1), payload };
       const stop = observe((notification) => {
         const message =
-          response.isMessage === true
-            ? notification
-            : this.#cut(connection, incoming, notification, response.principal);
+          response.isMessage === true ? notification : this.#cut(connection, asked, notification, response.principal);
         this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
         this.#pump();
       });

@@ -118,6 +118,10 @@ export class OutgoingRequests {
   }
 
   async observe(connection: CoapConnection, request: RequestMessage, options: RequestOptions): Promise<Observation> {
+    const { blockBytes = MAX_BLOCK_BYTES } = transferOptions(connection, request, options);
+    // What renews an observation is one message (RFC 7641 §3.3.1), and so what begins it is.
+    if (options.isBlockwise !== false && request.payload.length > blockBytes)
+      throw new CoapError("COAP_BODY_TOO_LARGE", `what is observed is asked for by ${blockBytes} bytes at most`);
     const notifications = new NotificationQueue();
     const established: PendingExchange[] = [];
     const complete = async (first: ResponseMessage): Promise<ResponseMessage> => {

@@ -13,6 +13,8 @@ const state: ResponseMessage = { code: CODE.Content, options: Options.none, payl
 const observers = new Set<(response: ResponseMessage) => void>();
 const server = new CoapEndpoint({
   maxPlainPeers: 20_000,
+  // Whose address is in doubt gets its first notification Confirmable: these are not.
+  maxAmplification: Infinity,
   limits: { maxObservations: 200_000 },
   onRequest: () => ({
     ...state,

@@ -202,6 +202,7 @@ export const STANDARDS: readonly Standard[] = [
     "the M bit of a Block2",
   ),
   row("7959", "2.10", "If-None-Match with the first block only", "If-None-Match goes with the first block"),
+  row("7959", "2.6", "Observe with Block1", "a FETCH that comes in blocks is observed when it is whole"),
   row("7959", "4", "Size2 on request", "who asks for the size by 0 is told it"),
   row("7959", "2.4", "a block in the middle, by itself", "a block in the middle is read by itself"),
   row("7959", "2.4", "ETag: states are never mixed", "a representation that changes between blocks is read anew"),

@@ -315,6 +315,43 @@ test("RFC 7959 §2.4: a block in the middle is read by itself", async (t) => {
   t.is((await ask(5))[0], CODE.BadOption);
 });
 
+test("RFC 7959 §2.6: a FETCH that comes in blocks is observed when it is whole; ours comes in one, or not at all", async (t) => {
+  let tell: ((value: string) => void) | undefined;
+  const bodies: string[] = [];
+  const answer = (value: string) => ({ code: CODE.Content, options: Options.none, payload: bytes(value) });
+  const { client } = await pskPair(t, {
+    onRequest: (request) => {
+      bodies.push(text(request.payload));
+      return {
+        ...answer("first"),
+        observe: (notify) => {
+          tell = (value) => notify(answer(value));
+          return () => (tell = undefined);
+        },
+      };
+    },
+  });
+  const block = (number: number, hasMore: boolean, body: string): RequestMessage => ({
+    code: CODE.FETCH,
+    options: path("x").with(OPTION.Observe, 0).withBlock1({ number, hasMore, sizeBytes: 16 }),
+    payload: bytes(body),
+  });
+  t.is((await client.request(block(0, true, "a".repeat(16)), { isBlockwise: false })).code, CODE.Continue);
+  t.is(tell, undefined);
+  const observation = await client.observe(block(1, false, "b"), { isBlockwise: false });
+  t.is(text(observation.first.payload), "first");
+  t.deepEqual(bodies, [`${"a".repeat(16)}b`]);
+  tell?.("second");
+  for await (const { payload, options } of observation) {
+    t.is(text(payload), "second");
+    t.false(options.has(OPTION.Block1));
+    break;
+  }
+  const long = { code: CODE.FETCH, options: path("x"), payload: new Uint8Array(1025) };
+  const error = await t.throwsAsync(client.observe(long), { instanceOf: CoapError });
+  t.is(error?.code, "COAP_BODY_TOO_LARGE");
+});
+
 test("plain CoAP serves many addresses, within a bound, and both are clients and servers", async (t) => {
   const server = new CoapEndpoint({
     maxPlainPeers: 2,
