@@ -4,9 +4,9 @@ import { CODE } from "../wire/code.js";
 import { OPTION } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
 import { BodyBuffer } from "./body-buffer.js";
-import { operationKey } from "./cache-key.js";
 import { entityTag } from "./entity-tag.js";
-import { type Transfer, TransferTable } from "./transfer-table.js";
+import { TransferServer } from "./transfer-server.js";
+import type { Transfer } from "./transfer-table.js";
 
 /**
  * The server half of block-wise transfers (RFC 7959): it puts request bodies together and cuts response bodies up. Each
@@ -15,20 +15,13 @@ import { type Transfer, TransferTable } from "./transfer-table.js";
  * Bodies in either direction are kept per peer, principal and operation, so that the blocks of one never meet another's.
  * The principal is whatever string the caller tells its peers' users apart by; a response is to be sent with the same.
  */
-export class BlockwiseServer<P extends object> {
+export class BlockwiseServer<P extends object> extends TransferServer<P, Transfer<P>> {
   readonly #options: BlockwiseServerOptions;
-  readonly #ignored: ReadonlySet<number>;
-  readonly #transfers: TransferTable<P>;
 
   constructor(options: Partial<BlockwiseServerOptions> = {}) {
-    this.#options = { ...DEFAULT_BLOCKWISE_SERVER_OPTIONS, ...options };
-    this.#ignored = new Set(this.#options.optionsOutsideOperation);
-    this.#transfers = new TransferTable(this.#options);
-  }
-
-  /** Bytes of bodies in memory, in both directions. */
-  get bufferedBytes(): number {
-    return this.#transfers.bytes;
+    const whole = { ...DEFAULT_BLOCKWISE_SERVER_OPTIONS, ...options };
+    super(whole);
+    this.#options = whole;
   }
 
   /**
@@ -42,7 +35,7 @@ export class BlockwiseServer<P extends object> {
     principal = "",
     cutBytes: number = this.#options.blockBytes,
   ): BlockwiseInput {
-    this.#transfers.sweep(now);
+    this.transfers.sweep(now);
     let block1: Block | undefined;
     let block2: Block | undefined;
     try {
@@ -54,10 +47,10 @@ export class BlockwiseServer<P extends object> {
     // RFC 7959 §2.2: size exponent 7 is 4.00 on datagrams.
     if ((block1?.isBert === true || block2?.isBert === true) && !isStreamCut(cutBytes)) return answer(CODE.BadRequest);
     if (block1 !== undefined) {
-      return this.#receiveBlock1(peer, this.#key(request, principal), request, block1, now);
+      return this.#receiveBlock1(peer, this.keyOf(request, principal), request, block1, now);
     }
     if (block2 !== undefined && block2.number > 0)
-      return this.#receiveBlock2(peer, this.#key(request, principal), request, block2, cutBytes);
+      return this.#receiveBlock2(peer, this.keyOf(request, principal), request, block2, cutBytes);
     return { type: "whole", request };
   }
 
@@ -79,8 +72,8 @@ export class BlockwiseServer<P extends object> {
     const isCut = response.payload.length > sizeBytes || (block2 !== undefined && block2.number > 0);
     let whole = isCut && response.code === CODE.Content ? withEntityTag(response) : response;
     if (isCut && response.payload.length > sizeBytes) {
-      const key = this.#key(request, principal);
-      this.#transfers.keep({ type: "response", peer, key, response: whole, bytes: whole.payload.length }, now);
+      const key = this.keyOf(request, principal);
+      this.transfers.keep({ type: "response", peer, key, response: whole, bytes: whole.payload.length }, now);
     }
     // RFC 7959 §2.2: the response to the last block of a request echoes its Block1.
     if (block1 !== undefined) whole = { ...whole, options: whole.options.withBlock1({ ...block1, hasMore: false }) };
@@ -91,57 +84,35 @@ export class BlockwiseServer<P extends object> {
     return block2 === undefined ? whole : { ...whole, options: whole.options.withBlock2(blockAt(0, false, sizeBytes)) };
   }
 
-  /** Frees what a peer that is gone had begun. */
-  closePeer(peer: P): void {
-    this.#transfers.closePeer(peer);
-  }
-
-  /** When {@link sweep} has something to free, absolute ms; undefined when nothing is kept. */
-  nextTimeout(): number | undefined {
-    return this.#transfers.nextTimeout();
-  }
-
-  /** Frees what has expired at `now`. */
-  sweep(now: number): void {
-    this.#transfers.sweep(now);
-  }
-
-  #key(request: RequestMessage, principal: string): string {
-    return operationKey(request, this.#ignored, principal);
-  }
-
   #receiveBlock1(peer: P, key: string, request: RequestMessage, block: Block, now: number): BlockwiseInput {
-    const { maxBodyBytes, lifetimeMs } = this.#options;
+    const { maxBodyBytes } = this.#options;
     const { payload, options } = request;
     const offset = block.number * block.sizeBytes;
     if (offset + payload.length > maxBodyBytes || (options.size1 ?? 0) > maxBodyBytes) {
-      this.#transfers.forget(peer, key);
+      this.transfers.forget(peer, key);
       // RFC 7959 §2.9.3: 4.13 tells the limit in Size1.
       return answer(CODE.RequestEntityTooLarge, Options.none.with(OPTION.Size1, maxBodyBytes));
     }
     // RFC 7959 §2.2: only the last block may be short, and none is longer than its size.
     if (!isFull(block, payload.length)) return answer(CODE.BadRequest);
-    const kept = this.#transfers.find(peer, key);
+    const kept = this.transfers.find(peer, key);
     const isContinued = kept?.type === "request" && kept.body.length === offset && block.number > 0;
     if (block.number > 0 && !isContinued) {
       // RFC 7959 §2.9.2: blocks are missing, or of another body.
-      this.#transfers.forget(peer, key);
+      this.transfers.forget(peer, key);
       return answer(CODE.RequestEntityIncomplete);
     }
     const body = isContinued ? kept.body : new BodyBuffer(payload.length);
     const isIfNoneMatch = (isContinued && kept.isIfNoneMatch) || options.has(OPTION.IfNoneMatch);
     if (!block.hasMore) {
-      this.#transfers.forget(peer, key);
+      this.transfers.forget(peer, key);
       body.append(payload);
       const all = isIfNoneMatch ? options.with(OPTION.IfNoneMatch, NO_PAYLOAD) : options;
       return { type: "whole", request: { ...request, options: all, payload: body.body() } };
     }
     const bytes = body.capacityWith(payload.length);
     const transfer: Transfer<P> = { type: "request", peer, key, body, bytes, isIfNoneMatch };
-    if (!this.#transfers.keep(transfer, now)) {
-      const maxAge = Math.ceil(lifetimeMs / 1000);
-      return answer(CODE.ServiceUnavailable, Options.none.with(OPTION.MaxAge, maxAge));
-    }
+    if (!this.transfers.keep(transfer, now)) return { type: "answer", response: this.noRoom() };
     body.append(payload);
     // RFC 7959 §2.3: a smaller size in the answer asks for smaller blocks.
     const sizeBytes = Math.min(block.sizeBytes, this.#options.blockBytes);
@@ -149,11 +120,11 @@ export class BlockwiseServer<P extends object> {
   }
 
   #receiveBlock2(peer: P, key: string, request: RequestMessage, block: Block, cutBytes: number): BlockwiseInput {
-    const kept = this.#transfers.find(peer, key);
+    const kept = this.transfers.find(peer, key);
     if (kept?.type === "response") {
       const response = slice(kept.response, block.number * block.sizeBytes, cutOf(block, cutBytes));
       // Whoever has the last block has all; a lost answer is repeated by the message layer.
-      if (response.options.block2?.hasMore !== true) this.#transfers.forget(peer, key);
+      if (response.options.block2?.hasMore !== true) this.transfers.forget(peer, key);
       return { type: "answer", response };
     }
     // What is not kept any more is made anew where that does no harm; `send` cuts it where this block begins.

@@ -4,8 +4,8 @@ import { CODE } from "../wire/code.js";
 import { OPTION } from "../wire/option-registry.js";
 import { Options } from "../wire/options.js";
 import type { BlockwiseServerOptions } from "./blockwise-server.js";
-import { operationKey } from "./cache-key.js";
-import { type Tracked, TransferTable } from "./transfer-table.js";
+import { TransferServer } from "./transfer-server.js";
+import type { Tracked } from "./transfer-table.js";
 
 /**
  * The server half of block-wise transfers whose bodies are handled as they come, never whole (RFC 7959 §2.5: "stateless" or
@@ -14,25 +14,20 @@ import { type Tracked, TransferTable } from "./transfer-table.js";
  * `U` stands for what consumes a request's body, `D` for what produces a response's; both are told when their transfer is
  * over before its end: the peer is gone, began anew, was silent for `lifetimeMs`, or has more transfers than its bound.
  */
-export class PiecewiseServer<P extends object, U extends Droppable, D extends Droppable> {
-  readonly #options: Pick<BlockwiseServerOptions, "blockBytes" | "lifetimeMs">;
-  readonly #ignored: ReadonlySet<number>;
-  readonly #transfers: TransferTable<P, PieceTransfer<P, U, D>>;
+export class PiecewiseServer<P extends object, U extends Droppable, D extends Droppable> extends TransferServer<
+  P,
+  PieceTransfer<P, U, D>
+> {
+  readonly #options: Pick<BlockwiseServerOptions, "blockBytes">;
 
   constructor(options: BlockwiseServerOptions) {
+    super(options);
     this.#options = options;
-    this.#ignored = new Set(options.optionsOutsideOperation);
-    this.#transfers = new TransferTable(options);
   }
 
   /** Bodies under way. */
   get size(): number {
-    return this.#transfers.size;
-  }
-
-  /** Of blocks under way; a body takes up one or two. */
-  get bufferedBytes(): number {
-    return this.#transfers.bytes;
+    return this.transfers.size;
   }
 
   /** Takes a message of a request that is to be handled piece by piece; `begin` is called for its first one. */
@@ -53,10 +48,10 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
     const { payload } = request;
     if (block === undefined) return { type: "piece", upload: begin(), payload, isLast: true, isFirst: true };
     if (block.isBert === true && !mayBeBert) return answer(CODE.BadRequest);
-    const key = this.#key(request, principal);
+    const key = this.keyOf(request, principal);
     if (!isFull(block, payload.length)) return answer(CODE.BadRequest);
     const offset = block.number * block.sizeBytes;
-    const found = this.#transfers.find(peer, key);
+    const found = this.transfers.find(peer, key);
     const kept = found?.type === "upload" ? found : undefined;
     const more: Block = { ...block, sizeBytes: Math.min(block.sizeBytes, this.#options.blockBytes) };
     const goOn: ResponseMessage = {
@@ -66,7 +61,7 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
     };
     if (block.number === 0) {
       if (!block.hasMore) {
-        this.#transfers.forget(peer, key);
+        this.transfers.forget(peer, key);
         return { type: "piece", upload: begin(), payload, isLast: true, isFirst: true };
       }
       const upload: UploadTransfer<P, U> = {
@@ -79,29 +74,28 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
         nextOffset: payload.length,
         dropped: (cause) => upload.upload.drop(cause),
       };
-      if (!this.#transfers.keep(upload, now)) {
+      if (!this.transfers.keep(upload, now)) {
         upload.upload.drop("limit");
-        const maxAge = Math.ceil(this.#options.lifetimeMs / 1000);
-        return answer(CODE.ServiceUnavailable, Options.none.with(OPTION.MaxAge, maxAge));
+        return { type: "answer", response: this.noRoom() };
       }
       return { type: "piece", upload: upload.upload, payload, isLast: false, isFirst: true, goOn };
     }
     // What came last may come again by a new message, where its answer was lost; it is not handled twice.
     if (kept !== undefined && offset === kept.lastOffset && block.hasMore) return { type: "answer", response: goOn };
     if (kept === undefined || offset !== kept.nextOffset) {
-      this.#transfers.forget(peer, key);
+      this.transfers.forget(peer, key);
       return answer(CODE.RequestEntityIncomplete);
     }
     kept.lastOffset = offset;
     kept.nextOffset = offset + payload.length;
-    if (block.hasMore) this.#transfers.keep(kept, now);
-    else this.#transfers.release(peer, key);
+    if (block.hasMore) this.transfers.keep(kept, now);
+    else this.transfers.release(peer, key);
     return { type: "piece", upload: kept.upload, payload, isLast: !block.hasMore, isFirst: false, goOn };
   }
 
   /** An upload that was answered before its end: what is still to come of it is 4.08. */
   end(peer: P, request: RequestMessage, principal = ""): void {
-    this.#transfers.release(peer, this.#key(request, principal));
+    this.transfers.release(peer, this.keyOf(request, principal));
   }
 
   /** The message with the first piece of a response's body, which is kept for the next ones. `etag` tells this body from others. */
@@ -118,7 +112,7 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
     const { block1 } = request.options;
     const tagged = response.options.etag === undefined ? response.options.with(OPTION.ETag, etag) : response.options;
     const first = { ...response, options: tagged.withBlock2(blockAt(0, true, sizeBytes)) };
-    const key = this.#key(request, principal);
+    const key = this.keyOf(request, principal);
     const transfer: DownloadTransfer<P, D> = {
       type: "download",
       peer,
@@ -131,14 +125,9 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
       nextOffset: response.payload.length,
       dropped: (cause) => transfer.download.drop(cause),
     };
-    if (!this.#transfers.keep(transfer, now)) {
+    if (!this.transfers.keep(transfer, now)) {
       download.drop("limit");
-      const maxAge = Math.ceil(this.#options.lifetimeMs / 1000);
-      return {
-        code: CODE.ServiceUnavailable,
-        options: Options.none.with(OPTION.MaxAge, maxAge),
-        payload: new Uint8Array(0),
-      };
+      return this.noRoom();
     }
     // RFC 7959 §2.2: the response to the last block of a request echoes its Block1.
     return block1 === undefined
@@ -155,7 +144,7 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
       return undefined;
     }
     if (block === undefined || block.number === 0 || request.options.has(OPTION.Block1)) return undefined;
-    const kept = this.#transfers.find(peer, this.#key(request, principal));
+    const kept = this.transfers.find(peer, this.keyOf(request, principal));
     if (kept?.type !== "download") return undefined;
     const offset = block.number * block.sizeBytes;
     if (block.isBert === true && cutBytes <= BERT_UNIT_BYTES) return answer(CODE.BadRequest);
@@ -163,32 +152,16 @@ export class PiecewiseServer<P extends object, U extends Droppable, D extends Dr
     // A stream is read once, from its start: there is no going elsewhere in it.
     if (offset !== kept.nextOffset) return answer(CODE.RequestEntityIncomplete);
     const sizeBytes = block.isBert === true ? cutBytes : Math.min(block.sizeBytes, cutBytes);
-    this.#transfers.keep(kept, now);
+    this.transfers.keep(kept, now);
     const send = (payload: Uint8Array, isLast: boolean): ResponseMessage => {
       kept.lastOffset = offset;
       kept.nextOffset = offset + payload.length;
       const options = kept.options.withBlock2(blockAt(offset, !isLast, sizeBytes));
       kept.last = { code: kept.last.code, options, payload };
-      if (isLast) this.#transfers.release(peer, kept.key);
+      if (isLast) this.transfers.release(peer, kept.key);
       return kept.last;
     };
     return { type: "pull", download: kept.download, sizeBytes, send };
-  }
-
-  closePeer(peer: P): void {
-    this.#transfers.closePeer(peer);
-  }
-
-  nextTimeout(): number | undefined {
-    return this.#transfers.nextTimeout();
-  }
-
-  sweep(now: number): void {
-    this.#transfers.sweep(now);
-  }
-
-  #key(request: RequestMessage, principal: string): string {
-    return operationKey(request, this.#ignored, principal);
   }
 }
 
