@@ -151,7 +151,7 @@ export class Registrations {
         const checks = [{ ...place, value: bytes }];
         await this.#backend.commit({ clears: [...clears, { space: "queue", partition: endpoint }], checks });
       }
-      const heard = changesHands ? undefined : await this.#reports.heard(endpoint);
+      const heard = changesHands || before === undefined ? undefined : await this.#reports.heard(endpoint);
       const taken = await this.#reports.plan(endpoint, report, now, { heard });
       const oldId = before?.registration?.id;
       const change: Change = {

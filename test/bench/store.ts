@@ -32,8 +32,8 @@ const DEVICES = isQuick ? 10_000 : 100_000;
 const REPORTS_PER_SECOND = 2000;
 const REPORTERS = 1000;
 const REPORTERS_AT_ONCE = 200;
-const WARM_UP = isQuick ? 5000 : 15_000;
-const SECONDS = isQuick ? 4 : 15;
+const WARM_UP = isQuick ? 5000 : 12_000;
+const SECONDS = isQuick ? 4 : 10;
 const STORE_SECONDS = isQuick ? 2 : 5;
 const WAITING_REPORTS = isQuick ? 5000 : 20_000;
 
