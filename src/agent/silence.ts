@@ -67,7 +67,11 @@ export class Silence {
     const woken = new AbortController();
     const wake = (): void => woken.abort();
     this.#waiting.add(wake);
-    await pause(withinMs, AbortSignal.any([signal, woken.signal]));
+    // AbortSignal.any would leave something at a signal that lives as long as the association, each time.
+    signal.addEventListener("abort", wake, { once: true });
+    if (signal.aborted) wake();
+    await pause(withinMs, woken.signal);
+    signal.removeEventListener("abort", wake);
     this.#waiting.delete(wake);
   }
 
