@@ -273,9 +273,9 @@ test("ETSI TD_COAP OBS_03, OBS_04 and OBS_10: ended by GET, taken up again by it
     state++;
     for (const tell of observed) tell();
   };
-  let server = await serve(app(), { host: "127.0.0.1", port: 0 });
+  const port = await freePort();
+  let server = await serve(app(), { host: "127.0.0.1", port });
   t.teardown(() => server.close());
-  const port = server.address?.port ?? 0;
   const origin = `coap://127.0.0.1:${port}`;
   // Its Max-Age is over at once; a server that tells nothing is asked again so soon, and again until it answers.
   const client = new CoapClient({ parameters: { reregistrationDelayMs: 50, ackTimeoutMs: 200 } });
