@@ -4,6 +4,7 @@ import { CODE, OPTION, Options } from "#coap/index.js";
 import { parseConfig } from "#config/index.js";
 import { CoapEndpoint, type CoapEndpointOptions, connect, listen, UdpSocket } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
+import { freePort } from "#testing/peer-process.js";
 import { UdpRelay } from "#testing/udp-relay.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -139,11 +140,10 @@ test("where the server is dead the next one is registered at within seconds", as
 
 test("a port where nobody listens is told by its host, so the next server is tried at once", async (t) => {
   t.timeout(60_000);
-  const gone = await UdpSocket.bind({ host: "127.0.0.1" });
-  await gone.close();
+  const gone = await freePort();
   const next = await serve(t);
   const began = performance.now();
-  const { agent, events, registeredAt } = start(t, `[${uri(gone.address.port)}, ${uri(next.port)}]`, "");
+  const { agent, events, registeredAt } = start(t, `[${uri(gone)}, ${uri(next.port)}]`, "");
   await until(() => registeredAt().length > 0);
   t.true(performance.now() - began < 10_000, "giveUpAfter is 20 s");
   const lost = events.find((event) => event.type === "lost");
@@ -152,9 +152,7 @@ test("a port where nobody listens is told by its host, so the next server is tri
 });
 
 test("one refusal ends no handshake, two in a row do", async (t) => {
-  const free = await UdpSocket.bind({ host: "127.0.0.1" });
-  const { port } = free.address;
-  await free.close();
+  const port = await freePort();
   const session = await connect({ host: "127.0.0.1", port }, { psk: PSK, endsOnRefusal: true });
   await pause(300);
   // It was refused once; the next flight is answered.

@@ -1,6 +1,7 @@
 import { CoapClient, type HandlerResult, router, serve } from "#api/index.js";
 import { type DtlsSession, listen } from "#net/index.js";
 import { NatRelay } from "#testing/nat-relay.js";
+import { freePort } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "0123456789abcdef";
@@ -92,9 +93,9 @@ for (const hasConnectionIds of [true, false]) {
 test("an observation over TCP goes on over a new connection when the server comes back, and fails by code when it does not", async (t) => {
   t.timeout(60_000);
   const app = (state: string) => router().get("/state", () => ({ payload: state, observe: () => () => undefined }));
-  let server = await serve(app("before"), { host: "127.0.0.1", tcp: { port: 0 } });
+  const port = await freePort();
+  let server = await serve(app("before"), { host: "127.0.0.1", tcp: { port } });
   t.teardown(() => server.close());
-  const port = server.tcpAddress?.port ?? 0;
   const client = new CoapClient();
   t.teardown(() => client.close());
   const seen: string[] = [];

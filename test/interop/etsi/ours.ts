@@ -13,7 +13,7 @@ import {
 } from "#api/index.js";
 import { decomposeUri, type RequestMessage } from "#coap/index.js";
 import { type CoapConnection, CoapEndpoint, connect, connectStream, UdpSocket } from "#net/index.js";
-import type { Scoped } from "#testing/peer-process.js";
+import { freePort, type Scoped } from "#testing/peer-process.js";
 import type { Step } from "./cases.js";
 import { Seen, tap } from "./seen.js";
 import {
@@ -116,9 +116,9 @@ export const OUR_SERVER: ServerSide = {
   fails: () => undefined,
   start: async (scope, transport) => {
     let seen: Seen | undefined;
-    let server = await listen(transport, 0, () => seen);
+    const port = await freePort();
+    let server = await listen(transport, port, () => seen);
     scope.teardown(() => server.close());
-    const port = portOf(server);
     return {
       port,
       tapInto: (next) => (seen = next),
@@ -151,10 +151,6 @@ async function listen(transport: Transport, port: number, seen: () => Seen | und
   endpoint.addSession = (session) => addSession(tapped(session));
   endpoint.addStream = (stream) => addStream(tapped(stream));
   return server;
-}
-
-function portOf({ address, secureAddress, tcpAddress, tlsAddress }: CoapServer): number {
-  return (address ?? secureAddress ?? tcpAddress ?? tlsAddress)?.port ?? 0;
 }
 
 export const OUR_CLIENT: ClientSide = {
