@@ -101,7 +101,7 @@ test("dpe get prints what a resource holds, over UDP and over DTLS, SenML for a 
   });
   t.like(await dpe("get", "-w", "-N", `${plain}/senml`), {
     code: 0,
-    stdout: '[{"name":"t","value":1.5,"timeSeconds":1700000000}]\n',
+    stdout: '[{"name":"t","timeSeconds":1700000000,"value":1.5}]\n',
   });
   const wrong = await dpe("get", "-u", "alice", "-k", "wrong", "-B", "20", `${secure}/temperature`);
   t.is(wrong.code, 3, "an authentication error");

