@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { EndpointCounters } from "#coap/index.js";
-import { BINDING_OPTION, BINDING_OPTION_FORMATS, DpeError, type Registration } from "#dpe/index.js";
+import { BINDING_OPTION, BINDING_OPTION_FORMATS, type Registration } from "#dpe/index.js";
 import { changedKeys } from "#config/index.js";
 import { CoapEndpoint, type Observation, type SocketAddress, type SteeringCounters } from "#net/index.js";
 import {
@@ -18,20 +18,19 @@ import { AssociationReview } from "./association-review.js";
 import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
 import { Dpe2Connections } from "./dpe2-connections.js";
-import { Dpe2Requests, type ObserveOptions } from "./dpe2-requests.js";
+import { Dpe2Requests } from "./dpe2-requests.js";
 import { gbaCredentials } from "./gba-config.js";
 import { ExternalSources } from "./external-sources.js";
-import { type FleetAnswer, FleetRequests } from "./fleet-requests.js";
+import { FleetEndpoints } from "./fleet-endpoints.js";
+import type { FleetAnswer } from "./fleet-requests.js";
 import { GuardedRequests, principalOf } from "./guarded-requests.js";
 import { guardDigest } from "./interface-config.js";
-import { EndpointFollowers, type FollowOptions, type FollowStep } from "./endpoint-followers.js";
-import { FleetObservations } from "./fleet-observations.js";
+import type { FollowOptions, FollowStep } from "./endpoint-followers.js";
 import { LiveFeed } from "./live-event.js";
 import { storeLimits } from "./limits-config.js";
 import { NetworkPresence } from "./network-presence.js";
 import { PeerFacts } from "./peer-facts.js";
 import { Pairing } from "./pairing/pairing.js";
-import { type PropertyObservation, propertyObservation } from "./property-observation.js";
 import type { ServerConfig } from "./server-config.js";
 import { type OwnCertificate, ownCertificates } from "./own-certificates.js";
 import { clientAnchorsOf, ServerCredentials } from "./server-credentials.js";
@@ -66,9 +65,7 @@ export class DpeServer {
   readonly #presence: NetworkPresence;
   readonly #connections: Dpe2Connections;
   readonly #dpe2: Dpe2Requests;
-  readonly #fleet: FleetRequests;
-  readonly #followers: EndpointFollowers;
-  readonly #observations: FleetObservations;
+  readonly #endpoints: FleetEndpoints;
   readonly #ownsStore: boolean;
   readonly #live: LiveFeed;
   #sources: ExternalSources | undefined;
@@ -110,7 +107,7 @@ export class DpeServer {
       dpe2Addresses: dpe2.addresses.map((address) => canonicalAddress(address) ?? address),
       now: Date.now,
       onRegistered: (registration, isAnew) => {
-        if (isAnew) this.#changed(registration.endpoint);
+        if (isAnew) this.#endpoints.changed(registration.endpoint);
         this.#tell({ type: "registered", registration });
       },
       onDeregistered: (registration) => this.#forget(registration, "deregistered"),
@@ -130,7 +127,9 @@ export class DpeServer {
     });
     const common = { coap: this.#coap, credentials, onEvent, onAudit };
     this.#review = new AssociationReview({ ...common, facts });
-    this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint) => this.#changed(endpoint));
+    this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint) =>
+      this.#endpoints.changed(endpoint),
+    );
     const changes = new SubscriberChanges({
       store,
       credentials,
@@ -160,21 +159,6 @@ export class DpeServer {
         onFault: (error) => onEvent({ type: "fault", error }),
       });
     this.#listeners = new ServerListeners({ ...common, config, pairing: this.pairing, worker: parts.worker });
-    this.#fleet = new FleetRequests({
-      store,
-      isHere: (endpoint) => this.#connections.hears(endpoint),
-      query: (endpoint, names, signal) => this.query(endpoint, names, signal),
-    });
-    const observe = async (endpoint: string, options: ObserveOptions): Promise<PropertyObservation> =>
-      propertyObservation(await this.#dpe2.observe(await this.#registered(endpoint), options));
-    this.#observations = new FleetObservations({ store, observe });
-    this.#followers = new EndpointFollowers({
-      store,
-      serverOf: (endpoint) => this.#serverOf(endpoint),
-      observe: (at, endpoint, options) =>
-        at === store.server ? observe(endpoint, options) : this.#observations.observe(at, endpoint, options),
-      onHeardElsewhere: (endpoint) => this.#connections.heardElsewhere(endpoint),
-    });
     this.#presence = new NetworkPresence({ external: parts.external, subscribers, facts, onEvent });
     const presence = this.#presence;
     this.#requests = new GuardedRequests({
@@ -186,7 +170,7 @@ export class DpeServer {
       pairing: this.pairing,
       dpe2Authentication: dpe2.clientAuthentication.join(", "),
       onAwake: (endpoint) =>
-        void this.#fleet.deliver(endpoint, Date.now()).catch((error: unknown) => onEvent({ type: "fault", error })),
+        void this.#endpoints.deliver(endpoint).catch((error: unknown) => onEvent({ type: "fault", error })),
       onEvent,
       onAudit,
     });
@@ -203,6 +187,7 @@ export class DpeServer {
       subscribers,
       onAudit,
     });
+    this.#endpoints = new FleetEndpoints({ store, connections: this.#connections, dpe2: this.#dpe2 });
   }
 
   /** @throws NetError NET_PORT_IN_USE and those of binding; SecurityError SECURITY_NO_EXTERNAL_IDENTITIES; X509Error. */
@@ -225,8 +210,7 @@ export class DpeServer {
       store = parts.store ?? (await Store.open({ type: "memory" }, { limits: storeLimits(config.limits) }));
       server = new DpeServer(config, onEvent, sources === undefined ? parts : { ...parts, external: sources }, store);
       server.#sources = sources;
-      await server.#fleet.start();
-      await server.#observations.start();
+      await server.#endpoints.start();
       await server.directory.start();
       await server.#listeners.open();
       server.#startSweeping();
@@ -266,13 +250,12 @@ export class DpeServer {
     names: string | readonly string[] = [],
     signal?: AbortSignal,
   ): Promise<readonly SenmlRecord[]> {
-    const wanted = typeof names === "string" ? [names] : names;
-    return this.#dpe2.query(await this.#registered(endpoint), wanted, signal);
+    return this.#endpoints.query(endpoint, typeof names === "string" ? [names] : names, signal);
   }
 
   /** DPE-2: observes one property of an endpoint, or all. Throws as {@link query} does. */
   async observe(endpoint: string, name?: string): Promise<Observation> {
-    return this.#dpe2.observe(await this.#registered(endpoint), name === undefined ? {} : { name });
+    return this.#endpoints.observe(endpoint, name);
   }
 
   /**
@@ -280,12 +263,12 @@ export class DpeServer {
    * as {@link query} does where the first observation fails.
    */
   follow(endpoint: string, options: FollowOptions): AsyncGenerator<FollowStep, void, undefined> {
-    return this.#followers.follow(endpoint, options);
+    return this.#endpoints.follow(endpoint, options);
   }
 
   /** DPE-2 to any endpoint of the fleet, at another server or asleep too: see {@link FleetRequests.ask}. */
   ask(endpoint: string, names: readonly string[], signal?: AbortSignal): Promise<FleetAnswer> {
-    return this.#fleet.ask(endpoint, names, Date.now(), signal);
+    return this.#endpoints.ask(endpoint, names, signal);
   }
 
   /** Peers that are spoken with. */
@@ -318,7 +301,7 @@ export class DpeServer {
    * @throws as {@link query} does, a refusal as DPE_BAD_REQUEST with the endpoint's code; SenmlError for a bad name.
    */
   async set(endpoint: string, name: string, value: SenmlValue): Promise<void> {
-    await this.#dpe2.set(await this.#registered(endpoint), name, value);
+    await this.#endpoints.set(endpoint, name, value);
   }
 
   /** Ends the associations of one subscriber, and what Digest bound to them, at once; how it comes back is the policy's. */
@@ -356,17 +339,9 @@ export class DpeServer {
     await this.#sources?.close();
     await this.#listeners.close();
     await this.#coap.close();
-    this.#fleet.close();
-    this.#observations.close();
+    this.#endpoints.close();
     this.directory.close();
     if (this.#ownsStore) await this.store.close();
-  }
-
-  async #registered(endpoint: string): Promise<Registration> {
-    const registration = await this.store.registrations.ofEndpoint(endpoint, Date.now());
-    if (registration === undefined)
-      throw new DpeError("DPE_UNKNOWN_REGISTRATION", `no endpoint ${endpoint} is registered`);
-    return registration;
   }
 
   #audited(event: AuditEvent): void {
@@ -392,24 +367,8 @@ export class DpeServer {
 
   #forget(registration: Registration, cause: "deregistered" | "expired"): void {
     this.#connections.forget(registration.endpoint);
-    this.#changed(registration.endpoint);
+    this.#endpoints.changed(registration.endpoint);
     this.#tell({ type: "gone", registration, cause });
-  }
-
-  /** The endpoint is in another association than before, has registered, or is gone. */
-  #changed(endpoint: string): void {
-    this.#followers.changed(endpoint);
-    this.#observations.changed(endpoint);
-  }
-
-  /** @throws DpeError DPE_UNKNOWN_REGISTRATION. */
-  async #serverOf(endpoint: string): Promise<string> {
-    const device = await this.store.registrations.device(endpoint, Date.now());
-    if (device?.registration === undefined)
-      throw new DpeError("DPE_UNKNOWN_REGISTRATION", `no endpoint ${endpoint} is registered`);
-    // What listens at an address of its own is dialled by any server.
-    const isHere = device.registration.dpe2.type !== "association" || this.#connections.hears(endpoint);
-    return isHere ? this.store.server : (device.heard?.server ?? this.store.server);
   }
 
   /** Tells this process, and whoever follows the fleet at any server of the store. */
