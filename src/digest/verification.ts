@@ -98,6 +98,11 @@ export interface VerificationContext {
   readonly credential: StoredCredential | undefined;
   /** Secret from which HA1 values for unknown users come; random, 32 bytes. */
   readonly dummyKey: Uint8Array;
+  /**
+   * Any credential that there is, by any number: an unknown user is compared with it, as one that is known is with its own, so
+   * that the same memory is looked at. Undefined where there is none.
+   */
+  readonly decoy?: (number: number) => StoredCredential | undefined;
   /** The association on which the message came, when nonces are bound to it. */
   readonly association?: Uint8Array | undefined;
 }
@@ -167,10 +172,12 @@ function verify(
   // From here to the comparison there is no branch on whether the credential exists.
   const hash = hashOf(algorithm);
   const dummy = dummyHa1(context.dummyKey, hash, policy.realm, authorization.username);
-  const isNamed = namesCredential(authorization, hash, credential ?? NO_CREDENTIAL);
+  const decoy = context.decoy?.(new DataView(dummy.buffer, dummy.byteOffset).getUint32(0));
+  const compared = credential ?? decoy ?? NO_CREDENTIAL;
+  const isNamed = namesCredential(authorization, hash, compared);
   const isKnown = credential !== undefined && credential.realm === policy.realm && isNamed;
-  const storedHa1 = isKnown ? credential.ha1[hash] : undefined;
-  const ha1 = storedHa1 ?? dummy;
+  const storedHa1 = compared.ha1[hash];
+  const ha1 = chosen(isKnown, storedHa1 ?? dummy, dummy);
   const expected = computeRequestResponse(authorization, ha1, message);
   const isMatch = areEqualBytes(authorization.response, expected);
   if (!isKnown) return refuse("invalid-credentials", "unknown-user");
@@ -192,6 +199,12 @@ function namesCredential(authorization: Authorization, hash: DigestHash, credent
 function dummyHa1(key: Uint8Array, hash: DigestHash, realm: string, username: string | Uint8Array): Uint8Array {
   const mac = createHmac("sha256", key).update(`${hash}:${realm}:`).update(username).digest();
   return mac.subarray(0, DIGEST_HASH_BYTES[hash]);
+}
+
+/** Either of two arrays of one length, copied, by reading both. */
+function chosen(isFirst: boolean, first: Uint8Array, second: Uint8Array): Uint8Array {
+  const mask = -Number(isFirst);
+  return second.map((byte, index) => (mask & (first[index] ?? 0)) | (~mask & byte));
 }
 
 function refuse(error: DigestRefusal["error"], cause: DigestRefusalCause): DigestRefusal {

@@ -75,6 +75,7 @@ export class ProofChallenger {
         keeper,
         credential: subscriber?.digest,
         dummyKey: this.#dummyKey,
+        decoy: this.#subscribers.decoy,
       };
       const verdict = verifyProof(proof, { uri, body: response.payload }, challenge, context, now);
       if (!verdict.ok) return { offer: verdict.error, detail: verdict.cause };

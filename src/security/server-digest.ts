@@ -72,6 +72,7 @@ export class ServerDigest {
         keeper: this.#nonces,
         credential: bootstrapped?.credential ?? subscriber?.digest,
         dummyKey: this.#dummyKey,
+        decoy: this.#subscribers.decoy,
         association: nonceBinding(association),
       },
       now,

@@ -13,6 +13,8 @@ export class Subscribers {
   readonly #byIdentity = new Map<string, Subscriber>();
   /** By hash of the username, for each hash and realm that was asked for. */
   readonly #byUserhash = new Map<string, UserhashIndex>();
+  /** Of all that have a password; undefined until it is asked for. */
+  #passwords: StoredCredential[] | undefined;
   /** Whether two have had the same credential. */
   #hasDoubles = false;
 
@@ -30,6 +32,7 @@ export class Subscribers {
     for (const { index } of this.#indexes()) index.clear();
     this.#byName.clear();
     this.#byUserhash.clear();
+    this.#passwords = undefined;
     this.#hasDoubles = false;
     for (const subscriber of subscribers) this.#add(subscriber);
   }
@@ -47,6 +50,7 @@ export class Subscribers {
       for (const { index, keysOf } of this.#indexes()) for (const key of keysOf(before)) index.delete(key);
       for (const { hash, realm, index } of this.#byUserhash.values()) index.delete(computeUserhash(hash, name, realm));
       this.#byName.delete(name);
+      this.#passwords = undefined;
     }
     if (subscriber !== undefined) this.#add(subscriber);
     return true;
@@ -55,7 +59,10 @@ export class Subscribers {
   #add(subscriber: Subscriber): void {
     const { name, psk, digest } = subscriber;
     if (psk !== undefined) conceal(psk, "key");
-    if (digest !== undefined) conceal(digest, "ha1");
+    if (digest !== undefined) {
+      conceal(digest, "ha1");
+      this.#passwords?.push(digest);
+    }
     this.#hasDoubles ||= this.#byName.has(name);
     this.#byName.set(name, subscriber);
     for (const { index, keysOf } of this.#indexes()) {
@@ -108,6 +115,12 @@ export class Subscribers {
   ofIdentity(identity: SubscriberIdentity): Subscriber | undefined {
     return this.#byIdentity.get(formatSubscriberIdentity(identity));
   }
+
+  /** One of those with a password, by any number: what an unknown user is compared with. Undefined where nobody has one. */
+  readonly decoy = (number: number): StoredCredential | undefined => {
+    this.#passwords ??= [...this.#byName.values()].flatMap(({ digest }) => digest ?? []);
+    return this.#passwords[number % this.#passwords.length];
+  };
 
   /** By the username of an Authorization, or its hash (RFC 7616 §3.4.4). */
   ofUsername(username: string | Uint8Array, realm: string, hash: DigestHash): Subscriber | undefined {

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { CODE, OPTION, Options, type RequestMessage } from "#coap/index.js";
 import { createStoredCredential, DigestClient } from "#digest/index.js";
 import { BINDING_OPTION } from "#dpe/index.js";
@@ -53,8 +53,9 @@ function challenge() {
 }
 
 /** Both kinds of name have one length and form; the answers are wrong alike. */
-function wrongAnswer(isKnown: boolean, index: number): RequestMessage {
-  const username = `${isKnown ? "user" : "none"}-${String(index % 1000).padStart(4, "0")}`;
+function wrongAnswer(isKnown: boolean): RequestMessage {
+  // By lot, too: one after the other in the order of memory would be found in it sooner.
+  const username = `${isKnown ? "user" : "none"}-${String(randomInt(1000)).padStart(4, "0")}`;
   const client = new DigestClient({ secret: { username, password: "wrong" }, random: randomBytes });
   client.takeChallenge(challenge());
   const authorization = client.authorize({ method: "POST", uri: "/dpe1/reg", body: POST.payload });
@@ -67,7 +68,7 @@ const times: Record<"known" | "unknown", number[]> = { known: [], unknown: [] };
 const warmUp = Math.min(5000, SAMPLES);
 for (let index = 0; index < 2 * SAMPLES + warmUp; index++) {
   const isKnown = (randomBytes(1)[0] ?? 0) < 128;
-  const message = wrongAnswer(isKnown, index);
+  const message = wrongAnswer(isKnown);
   const begin = process.hrtime.bigint();
   const judged = guard.judge(message, facts, Date.now());
   const took = Number(process.hrtime.bigint() - begin);

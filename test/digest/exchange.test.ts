@@ -153,6 +153,22 @@ test("random Authorizations are refused and never throw", (t) => {
   t.notThrows(() => fc.assert(fc.property(arbitrary, (authorization) => !server.verify(authorization).ok)));
 });
 
+test("whoever an unknown user is compared with lends it nothing, not even where the name and the password are right", (t) => {
+  for (const algorithm of DIGEST_ALGORITHMS) {
+    const server = new TestServer({ algorithms: [algorithm] });
+    const good = answer(createClient({ dangerAllowMd5: true }), server.challenge());
+    server.context = { ...server.context, credential: undefined, decoy: () => server.credential };
+    t.is(server.outcome(good), "invalid-credentials: unknown-user");
+    t.is(server.outcome({ ...good, username: "bob" }), "invalid-credentials: unknown-user");
+    server.context = { ...server.context, decoy: () => undefined };
+    t.is(server.outcome(good), "invalid-credentials: unknown-user");
+    // The decoy of another does not stand in the way of one's own.
+    const other = createStoredCredential({ ...ALICE, username: "bob", password: "other" });
+    server.context = { ...server.context, credential: server.credential, decoy: () => other };
+    t.is(server.outcome(good), "ok");
+  }
+});
+
 test("an unknown user, a wrong password and a missing hash get one and the same answer", (t) => {
   const server = new TestServer();
   const errors = new Set<string>();
