@@ -96,6 +96,8 @@ subscribers:
     return {
       anonymousBytes: sum(({ anonymousBytes }) => anonymousBytes),
       heapBytes: await this.metric("nodejs_heap_size_used_bytes"),
+      heapTotalBytes: await this.metric("nodejs_heap_size_total_bytes"),
+      externalBytes: await this.metric("nodejs_external_memory_bytes"),
       cpuSeconds: sum(({ cpuSeconds }) => cpuSeconds),
     };
   }
@@ -140,7 +142,7 @@ interface ServerPlaces {
   readonly workerPids: ReadonlyMap<number, number>;
 }
 
-type ProcessUsage = Omit<ServerUsage, "heapBytes">;
+type ProcessUsage = Pick<ServerUsage, "anonymousBytes" | "cpuSeconds">;
 
 /** Undefined where the process has just ended. */
 function usageOf(pid: number): ProcessUsage | undefined {
@@ -171,6 +173,9 @@ async function startRedis(folder: string): Promise<string> {
 export interface ServerUsage {
   readonly anonymousBytes: number;
   readonly heapBytes: number;
+  /** What V8 has of the system for its heap; what it holds outside of it, such as arrays. */
+  readonly heapTotalBytes: number;
+  readonly externalBytes: number;
   readonly cpuSeconds: number;
 }
 

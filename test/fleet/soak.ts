@@ -75,8 +75,19 @@ outcome.say("reports acknowledged", `${counts.reports}, ${(counts.reports / seco
 outcome.say("latency p50, p90, p99, max", `${latencyMs.p50}, ${latencyMs.p90}, ${latencyMs.p99}, ${latencyMs.max} ms`);
 outcome.say("processor of the server, steady", `${(100 * cpu).toFixed(0)} % of a core`);
 const tenths = Array.from({ length: 10 }, (_, index) => steady.slice(index * tenth, (index + 1) * tenth));
-const leastHeaps = tenths.map((usages) => Math.min(...usages.map(({ usage }) => usage.heapBytes)) / 1e6);
-outcome.say("least heap by tenths, MB", leastHeaps.map((heap) => heap.toFixed(0)).join(" "));
+const byTenths = (name: string, of: (usage: ServerUsage) => number, statistic: (values: readonly number[]) => number) =>
+  outcome.say(
+    `${name} by tenths, MB`,
+    tenths.map((usages) => (statistic(usages.map(({ usage }) => of(usage))) / 1e6).toFixed(0)).join(" "),
+  );
+byTenths(
+  "least heap",
+  ({ heapBytes }) => heapBytes,
+  (values) => Math.min(...values),
+);
+byTenths("heap, with what is free of it,", ({ heapTotalBytes }) => heapTotalBytes, median);
+byTenths("outside of it", ({ externalBytes }) => externalBytes, median);
+byTenths("anonymous memory", ({ anonymousBytes }) => anonymousBytes, median);
 outcome.say("the same, first and last three tenths", `${megabytes(heapFirst ?? 0)}, ${megabytes(heapLast ?? 0)}`);
 outcome.say("anonymous memory, the same", `${megabytes(anonymousFirst ?? 0)}, ${megabytes(anonymousLast ?? 0)}`);
 if (isShared) outcome.expect("datagrams handed to their owner", forwarded, forwarded > 0);

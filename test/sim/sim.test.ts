@@ -99,7 +99,7 @@ test("behind a link that loses, delays, doubles and rebinds, no reading is lost 
   t.is(report.counts.registrations, 10, "a new address needs no new registration");
   t.is(report.counts.connectionsLost, 0);
   t.is(taken.size, report.counts.readings);
-  t.true(link.counters.lost > 0 && link.counters.duplicated > 0 && link.counters.rebound === 10);
+  t.true(link.counters.lost > 0 && link.counters.duplicated > 0 && link.counters.rebound >= 10);
 });
 
 test("a fleet whose associations all end at once comes back, and nothing that it read is lost", async (t) => {
