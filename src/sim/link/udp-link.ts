@@ -39,6 +39,11 @@ export class UdpLink {
     return this.#front.address;
   }
 
+  /** Addresses of devices that were heard; a device that looks for its server beside an association has two. */
+  get paths(): number {
+    return this.#paths.size;
+  }
+
   setConditions(conditions: Partial<LinkConditions>): void {
     this.#conditions = { ...this.#conditions, ...conditions };
   }
