@@ -17,7 +17,7 @@ import type { ServerAssociation } from "./server-association.js";
  * | asked, at once and once more | heard | well, and more patient with this request |
  * | asked | nothing heard | searching |
  * | searching | heard on the association | well: the server was stopped, or the path lossy |
- * | searching | a handshake with anybody is complete | asked for the last time |
+ * | searching | anybody shook hands and answers | asked for the last time |
  * | searching | nobody answers | searching, after a pause, twice as long each time |
  * | asked for the last time | heard | well; the other association ends |
  * | asked for the last time | nothing heard | moved: the server does not know the association any more, or cannot be reached |
@@ -98,7 +98,7 @@ export class Rescue {
     while (!isOver.aborted) {
       const { href } = search.server().server;
       try {
-        const found = await this.#open(search, isOver);
+        const found = await this.#open(search, association, isOver);
         if (!isOver.aborted && !(await association.answers(ANSWER_MS, isOver)) && !isOver.aborted) {
           this.#unanswered += 1;
           search.take();
@@ -118,11 +118,19 @@ export class Rescue {
     return undefined;
   }
 
-  /** On plain UDP nothing but an answer shows that anybody is there. */
-  async #open(search: ServerSearch, signal: AbortSignal): Promise<ServerAssociation> {
+  /**
+   * Opens another association, and waits for a word on it. The one that is held is asked before it, so that a server that is
+   * busy, as when a whole fleet is back at once, has the time that it needs to answer both. On plain UDP nothing but that word
+   * shows that anybody is there; after a handshake a server may do without it, as pings are answered by few.
+   */
+  async #open(search: ServerSearch, held: ServerAssociation, signal: AbortSignal): Promise<ServerAssociation> {
     const { server, failover } = search.server();
     const found = await search.open(signal);
-    if (found.isProven || (await found.answers(failover.giveUpAfter, signal))) return found;
+    const isAsked = new AbortController();
+    void held.answers(failover.giveUpAfter, AbortSignal.any([signal, isAsked.signal]));
+    const isHeard = await found.answers(failover.giveUpAfter, signal);
+    isAsked.abort();
+    if (isHeard || found.isProven) return found;
     await found.close();
     throw new AgentError("AGENT_SERVER_UNREACHABLE", `${server.href} does not answer`);
   }

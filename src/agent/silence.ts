@@ -47,8 +47,7 @@ export class Silence {
         await this.#change(leftMs, signal);
         continue;
       }
-      // A process that stood still finds its timers due before it reads what came meanwhile.
-      for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+      await whatCame();
       if (this.since === since) return;
     }
   }
@@ -59,6 +58,7 @@ export class Silence {
     const until = monotonicNow() + withinMs;
     while (!signal.aborted && this.#heardTimes === before && monotonicNow() < until)
       await this.#change(until - monotonicNow(), signal);
+    if (!signal.aborted && this.#heardTimes === before) await whatCame();
     return this.#heardTimes !== before;
   }
 
@@ -78,4 +78,9 @@ export class Silence {
   #wake(): void {
     for (const wake of this.#waiting) wake();
   }
+}
+
+/** A process that stood still finds its timers due before it reads what came meanwhile. */
+async function whatCame(): Promise<void> {
+  for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -5,11 +5,13 @@ import { parseConfig } from "#config/index.js";
 import { CoapEndpoint, type CoapEndpointOptions, connect, listen, UdpSocket } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { freePort } from "#testing/peer-process.js";
-import { UdpRelay } from "#testing/udp-relay.js";
+import { type RelayConditions, UdpRelay } from "#testing/udp-relay.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
 const PSK = { identity: new TextEncoder().encode("bench"), key: Uint8Array.from(Buffer.from(KEY, "hex")) };
+/** Types of records: RFC 6347 §4.1, RFC 9146 §4. */
+const [APPLICATION_DATA, TLS12_CID] = [23, 25];
 const QUICK = "failover: { suspectAfter: 500ms, giveUpAfter: 2s, returnAfter: 1h }";
 
 async function serve(t: ExecutionContext) {
@@ -29,7 +31,7 @@ subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoi
 
 /** A path to that port that can be cut, or led to another server, as if there were one that knows nothing. */
 async function pathTo(t: ExecutionContext, port: number) {
-  const conditions = { seed: 1, loss: 0, reordering: 0, holdUpMs: 0 };
+  const conditions: Writable<RelayConditions> = { seed: 1, loss: 0, reordering: 0, holdUpMs: 0 };
   const relay = await UdpRelay.start(port, conditions);
   t.teardown(() => relay.close());
   return { relay, conditions, port: relay.port };
@@ -57,6 +59,8 @@ ${more}
 async function until(isDone: () => boolean): Promise<void> {
   while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const uri = (port: number): string => `coaps://127.0.0.1:${port}`;
@@ -101,6 +105,30 @@ test("an association outlives a server that is away for seconds, and goes on as 
   t.is(of("registered"), 1);
   t.is(of("moved"), 0);
   t.is(server.associationCounts.full, 1);
+  await agent.close();
+  t.true(isWhole(counts));
+});
+
+test("an association outlives a server that is too busy to answer soon after it is back", async (t) => {
+  t.timeout(60_000);
+  const { counts, port } = await serve(t);
+  const path = await pathTo(t, port);
+  const { agent, of } = start(
+    t,
+    uri(path.port),
+    "failover: { suspectAfter: 500ms, giveUpAfter: 20s, returnAfter: 1h }",
+  );
+  await until(() => counts.length > 2);
+  path.conditions.loss = 1;
+  await until(() => of("silent") === 1);
+  await pause(1500);
+  // Handshakes are fast, and what is protected takes its time: longer than a single word of the server is waited for.
+  const isProtected = ([type]: Uint8Array): boolean => type === APPLICATION_DATA || type === TLS12_CID;
+  Object.assign(path.conditions, { loss: 0, holdUpMs: 1000, holdsUp: isProtected });
+  await until(() => of("heard") + of("moved") > 0);
+  path.conditions.holdUpMs = 0;
+  t.is(of("moved"), 0);
+  t.is(of("registered"), 1);
   await agent.close();
   t.true(isWhole(counts));
 });

@@ -75,12 +75,13 @@ async function run(by: string): Promise<void> {
   const waiting = fleet.fleet.unsent;
 
   clock.pace = Number(values["recovery-pace"]);
-  areUsedHeard = by === "association";
-  isCut = false;
   const { cpuSeconds } = await server.usage();
   const ownCpu = process.cpuUsage();
+  areUsedHeard = by === "association";
+  isCut = false;
   const backAt = clock.now();
   const seconds = (): number => (clock.now() - backAt) / 1000;
+  /** How many came back in a second, from second to second; this process may be too busy to count each on time. */
   const perSecond: number[] = [];
   const at: Record<"half" | "most" | "all" | "sent", number | undefined> = {
     half: undefined,
@@ -88,17 +89,17 @@ async function run(by: string): Promise<void> {
     all: undefined,
     sent: undefined,
   };
-  for (let last = 0, second = 0; seconds() < Number(values.within) && at.sent === undefined;) {
+  for (let last = 0, lastAt = 0; seconds() < Number(values.within) && at.sent === undefined;) {
     await wait(100);
     const { up, unsent } = fleet.fleet;
     if (up >= 0.5 * devices) at.half ??= seconds();
     if (up >= 0.99 * devices) at.most ??= seconds();
     if (up === devices) at.all ??= seconds();
     if (at.all !== undefined && unsent < devices) at.sent ??= seconds();
-    if (Math.floor(seconds()) > second) {
-      second = Math.floor(seconds());
-      perSecond.push(up - last);
-      last = up;
+    const countedAt = seconds();
+    if (countedAt - lastAt >= 1) {
+      perSecond.push(Math.round((up - last) / (countedAt - lastAt)));
+      [last, lastAt] = [up, countedAt];
     }
   }
   const usage = await server.usage();

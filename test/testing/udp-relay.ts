@@ -25,7 +25,7 @@ export class UdpRelay {
     this.#random = new SeededRandom(conditions.seed);
     front.on("message", (datagram: Buffer, from: RemoteInfo) => {
       const back = this.#backTo(from.port);
-      this.#relay(() => back.send(datagram, this.#target, "127.0.0.1"));
+      this.#relay(datagram, () => back.send(datagram, this.#target, "127.0.0.1"));
     });
   }
 
@@ -52,20 +52,22 @@ export class UdpRelay {
       back = createSocket("udp4");
       // A peer that has ended answers by ICMP: to the relay that is a lost datagram.
       back.on("error", () => this.counts.lost++);
-      back.on("message", (datagram: Buffer) => this.#relay(() => this.#front.send(datagram, clientPort, "127.0.0.1")));
+      back.on("message", (datagram: Buffer) =>
+        this.#relay(datagram, () => this.#front.send(datagram, clientPort, "127.0.0.1")),
+      );
       this.#backs.set(clientPort, back);
     }
     return back;
   }
 
-  #relay(send: () => void): void {
-    const { loss, reordering, holdUpMs } = this.#conditions;
+  #relay(datagram: Uint8Array, send: () => void): void {
+    const { loss, reordering, holdUpMs, holdsUp } = this.#conditions;
     if (this.#random.chance(loss)) {
       this.counts.lost++;
       return;
     }
     this.counts.relayed++;
-    if (!this.#random.chance(reordering)) return send();
+    if (!this.#random.chance(reordering) && holdsUp?.(datagram) !== true) return send();
     this.counts.delayed++;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
@@ -82,4 +84,6 @@ export interface RelayConditions {
   readonly reordering: number;
   /** How long a datagram that is reordered is held up. */
   readonly holdUpMs: number;
+  /** Which datagrams are held up in any case. */
+  readonly holdsUp?: (datagram: Uint8Array) => boolean;
 }
