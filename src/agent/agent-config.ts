@@ -43,6 +43,8 @@ export interface AgentConfig {
     readonly dpe2: AgentInterface & {
       /** Over the association that carries DPE-1, at addresses of our own, or not at all. */
       readonly bind: "association" | "none" | readonly CoapUri[];
+      /** The server is asked for a sign of life when nothing has come for so long, ms, so that it still reaches us behind a NAT. */
+      readonly keepAlive?: number | undefined;
     };
   };
   /** The folder of what must survive a restart: unsent readings. Without it they wait in memory. */
@@ -87,6 +89,8 @@ const DEFAULT_FAILOVER = { suspectAfter: 3000, giveUpAfter: 20_000, returnAfter:
 const DEFAULT_MTU_BYTES = 1280;
 const MIN_MTU_BYTES = 512;
 const MAX_MTU_BYTES = 1500;
+/** RFC 8085 §3.5: not more often. */
+const MIN_KEEP_ALIVE_MS = 15_000;
 const DEFAULT_AGENT_DIGEST = { requireServerProof: false, dangerAllowMd5: false, dangerAllowNoQop: false };
 
 /** The schema that a file is checked against. */
@@ -139,6 +143,7 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
           "an address to listen on is a literal",
         )
         .default("association"),
+      keepAlive: duration({ minMs: MIN_KEEP_ALIVE_MS }).optional(),
       connection: oneOf("none", "dtls").default("none"),
       serverAuthentication: serverAuthentications.default("none"),
       serverKeys: listOf(fingerprint(), { minItems: 1 }).optional(),
@@ -152,6 +157,10 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
       .refine(
         (dpe2) => lists(dpe2, "address") === (dpe2.addresses !== undefined),
         "serverAuthentication address and addresses go together",
+      )
+      .refine(
+        ({ bind, keepAlive }) => keepAlive === undefined || bind === "association",
+        "keepAlive is for bind: association; to addresses of our own the path is the server's",
       )
       .default({ bind: "association", connection: "none", serverAuthentication: "none" }),
   }).refine(({ dpe1, dpe2 }) => {

@@ -272,6 +272,7 @@ export class DpeAgent {
   async #report(association: ServerAssociation): Promise<ServerAssociation | undefined> {
     const refreshMs = this.#config.lifetime / 2;
     const { returnAfter } = this.#config.failover;
+    const { keepAlive = Infinity } = this.#config.interfaces.dpe2;
     let refreshAt = performance.now() + refreshMs;
     let returnAt = this.#connector.isAtFirst ? Infinity : performance.now() + returnAfter;
     let isLost = false;
@@ -282,6 +283,7 @@ export class DpeAgent {
         await association.refresh();
         refreshAt = performance.now() + refreshMs;
       }
+      if (association.silence.quietMs >= keepAlive) await association.keepAlive();
       if (performance.now() >= returnAt) {
         const first = await this.#openFirst();
         if (first !== undefined) return first;
@@ -293,7 +295,9 @@ export class DpeAgent {
         const turn = new AbortController();
         const isDone = AbortSignal.any([turn.signal, this.#closing.signal]);
         const renewalMs = (this.#renewal?.dueAt ?? Infinity) - Date.now();
-        const isDue = pause(Math.min(refreshAt - performance.now(), returnAt - performance.now(), renewalMs), isDone);
+        const quietMs = keepAlive - association.silence.quietMs;
+        const next = Math.min(refreshAt - performance.now(), returnAt - performance.now(), renewalMs, quietMs);
+        const isDue = pause(next, isDone);
         await Promise.race([this.#outbox.nonEmpty(isDone), isDue, ended]);
         turn.abort();
         // Readings of one moment go in one report.

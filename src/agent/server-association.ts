@@ -188,6 +188,11 @@ export class ServerAssociation {
     if (response.code !== CODE.Changed) throw unexpected("refresh", response);
   }
 
+  /** Asks for nothing but a sign of life (RFC 7252 §4.3), so that a NAT on the path goes on leading to us. */
+  async keepAlive(): Promise<void> {
+    await this.#answered(() => this.#connection.ping({ signal: this.#parts.ending }));
+  }
+
   /** Asks for another certificate; whatever the server answers is given back. */
   renew(payload: Uint8Array): Promise<ResponseMessage> {
     return this.#post([PATH.dpe1, PATH.renewal], [], payload, CONTENT_FORMAT.cbor);
@@ -263,28 +268,28 @@ export class ServerAssociation {
     let options = Options.none.withAll(OPTION.UriPath, path).withAll(OPTION.UriQuery, query);
     if (payload.length > 0) options = options.with(OPTION.ContentFormat, format);
     const request = { code: CODE.POST, options, payload };
-    this.silence.asked();
     try {
-      // That nothing came in a minute may be the path's doing: whoever holds the association decides when it is over.
-      for (;;) {
-        const response = await this.#unlessTimedOut(request);
-        if (response !== undefined) return response;
-      }
+      return await this.#answered(() => this.#connection.request(request, { signal: this.#parts.ending }));
     } catch (error) {
       if (error instanceof SecurityError && error.code === "SECURITY_SERVER_NOT_ACCEPTED")
         await this.#tellNotAccepted();
       throw error;
-    } finally {
-      this.silence.settled();
     }
   }
 
-  async #unlessTimedOut(request: RequestMessage): Promise<ResponseMessage | undefined> {
+  /** That nothing came in a minute may be the path's doing: whoever holds the association decides when it is over. */
+  async #answered<Answered>(ask: () => Promise<Answered>): Promise<Answered> {
+    this.silence.asked();
     try {
-      return await this.#connection.request(request, { signal: this.#parts.ending });
-    } catch (error) {
-      if (error instanceof CoapError && error.code === "COAP_TIMEOUT") return undefined;
-      throw error;
+      for (;;) {
+        try {
+          return await ask();
+        } catch (error) {
+          if (!(error instanceof CoapError && error.code === "COAP_TIMEOUT")) throw error;
+        }
+      }
+    } finally {
+      this.silence.settled();
     }
   }
 }

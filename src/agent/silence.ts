@@ -28,6 +28,11 @@ export class Silence {
     this.#wake();
   }
 
+  /** Since anything authentic came, ms. */
+  get quietMs(): number {
+    return monotonicNow() - this.#heardAt;
+  }
+
   /** How many requests there have been. */
   get requests(): number {
     return this.#requests;

@@ -14,6 +14,8 @@ export class UdpRelay {
   readonly #random: SeededRandom;
   /** A socket toward the target for each client, so that the target tells them apart. */
   readonly #backs = new Map<number, Socket>();
+  /** When each client sent last. */
+  readonly #sentAt = new Map<number, number>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #isClosed = false;
 
@@ -25,6 +27,7 @@ export class UdpRelay {
     this.#random = new SeededRandom(conditions.seed);
     front.on("message", (datagram: Buffer, from: RemoteInfo) => {
       const back = this.#backTo(from.port);
+      this.#sentAt.set(from.port, performance.now());
       this.#relay(datagram, () => back.send(datagram, this.#target, "127.0.0.1"));
     });
   }
@@ -52,9 +55,11 @@ export class UdpRelay {
       back = createSocket("udp4");
       // A peer that has ended answers by ICMP: to the relay that is a lost datagram.
       back.on("error", () => this.counts.lost++);
-      back.on("message", (datagram: Buffer) =>
-        this.#relay(datagram, () => this.#front.send(datagram, clientPort, "127.0.0.1")),
-      );
+      back.on("message", (datagram: Buffer) => {
+        const quietMs = performance.now() - (this.#sentAt.get(clientPort) ?? -Infinity);
+        if (quietMs > (this.#conditions.forgetsAfterMs ?? Infinity)) this.counts.lost++;
+        else this.#relay(datagram, () => this.#front.send(datagram, clientPort, "127.0.0.1"));
+      });
       this.#backs.set(clientPort, back);
     }
     return back;
@@ -84,6 +89,8 @@ export interface RelayConditions {
   readonly reordering: number;
   /** How long a datagram that is reordered is held up. */
   readonly holdUpMs: number;
+  /** As a NAT does: what comes for a client that has sent nothing for so long is lost. */
+  readonly forgetsAfterMs?: number;
   /** Which datagrams are held up in any case. */
   readonly holdsUp?: (datagram: Uint8Array) => boolean;
 }
