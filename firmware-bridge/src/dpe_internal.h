@@ -100,6 +100,61 @@ int dpe_read_value(const uint8_t *pack, uint16_t length, const dpe_property *pro
 /* The properties that a SenML-ETCH-CBOR pack names, a bit each. 0 or DPE_ERROR_FORMAT. */
 int dpe_read_names(const uint8_t *pack, uint16_t length, const dpe_property *properties, uint8_t count, uint32_t *named);
 
+/* --- Requests, and messages that carry a representation --- */
+
+enum { DPE_ALL_RESOURCES, DPE_LINKS, DPE_STATUS, DPE_COLLECTION, DPE_PROPERTY };
+enum { DPE_LARGEST_SZX = 6 };
+
+/* A request, read whole: nothing of it is needed from the message buffer when the answer is written. */
+typedef struct dpe_request {
+  dpe_header header;
+  uint8_t resource; /* DPE_ALL_RESOURCES: none of them */
+  uint8_t property;
+  int32_t observe;
+  int32_t content_format;
+  int32_t accept;
+  uint32_t block;
+  uint8_t szx;
+  uint8_t has_block;
+  uint8_t is_bad_option;
+  const uint8_t *payload;
+  uint16_t payload_length;
+} dpe_request;
+
+/* Answers the message in the buffer; `fcs` tells it from others with its Message ID. */
+void dpe_handle_message(dpe_bridge *bridge, uint16_t length, uint16_t fcs);
+
+/* Begins to send what stands in the message buffer. */
+void dpe_send(dpe_bridge *bridge, uint16_t length, int is_text);
+/* Sends a message without options and payload. */
+void dpe_send_header(dpe_bridge *bridge, const dpe_header *header);
+
+/* 0 with the property's value, as long as its getter has one. */
+int dpe_value_of(const dpe_property *property, dpe_value *value);
+/* The value as an integer that differs where the value differs; of a text its FCS. */
+int32_t dpe_mark_of(const dpe_property *property, const dpe_value *value);
+
+/* Before a representation is put: behind the room for header and options. */
+void dpe_open_window(const dpe_bridge *bridge, dpe_request *read, dpe_window *window);
+void dpe_put_property(dpe_window *window, const dpe_property *property, const dpe_value *value);
+/* Of any other resource than a property; `named` has a bit for each property of it that is wanted. Its Content-Format. */
+int32_t dpe_put_representation(const dpe_bridge *bridge, const dpe_request *read, uint32_t named, dpe_window *window);
+/* Sends header, options and what the window took of a representation. */
+void dpe_send_window(dpe_bridge *bridge, const dpe_request *read, dpe_window *window, int32_t format, int is_observed);
+
+/* --- Observation (RFC 7641) --- */
+
+enum { DPE_OBSERVED = 1 };
+/* No notification awaits its acknowledgement. */
+enum { DPE_IDLE = DPE_MAX_PROPERTIES };
+
+/* One observer for each property: the gateway. Its newest request takes the place of the one before. */
+void dpe_keep_observer(dpe_bridge *bridge, const dpe_request *read, int32_t mark);
+/* Sends again what was not acknowledged in time, or gives the observer up. */
+void dpe_handle_awaited(dpe_bridge *bridge);
+/* Notifies the next property that has moved, in turn, so that a lively one does not hide the others. */
+void dpe_notify_next(dpe_bridge *bridge);
+
 uint16_t dpe_text_length(const char *text);
 int dpe_equals(const uint8_t *bytes, uint16_t length, const char *text);
 
