@@ -1,19 +1,17 @@
-import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeError } from "#dpe/index.js";
 import { FleetObservations } from "#server/fleet-observations.js";
 import { EndpointChanged, type PropertyObservation } from "#server/property-observation.js";
-import { DpeServer, type FollowStep, SERVER_SCHEMA } from "#server/index.js";
+import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { type Message, Store } from "#store/index.js";
 import { testWith } from "#testing/peer-process.js";
 import { startRedis } from "#testing/redis-peer.js";
 import test, { type ExecutionContext } from "ava";
-
-const KEY = "000102030405060708090a0b0c0d0e0f";
+import { countingAgent, FLEET_KEY, told } from "./counting-agent.js";
 
 async function serve(t: ExecutionContext, redis: string): Promise<DpeServer> {
   const yaml = `
-credentials: { psk: [{ identity: fleet, key: "hex:${KEY}" }] }
+credentials: { psk: [{ identity: fleet, key: "hex:${FLEET_KEY}" }] }
 interfaces:
   dpe1: { listen: { host: 127.0.0.1, coaps: 0 }, connection: dtls, clientAuthentication: [digest] }
 subscribers: [{ name: alice, password: secret }]
@@ -27,31 +25,6 @@ subscribers: [{ name: alice, password: secret }]
   return server;
 }
 
-/** An agent that counts up from `first`, each tenth of a second. */
-function agentAt(t: ExecutionContext, server: DpeServer, first: number): DpeAgent {
-  const yaml = `
-endpoint: pi-1
-server: coaps://127.0.0.1:${server.addresses.coaps?.port}
-interfaces:
-  dpe1: { connection: dtls, serverAuthentication: psk, credentials: { username: alice, password: secret, psk: { identity: fleet, key: "hex:${KEY}" } } }
-`;
-  let value = first;
-  const source = { name: "s", everyMs: 100, read: () => Promise.resolve([{ name: "a", value: value++ }]) };
-  const agent = new DpeAgent(parseConfig(yaml, "agent.yaml", AGENT_SCHEMA), [source]);
-  t.teardown(() => agent.close());
-  return agent;
-}
-
-/** The next value of at least `least` that a follower is told. */
-async function told(steps: AsyncGenerator<FollowStep, void>, least: number): Promise<number> {
-  for (;;) {
-    const step = await steps.next();
-    if (step.done === true) throw new Error("it has ended");
-    const value = step.value.type === "properties" ? Number(step.value.records[0]?.value) : -1;
-    if (value >= least) return value;
-  }
-}
-
 testWith(
   "redis",
   "an endpoint is followed at a server that it is not connected to, through its restart and its moves between servers",
@@ -59,7 +32,7 @@ testWith(
     t.timeout(120_000);
     const redis = await startRedis(t);
     const [here, there] = [await serve(t, redis), await serve(t, redis)];
-    const first = agentAt(t, there, 0);
+    const first = countingAgent(t, "coaps", there.addresses.coaps?.port ?? 0, 0);
     while ((await here.store.registrations.ofEndpoint("pi-1", Date.now())) === undefined)
       await new Promise((resolve) => setTimeout(resolve, 20));
     const ended = new AbortController();
@@ -70,15 +43,15 @@ testWith(
     await told(steps, early + 5);
 
     await first.close();
-    const second = agentAt(t, there, 1_000_000);
+    const second = countingAgent(t, "coaps", there.addresses.coaps?.port ?? 0, 1_000_000);
     await told(steps, 1_000_001);
 
     await second.close();
-    const third = agentAt(t, here, 2_000_000);
+    const third = countingAgent(t, "coaps", here.addresses.coaps?.port ?? 0, 2_000_000);
     await told(steps, 2_000_001);
 
     await third.close();
-    agentAt(t, there, 3_000_000);
+    countingAgent(t, "coaps", there.addresses.coaps?.port ?? 0, 3_000_000);
     await told(steps, 3_000_001);
 
     await t.throwsAsync(here.follow("pi-1", { name: "absent", signal: ended.signal }).next(), {

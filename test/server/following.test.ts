@@ -1,17 +1,16 @@
 import { writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
-import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
-import { type FollowStep, DpeServer, SERVER_SCHEMA } from "#server/index.js";
+import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { DPE } from "#testing/dpe-program.js";
 import { NatRelay } from "#testing/nat-relay.js";
 import { freePort, PeerProcess } from "#testing/peer-process.js";
 import { folderOf, startServerProcess } from "#testing/server-process.js";
 import test, { type ExecutionContext } from "ava";
+import { countingAgent, FLEET_KEY, told } from "./counting-agent.js";
 
-const KEY = "000102030405060708090a0b0c0d0e0f";
-const PSK = `credentials: { psk: [{ identity: fleet, key: "hex:${KEY}" }] }`;
+const PSK = `credentials: { psk: [{ identity: fleet, key: "hex:${FLEET_KEY}" }] }`;
 const SUBSCRIBERS = "subscribers: [{ name: alice, password: secret }]";
 
 async function serve(t: ExecutionContext): Promise<DpeServer> {
@@ -27,33 +26,6 @@ ${SUBSCRIBERS}
   return server;
 }
 
-/** An agent that counts up from `first`, each tenth of a second. */
-function agentOf(t: ExecutionContext, scheme: "coap" | "coaps", port: number, first: number): DpeAgent {
-  const isSecure = scheme === "coaps";
-  const psk = isSecure ? `, psk: { identity: fleet, key: "hex:${KEY}" }` : "";
-  const yaml = `
-endpoint: pi-1
-server: ${scheme}://127.0.0.1:${port}
-interfaces:
-  dpe1: { connection: ${isSecure ? "dtls" : "none"}, serverAuthentication: ${isSecure ? "psk" : "none"}, credentials: { username: alice, password: secret${psk} } }
-`;
-  let value = first;
-  const source = { name: "s", everyMs: 100, read: () => Promise.resolve([{ name: "a", value: value++ }]) };
-  const agent = new DpeAgent(parseConfig(yaml, "agent.yaml", AGENT_SCHEMA), [source]);
-  t.teardown(() => agent.close());
-  return agent;
-}
-
-/** The next value of at least `least` that a follower is told. */
-async function told(steps: AsyncGenerator<FollowStep, void>, least: number): Promise<number> {
-  for (;;) {
-    const step = await steps.next();
-    if (step.done === true) throw new Error("it has ended");
-    const value = step.value.type === "properties" ? Number(step.value.records[0]?.value) : -1;
-    if (value >= least) return value;
-  }
-}
-
 async function registered(server: DpeServer): Promise<void> {
   while ((await server.store.registrations.ofEndpoint("pi-1", Date.now())) === undefined)
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -65,7 +37,7 @@ for (const scheme of ["coap", "coaps"] as const) {
     const server = await serve(t);
     const { port } = server.addresses[scheme]!;
     const nat = await NatRelay.start(server.addresses[scheme]!);
-    const first = agentOf(t, scheme, nat.address.port, 0);
+    const first = countingAgent(t, scheme, nat.address.port, 0);
     await registered(server);
     const ended = new AbortController();
     t.teardown(() => ended.abort());
@@ -79,7 +51,7 @@ for (const scheme of ["coap", "coaps"] as const) {
 
     // Gone without a word, as by a loss of power; and back from another port.
     await nat.close();
-    const second = agentOf(t, scheme, port, 1_000_000);
+    const second = countingAgent(t, scheme, port, 1_000_000);
     t.true((await told(steps, moved + 1)) > moved);
     await told(steps, 1_000_000);
 
@@ -87,7 +59,7 @@ for (const scheme of ["coap", "coaps"] as const) {
     await second.close();
     for await (const step of { [Symbol.asyncIterator]: () => ({ next: () => steps.next() }) })
       if (step.type === "waiting") break;
-    agentOf(t, scheme, port, 2_000_000);
+    countingAgent(t, scheme, port, 2_000_000);
     await told(steps, 2_000_001);
 
     ended.abort();
@@ -102,7 +74,7 @@ test("what cannot be observed at first fails by its code; who was there before w
   await t.throwsAsync(server.follow("pi-1", { signal }).next(), { code: "DPE_UNKNOWN_REGISTRATION" });
   const steps = server.follow("pi-1", { signal, isResumed: true });
   t.like((await steps.next()).value, { type: "waiting", message: "no endpoint pi-1 is registered" });
-  agentOf(t, "coaps", server.addresses.coaps!.port, 0);
+  countingAgent(t, "coaps", server.addresses.coaps!.port, 0);
   await told(steps, 1);
   await steps.return();
   await t.throwsAsync(server.follow("pi-1", { name: "absent", signal }).next(), { code: "DPE_BAD_REQUEST" });
@@ -110,7 +82,7 @@ test("what cannot be observed at first fails by its code; who was there before w
 
 test("conditional attributes of an observation are the endpoint's to obey", async (t) => {
   const server = await serve(t);
-  agentOf(t, "coaps", server.addresses.coaps!.port, 0);
+  countingAgent(t, "coaps", server.addresses.coaps!.port, 0);
   await registered(server);
   const { signal } = new AbortController();
   const steps = server.follow("pi-1", { name: "a", conditions: ["c.st=5"], signal });
@@ -175,7 +147,7 @@ ${SUBSCRIBERS}
 endpoint: pi-1
 server: coaps://127.0.0.1:${server.coaps}
 interfaces:
-  dpe1: { connection: dtls, serverAuthentication: psk, credentials: { username: alice, password: secret, psk: { identity: fleet, key: "hex:${KEY}" } } }
+  dpe1: { connection: dtls, serverAuthentication: psk, credentials: { username: alice, password: secret, psk: { identity: fleet, key: "hex:${FLEET_KEY}" } } }
 sources: [{ use: file, path: ${file}, name: temperature, unit: Cel, every: 1s }]
 `,
     );
