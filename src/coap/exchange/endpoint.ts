@@ -18,7 +18,7 @@ import type { RequestMessage, ResponseMessage } from "./messages.js";
 import { checkOptions } from "./option-check.js";
 import { DEFAULT_ENDPOINT_LIMITS, derivedTimes, transmissionParameters } from "./parameters.js";
 import { Peer } from "./peer.js";
-import { type RecentMessage, RecentMessages } from "./recent-messages.js";
+import { type RecentMessage, recentMessage, RecentMessages } from "./recent-messages.js";
 import { refusalOf, refusalOfOption } from "./refusal.js";
 import { Requester } from "./requester.js";
 import { Responder } from "./responder.js";
@@ -242,7 +242,7 @@ export class Endpoint {
     // §3.4: an Empty message says nothing here.
     if (code === CODE.Empty) return;
     if (isRequestCode(code)) {
-      this.#handleRequest(peer, { ...message, ...NO_MESSAGE_LAYER }, false, unremembered(peer), now);
+      this.#handleRequest(peer, { ...message, ...NO_MESSAGE_LAYER }, false, recentMessage(peer, 0, 0), now);
     } else if (isResponseCode(code)) {
       const verdict = this.#requester.handleResponse(peer, { ...message, ...NO_MESSAGE_LAYER }, now);
       // §3.4: a response that nobody waits for is ignored, as there is no Reset.
@@ -348,19 +348,6 @@ export class Endpoint {
   #send(peer: Peer, bytes: Uint8Array): void {
     this.#core.emit({ type: "datagram", peer, bytes });
   }
-}
-
-/** A reliable transport brings nothing twice. */
-function unremembered(peer: Peer): RecentMessage {
-  return {
-    peer,
-    messageId: 0,
-    expiresAt: 0,
-    reply: undefined,
-    older: undefined,
-    newer: undefined,
-    newerOfPeer: undefined,
-  };
 }
 
 const NO_MESSAGE_LAYER = { type: MESSAGE_TYPE.NonConfirmable, messageId: 0 };

@@ -8,6 +8,9 @@ import type { Peer } from "./peer.js";
  * Every message stands in a list of all, oldest first, and in one of its peer: forgetting is always at a known place, and
  * there are no timers but one for the oldest of all. A Non-confirmable message may stay after its lifetime until the older
  * Confirmable ones are gone, but is not found any more.
+ *
+ * A peer's are found by chains of their own, not by a Map: one that has grown old in V8's heap makes its next tables there, and
+ * each of those that it leaves behind keeps what was in it from being collected while that is young.
  */
 export class RecentMessages {
   readonly #limits: RecentLimits;
@@ -30,20 +33,16 @@ export class RecentMessages {
   }
 
   find(peer: Peer, messageId: number, now: number): RecentMessage | undefined {
-    const found = peer.recent?.byMessageId.get(messageId);
+    const { recent } = peer;
+    if (recent === undefined) return undefined;
+    let found = recent.chains[messageId & (recent.chains.length - 1)];
+    while (found !== undefined && found.messageId !== messageId) found = found.next;
     return found !== undefined && found.expiresAt > now ? found : undefined;
   }
 
   remember(peer: Peer, messageId: number, expiresAt: number): RecentMessage {
-    const message: RecentMessage = {
-      peer,
-      messageId,
-      expiresAt,
-      reply: undefined,
-      older: this.#newest,
-      newer: undefined,
-      newerOfPeer: undefined,
-    };
+    const message = recentMessage(peer, messageId, expiresAt);
+    message.older = this.#newest;
     if (this.#newest === undefined) this.#oldest = message;
     else this.#newest.newer = message;
     this.#newest = message;
@@ -52,12 +51,15 @@ export class RecentMessages {
 
     const { recent } = peer;
     if (recent === undefined) {
-      peer.recent = { byMessageId: new Map([[messageId, message]]), oldest: message, newest: message, size: 1 };
+      const chains = emptyChains(1);
+      chain(chains, message);
+      peer.recent = { chains, oldest: message, newest: message, size: 1 };
     } else {
       recent.newest.newerOfPeer = message;
       recent.newest = message;
-      recent.byMessageId.set(messageId, message);
       if (++recent.size > this.#limits.maxRecentMessagesPerPeer) this.#forgetOldestOf(recent.oldest);
+      if (recent.size > recent.chains.length) lengthen(recent);
+      else chain(recent.chains, message);
     }
     if (this.#size > this.#limits.maxRecentMessages) this.#forgetOldest();
     return message;
@@ -109,9 +111,51 @@ export class RecentMessages {
     }
     recent.oldest = newerOfPeer;
     recent.size--;
-    // After its lifetime a messageId may have been used again: then the entry is that newer message's.
-    if (recent.byMessageId.get(message.messageId) === message) recent.byMessageId.delete(message.messageId);
+    unchain(recent.chains, message);
   }
+}
+
+/** Not kept by itself: a reliable transport brings nothing twice. */
+export function recentMessage(peer: Peer, messageId: number, expiresAt: number): RecentMessage {
+  return {
+    peer,
+    messageId,
+    expiresAt,
+    reply: undefined,
+    older: undefined,
+    newer: undefined,
+    newerOfPeer: undefined,
+    next: undefined,
+  };
+}
+
+/** Makes twice as many chains, for all messages of the peer anew: the newest one first in each. */
+function lengthen(recent: RecentOfPeer): void {
+  const chains = emptyChains(recent.chains.length * 2);
+  recent.chains = chains;
+  for (let one: RecentMessage | undefined = recent.oldest; one !== undefined; one = one.newerOfPeer) chain(chains, one);
+}
+
+function emptyChains(count: number): RecentOfPeer["chains"] {
+  return Array.from({ length: count }, () => undefined);
+}
+
+function chain(chains: RecentOfPeer["chains"], message: RecentMessage): void {
+  const place = message.messageId & (chains.length - 1);
+  message.next = chains[place];
+  chains[place] = message;
+}
+
+/** The oldest message of all is the last in its chain, also where its messageId has been used again since. */
+function unchain(chains: RecentOfPeer["chains"], message: RecentMessage): void {
+  const place = message.messageId & (chains.length - 1);
+  let before = chains[place];
+  if (before === message) {
+    chains[place] = undefined;
+    return;
+  }
+  while (before !== undefined && before.next !== message) before = before.next;
+  if (before !== undefined) before.next = undefined;
 }
 
 type RecentLimits = Pick<EndpointLimits, "maxRecentMessages" | "maxRecentMessagesPerPeer" | "maxRecentReplyBytes">;
@@ -126,11 +170,14 @@ export interface RecentMessage {
   older: RecentMessage | undefined;
   newer: RecentMessage | undefined;
   newerOfPeer: RecentMessage | undefined;
+  /** An older one in its chain. */
+  next: RecentMessage | undefined;
 }
 
 /** A peer's part: never empty. */
 export interface RecentOfPeer {
-  readonly byMessageId: Map<number, RecentMessage>;
+  /** Each begins with the newest message of those whose messageIds end alike; as many as a power of two. */
+  chains: (RecentMessage | undefined)[];
   oldest: RecentMessage;
   newest: RecentMessage;
   size: number;

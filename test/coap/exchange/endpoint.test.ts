@@ -1,6 +1,17 @@
-import { CODE, type Exchange, getRequest, MESSAGE_TYPE, OPTION, Options } from "#coap/index.js";
+import {
+  CODE,
+  encodeMessage,
+  Endpoint,
+  type Exchange,
+  getRequest,
+  MESSAGE_TYPE,
+  NO_PAYLOAD,
+  OPTION,
+  Options,
+} from "#coap/index.js";
 import { VirtualLink } from "#testing/virtual-link.js";
 import test from "ava";
+import fc from "fast-check";
 import { bytes, content, Host, path, text } from "./host.js";
 
 test("a Confirmable request is answered by a piggybacked response, and its duplicate by the same bytes", (t) => {
@@ -321,6 +332,51 @@ test("memory of received messages is bounded, and freed after their lifetime", (
   server.handleTimeout(300_000);
   t.true(server.endpoint.isIdle(server.peer));
   t.is(server.nextTimeout(), undefined);
+});
+
+test("what is a duplicate is what a plain list of the messages tells, whatever their messageIds have in common", (t) => {
+  const arrival = fc.record({
+    peer: fc.nat(1),
+    // Alike in their last bits; a few come again, in their lifetime and after it.
+    messageId: fc.oneof(fc.constantFrom(1, 3, 65, 129, 257, 0xffff), fc.nat(40)),
+    isConfirmable: fc.boolean(),
+    afterMs: fc.constantFrom(0, 1, 1000, 100_000),
+    isSwept: fc.boolean(),
+  });
+  const limit = fc.constantFrom(1, 2, 5, 16, 200);
+  const isAsModelled = fc.property(limit, limit, fc.array(arrival, { maxLength: 120 }), (ofPeer, ofAll, arrivals) => {
+    const endpoint = new Endpoint({
+      random: (size) => new Uint8Array(size),
+      limits: { maxRecentMessagesPerPeer: ofPeer, maxRecentMessages: ofAll },
+    });
+    const peers = [endpoint.openPeer(), endpoint.openPeer()];
+    let listed: { readonly peer: number; readonly messageId: number; readonly expiresAt: number }[] = [];
+    let now = 0;
+    let duplicates = 0;
+    for (const { peer, messageId, isConfirmable, afterMs, isSwept } of arrivals) {
+      now += afterMs;
+      if (isSwept) endpoint.handleTimeout(now);
+      const type = isConfirmable ? MESSAGE_TYPE.Confirmable : MESSAGE_TYPE.NonConfirmable;
+      const empty = { token: NO_PAYLOAD, options: Options.none, payload: NO_PAYLOAD };
+      endpoint.handleDatagram(peers[peer]!, encodeMessage({ type, code: CODE.GET, messageId, ...empty }), now);
+      const isListed = listed.some((one) => one.peer === peer && one.messageId === messageId && one.expiresAt > now);
+      if (isListed) {
+        duplicates++;
+      } else {
+        listed.push({ peer, messageId, expiresAt: now + (isConfirmable ? 247_000 : 145_000) });
+        const own = listed.filter((one) => one.peer === peer);
+        if (own.length > ofPeer) listed = listed.filter((one) => one !== own[0]);
+        listed = listed.slice(-ofAll);
+      }
+      t.is(endpoint.counters.duplicates, duplicates);
+      t.true(endpoint.recentMessages <= Math.min(ofAll, 2 * ofPeer));
+    }
+    endpoint.handleTimeout(now + 247_001);
+    endpoint.handleTimeout(now + 253_000);
+    t.true(endpoint.isIdle(peers[0]!) && endpoint.isIdle(peers[1]!));
+    t.is(endpoint.recentMessages, 0);
+  });
+  fc.assert(isAsModelled, { numRuns: 300 });
 });
 
 test("on a bad link every request is handled exactly once and answered, and observations converge", (t) => {
