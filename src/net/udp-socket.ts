@@ -1,6 +1,8 @@
+import { Buffer } from "node:buffer";
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { lookup } from "node:dns";
 import { isIP } from "node:net";
+import { performance } from "node:perf_hooks";
 import { NetError, netError } from "./net-error.js";
 
 /** A bound UDP socket, IPv4 or IPv6 by its address. */

@@ -16,6 +16,7 @@ import { IncomingRequest } from "./incoming-request.js";
 import { InteractionQueue } from "./interaction-queue.js";
 import type { RequestMessage, ResponseMessage } from "./messages.js";
 import { checkOptions } from "./option-check.js";
+import { OutputQueue } from "./output-queue.js";
 import { DEFAULT_ENDPOINT_LIMITS, derivedTimes, transmissionParameters } from "./parameters.js";
 import { Peer } from "./peer.js";
 import { type RecentMessage, recentMessage, RecentMessages } from "./recent-messages.js";
@@ -42,8 +43,7 @@ export class Endpoint {
   readonly #recent: RecentMessages;
   readonly #signals: SignalHandler;
   readonly #hasFirstToken: boolean;
-  readonly #outputs: EndpointOutput[] = [];
-  #polled = 0;
+  readonly #outputs = new OutputQueue();
 
   constructor(options: EndpointOptions) {
     this.#hasFirstToken = options.dangerFirstToken !== undefined;
@@ -252,14 +252,7 @@ export class Endpoint {
 
   /** The next output; undefined when there is none. */
   poll(): EndpointOutput | undefined {
-    const output = this.#outputs[this.#polled];
-    if (output === undefined) {
-      this.#outputs.length = 0;
-      this.#polled = 0;
-      return undefined;
-    }
-    this.#polled++;
-    return output;
+    return this.#outputs.take();
   }
 
   /** Absolute ms of the next call to `handleTimeout`; undefined when nothing waits. Call it after polling. */
