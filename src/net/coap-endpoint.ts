@@ -43,6 +43,8 @@ export class CoapEndpoint {
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
   #isPumping = false;
+  /** Whose message is being handled: nearly all that is carried out is for it. */
+  #current: CoapConnection | undefined;
 
   constructor(options: CoapEndpointOptions = {}) {
     this.#options = options;
@@ -220,9 +222,16 @@ export class CoapEndpoint {
 
   #receive(connection: CoapConnection, datagram: Uint8Array): void {
     connection.onHeard?.();
+    this.#current = connection;
     this.#endpoint.handleDatagram(connection.peer, datagram, this.#clock.begin());
     this.#pump();
     this.#clock.end();
+    this.#current = undefined;
+  }
+
+  #connectionOf(peer: Peer): CoapConnection | undefined {
+    const current = this.#current;
+    return current?.peer === peer && !peer.isClosed ? current : this.#connections.get(peer);
   }
 
   /** Carries out what the CoAP layer asks for, until there is nothing left; a call from within changes nothing. */
@@ -238,16 +247,16 @@ export class CoapEndpoint {
   #carryOut(output: EndpointOutput): void {
     switch (output.type) {
       case "datagram":
-        this.#connections.get(output.peer)?.transmit(output.bytes);
+        this.#connectionOf(output.peer)?.transmit(output.bytes);
         return;
       case "request": {
-        const connection = this.#connections.get(output.incoming.peer);
+        const connection = this.#connectionOf(output.incoming.peer);
         if (connection !== undefined) this.#incoming.answer(output.incoming, connection);
         return;
       }
       case "response": {
         // Whoever knows our token receives at its address.
-        const connection = this.#connections.get(output.exchange.peer);
+        const connection = this.#connectionOf(output.exchange.peer);
         if (connection !== undefined && output.response.code !== CODE.Empty) connection.isVerified = true;
         this.#outgoing.handleResponse(output.exchange, output.response);
         return;

@@ -12,6 +12,7 @@ import {
   type ResponseMessage,
 } from "#coap/index.js";
 import { AmplificationGuard } from "./amplification-guard.js";
+import type { StreamedBody } from "./body-reader.js";
 import type { CoapConnection } from "./coap-connection.js";
 import type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
 import { CoapStream } from "./coap-stream.js";
@@ -111,30 +112,39 @@ export class IncomingRequests {
       connection.transport.setReading(false);
     let answer: Answer;
     try {
-      const { onMessage } = this.#options;
       answer =
-        onMessage === undefined
+        this.#options.onMessage === undefined
           ? this.#serve(incoming, connection, undefined)
-          : onMessage(incoming, connection, (message, context) => this.#serve(message, connection, context));
+          : this.#handOn(incoming, connection, this.#options.onMessage);
     } catch (error) {
       return this.#fail(incoming, connection, error);
     }
-    if (answer instanceof Promise) {
-      void answer.then(
-        (response) => this.#finish(incoming, connection, response),
-        (error: unknown) => this.#fail(incoming, connection, error),
-      );
-    } else {
-      this.#finish(incoming, connection, answer);
-    }
+    if (answer instanceof Promise) this.#await(incoming, connection, answer);
+    else this.#finish(incoming, connection, answer);
+  }
+
+  // Closures have methods of their own: V8 makes room for what they hold when their method is called, for each request.
+
+  #handOn(
+    incoming: IncomingRequest,
+    connection: CoapConnection,
+    onMessage: NonNullable<CoapEndpointOptions["onMessage"]>,
+  ): Answer {
+    return onMessage(incoming, connection, (message, context) => this.#serve(message, connection, context));
+  }
+
+  #await(incoming: IncomingRequest, connection: CoapConnection, answer: Promise<ObservableResponse>): void {
+    void answer.then(
+      (response) => this.#finish(incoming, connection, response),
+      (error: unknown) => this.#fail(incoming, connection, error),
+    );
   }
 
   #serve(message: RequestMessage, connection: CoapConnection, context: unknown): Answer {
     const now = this.#clock.now();
     const principal = this.#options.principalOf?.(context) ?? "";
     if (this.#streamed.isActive) {
-      const cutBytes = (response?: ResponseMessage): number => this.#streamCut(connection, message, response);
-      const streamed = this.#streamed.serve(message, connection, context, cutBytes);
+      const streamed = this.#serveStreamed(message, connection, context);
       if (streamed !== undefined) return streamed;
     }
     const input = this.#blockwise.receive(connection, message, now, principal, this.#cutBytes(connection, message));
@@ -143,8 +153,23 @@ export class IncomingRequests {
     const answer =
       onRequest === undefined ? emptyResponse(CODE.NotFound) : onRequest(input.request, connection, context);
     return answer instanceof Promise
-      ? answer.then((response) => this.#cutAny(connection, message, response, principal))
+      ? this.#cutLater(connection, message, answer, principal)
       : this.#cutAny(connection, message, answer, principal);
+  }
+
+  #serveStreamed(message: RequestMessage, connection: CoapConnection, context: unknown): Answer | undefined {
+    return this.#streamed.serve(message, connection, context, (response) =>
+      this.#streamCut(connection, message, response),
+    );
+  }
+
+  #cutLater(
+    connection: CoapConnection,
+    message: RequestMessage,
+    answer: Promise<ObservableResponse>,
+    principal: string,
+  ): Answer {
+    return answer.then((response) => this.#cutAny(connection, message, response, principal));
   }
 
   #cutAny(
@@ -154,7 +179,18 @@ export class IncomingRequests {
     principal: string,
   ): Answer {
     const { body } = response;
-    if (body === undefined) return this.#cut(connection, message, response, principal);
+    return body === undefined
+      ? this.#cut(connection, message, response, principal)
+      : this.#cutStreamed(connection, message, response, body, principal);
+  }
+
+  #cutStreamed(
+    connection: CoapConnection,
+    message: RequestMessage,
+    response: ObservableResponse,
+    body: StreamedBody,
+    principal: string,
+  ): Answer {
     return this.#streamed.cut(response, body, message, connection, principal, (first) =>
       this.#streamCut(connection, message, first),
     );
@@ -221,21 +257,30 @@ export class IncomingRequests {
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
       this.#endpoint.respond(incoming, response, now);
     } else if (this.#endpoint.respondObserved(incoming, response, now, this.#isTrusted(connection))) {
-      // RFC 7959 §2.6: a notification is no answer to the last block of what asked for it.
-      const { code, payload } = incoming;
-      const asked = { code, options: incoming.options.without(OPTION.Block1), payload };
-      const stop = observe((notification) => {
-        const message =
-          response.isMessage === true ? notification : this.#cut(connection, asked, notification, response.principal);
-        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
-        this.#pump();
-      });
-      this.#observers.set(incoming, stop);
+      this.#observers.set(incoming, this.#observe(incoming, connection, response, observe));
     } else {
       observe(() => undefined)();
     }
     this.#pump();
     if (connection.isReleased) this.#closeReleased(connection);
+  }
+
+  /** Returns what ends it. */
+  #observe(
+    incoming: IncomingRequest,
+    connection: CoapConnection,
+    response: ObservableResponse,
+    observe: NonNullable<ObservableResponse["observe"]>,
+  ): () => void {
+    // RFC 7959 §2.6: a notification is no answer to the last block of what asked for it.
+    const { code, payload } = incoming;
+    const asked = { code, options: incoming.options.without(OPTION.Block1), payload };
+    return observe((notification) => {
+      const message =
+        response.isMessage === true ? notification : this.#cut(connection, asked, notification, response.principal);
+      this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
+      this.#pump();
+    });
   }
 
   /** What a request is answered with where too many are waiting for their answers; undefined: it may join them. */
