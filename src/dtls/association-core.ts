@@ -106,11 +106,10 @@ export abstract class AssociationCore {
     this.isClosed = true;
     this.records.release();
     this.path = undefined;
-    this.emit({
-      type: "closed",
-      ...(error === undefined ? {} : { error }),
-      ...(alert === undefined ? {} : { alert }),
-    });
+    const closed: { -readonly [Key in keyof Closed]: Closed[Key] } = { type: "closed" };
+    if (error !== undefined) closed.error = error;
+    if (alert !== undefined) closed.alert = alert;
+    this.emit(closed);
   }
 
   protected emit(output: AssociationOutput): void {
@@ -136,6 +135,8 @@ export abstract class AssociationCore {
     this.#dropped[reason] = (this.#dropped[reason] ?? 0) + 1;
   }
 }
+
+type Closed = Extract<AssociationOutput, { readonly type: "closed" }>;
 
 /** Shared by all associations that have no more to say; never added to. */
 const NO_OUTPUTS: AssociationOutput[] = [];

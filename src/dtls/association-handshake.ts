@@ -252,6 +252,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   /** Frees all that belonged to the handshake. */
   #complete(peer: PeerInfo, finalFlight: Flight | undefined, handshake: HandshakeState, now: number): void {
     const { driver, early } = handshake;
+    driver.transcript.release();
     this.handshake = undefined;
     this.established = peer;
     if (finalFlight !== undefined) {

@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import test from "ava";
 import fc from "fast-check";
 import { EarlyRecords } from "#dtls/early-records.js";
-import { Reassembly } from "#dtls/handshake/reassembly.js";
+import { type HandshakeMessage, Reassembly } from "#dtls/handshake/reassembly.js";
+import { Transcript } from "#dtls/handshake/transcript.js";
 import { RecordLayer } from "#dtls/record-layer.js";
 import { ReplayWindow } from "#dtls/replay-window.js";
 import { DtlsError } from "#dtls/index.js";
@@ -228,4 +229,23 @@ test("D24 records held early are capped in bytes, and each is held once", (t) =>
   t.is(early.takeSealed().length, 6);
   t.true(early.holdData(randomBytes(900)));
   t.is(early.takeData().length, 1);
+});
+
+test("a transcript that was released has nothing more to do with the one that has its array now", (t) => {
+  const message = (body: Uint8Array): HandshakeMessage => ({ type: 1, messageSeq: 0, body });
+  const bodies = [10, 400, 511, 2000].map((size) => randomBytes(size));
+  for (const body of bodies) {
+    const first = new Transcript();
+    first.add(message(body));
+    const expected = Uint8Array.from(first.bytes());
+    first.release();
+    first.release();
+    t.is(first.bytes().length, 0);
+    const [second, third] = [new Transcript(), new Transcript()];
+    second.add(message(body));
+    third.add(message(randomBytes(300)));
+    first.add(message(randomBytes(300)));
+    t.deepEqual(Uint8Array.from(second.bytes()), expected);
+    t.is(second.bytesBeforeLast().length, 0);
+  }
 });

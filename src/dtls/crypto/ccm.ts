@@ -78,8 +78,9 @@ export class CcmKey implements PooledKey {
     if (this.#contexts !== undefined) return this.#contexts;
     // By way of a scratch: native code that reads an array in V8's heap moves it out of there, for good.
     for (let i = 0; i < BLOCK; i++) KEY[i] = this.#keys[this.#at + i] ?? 0;
-    const cbc = createCipheriv("aes-128-cbc", KEY, ZERO_BLOCK).setAutoPadding(false);
-    const ecb = createCipheriv("aes-128-ecb", KEY, null).setAutoPadding(false);
+    // Padding, which is of the last block, has no effect: none of them ever comes to its end.
+    const cbc = createCipheriv("aes-128-cbc", KEY, ZERO_BLOCK);
+    const ecb = createCipheriv("aes-128-ecb", KEY, null);
     KEY.fill(0);
     this.#contexts = { cbc, stream: new KeyStream(ecb), chained: new Uint8Array(BLOCK) };
     CIPHER_POOL.admit(this);

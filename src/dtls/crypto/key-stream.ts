@@ -18,7 +18,7 @@ export class KeyStream {
   #records = 0;
   #blocks = 0;
 
-  /** `ecb`: AES in ECB mode, without padding. */
+  /** `ecb`: AES in ECB mode. */
   constructor(ecb: Cipher) {
     this.#ecb = ecb;
   }

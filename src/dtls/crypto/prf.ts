@@ -1,13 +1,25 @@
 import { secretSha256Into, SHA256_BLOCK_BYTES, SHA256_BYTES, sha256Into, viewOf, writePads } from "./sha256.js";
 
-/** PRF(secret, label, seed) = P_SHA256(secret, label ‖ seed), the first `length` bytes (RFC 5246 §5). */
-export function prf(secret: Uint8Array, label: string, seed: Uint8Array, length: number): Uint8Array {
-  return expand(secret, label, seed, length, secretSha256Into);
+/**
+ * PRF(secret, label, seed) = P_SHA256(secret, label ‖ seed), the first `length` bytes (RFC 5246 §5). `seedEnd`: follows the
+ * seed. `secretBytes`: how much of the output is secret, from its beginning; what the rest passes through is not wiped.
+ */
+export function prf(
+  secret: Uint8Array,
+  label: string,
+  seed: Uint8Array,
+  length: number,
+  seedEnd: Uint8Array = NONE,
+  secretBytes: number = length,
+): Uint8Array {
+  const output = new Uint8Array(length);
+  expand(secret, label, seed, seedEnd, output, secretBytes);
+  return output;
 }
 
-/** The same where the output goes to the peer, and what it passes through need not be wiped. */
-export function publicPrf(secret: Uint8Array, label: string, seed: Uint8Array, length: number): Uint8Array {
-  return expand(secret, label, seed, length, sha256Into);
+/** The same where the output goes to the peer, and what it passes through need not be wiped: fills `output`. */
+export function publicPrfInto(secret: Uint8Array, label: string, seed: Uint8Array, output: Uint8Array): void {
+  expand(secret, label, seed, NONE, output, 0);
 }
 
 /**
@@ -27,17 +39,20 @@ function expand(
   secret: Uint8Array,
   label: string,
   seed: Uint8Array,
-  length: number,
-  outputInto: typeof sha256Into,
-): Uint8Array {
-  const output = new Uint8Array(length);
-  const end = SEED_AT + label.length + seed.length;
+  seedEnd: Uint8Array,
+  output: Uint8Array,
+  secretBytes: number,
+): void {
+  const { length } = output;
+  const seedEndAt = SEED_AT + label.length + seed.length;
+  const end = seedEndAt + seedEnd.length;
   const isLong = end > SCRATCH.length;
   const message = isLong ? new Uint8Array(end) : SCRATCH;
   const whole = isLong ? message : viewOf(SCRATCH, WHOLE_VIEWS, end);
   writePads(secret, message, FIRST_PAD_AT, OUTER);
   for (let i = 0; i < label.length; i++) message[SEED_AT + i] = label.charCodeAt(i);
   message.set(seed, SEED_AT + label.length);
+  if (seedEnd.length > 0) message.set(seedEnd, seedEndAt);
   const first = isLong ? message.subarray(FIRST_PAD_AT) : viewOf(SCRATCH_FIRST, FIRST_VIEWS, end - FIRST_PAD_AT);
   sha256Into(first, OUTER, SHA256_BLOCK_BYTES);
   message.copyWithin(0, FIRST_PAD_AT, SEED_AT);
@@ -48,13 +63,14 @@ function expand(
       sha256Into(OUTER, message, A_AT);
     }
     sha256Into(whole, OUTER, SHA256_BLOCK_BYTES);
-    outputInto(OUTER, output, offset);
+    if (offset < secretBytes) secretSha256Into(OUTER, output, offset);
+    else sha256Into(OUTER, output, offset);
   }
   message.fill(0, 0, SEED_AT);
   OUTER.fill(0);
-  return output;
 }
 
+const NONE: Uint8Array = new Uint8Array(0);
 const A_AT = SHA256_BLOCK_BYTES;
 const SEED_AT: number = SHA256_BLOCK_BYTES + SHA256_BYTES;
 const FIRST_PAD_AT: number = SEED_AT - SHA256_BLOCK_BYTES;

@@ -133,7 +133,8 @@ export class ServerHandshake implements HandshakeMachine {
       else this.#beginInFull(request, channel, now);
       return;
     }
-    if (state.name !== "AwaitPsk" || Buffer.compare(identity, state.identity) !== 0) return;
+    if (state.name !== "AwaitPsk") return;
+    if (identity !== state.identity && Buffer.compare(identity, state.identity) !== 0) return;
     const isKnown = key !== undefined && key.length > 0;
     const psk = isKnown ? key : this.#options.random(UNKNOWN_PSK_BYTES);
     const master = agreeOnKeys(state.hellos, { psk, ecdhSecret: state.ecdhSecret }, channel);

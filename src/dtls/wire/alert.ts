@@ -17,13 +17,17 @@ export type AlertLevel = "warning" | "fatal";
 export type AlertDescription = keyof typeof ALERT_DESCRIPTIONS;
 
 export function encodeAlert(level: AlertLevel, description: AlertDescription): Uint8Array {
-  return Uint8Array.of(level === "warning" ? 1 : 2, ALERT_DESCRIPTIONS[description]);
+  const bytes = new Uint8Array(ALERT_BYTES);
+  bytes[0] = level === "warning" ? 1 : 2;
+  bytes[1] = ALERT_DESCRIPTIONS[description];
+  return bytes;
 }
 
 /** Undefined when `bytes` is no alert. */
 export function decodeAlert(bytes: Uint8Array): Alert | undefined {
-  const [level, description] = bytes;
-  if (bytes.length !== 2 || description === undefined || (level !== 1 && level !== 2)) return undefined;
+  const level = bytes[0];
+  const description = bytes[1];
+  if (bytes.length !== ALERT_BYTES || description === undefined || (level !== 1 && level !== 2)) return undefined;
   return { level: level === 1 ? "warning" : "fatal", description: NAMES.get(description) ?? description };
 }
 
@@ -55,6 +59,7 @@ export const ALERT_DESCRIPTIONS = {
   no_application_protocol: 120,
 } as const;
 
+const ALERT_BYTES = 2;
 const NAMES: ReadonlyMap<number, AlertDescription> = new Map(
   (Object.entries(ALERT_DESCRIPTIONS) as [AlertDescription, number][]).map(([name, value]) => [value, name]),
 );

@@ -1,4 +1,5 @@
 import { ByteReader } from "./reader.js";
+import { copyOf } from "./writer.js";
 
 /** Finished (RFC 5246 §7.4.9): `opaque verify_data[12]`. @throws DtlsError DTLS_DECODE_ERROR */
 export function decodeFinished(body: Uint8Array): Uint8Array {
@@ -8,8 +9,9 @@ export function decodeFinished(body: Uint8Array): Uint8Array {
   return verifyData;
 }
 
+/** Fresh bytes: a flight keeps them. */
 export function encodeFinished(verifyData: Uint8Array): Uint8Array {
-  return verifyData;
+  return copyOf(verifyData);
 }
 
 export const VERIFY_DATA_BYTES = 12;
