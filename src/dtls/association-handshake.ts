@@ -38,7 +38,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   ) {
     super(role, options, start?.recordSequenceNumber);
     this.handshake = driver && { driver, early: new EarlyRecords(options.maxEarlyRecordBytes) };
-    this.#clientRandom = start && randomOf(start.parts.beforeCookie);
+    this.#clientRandom = start && randomOf(start.parts.bytes, start.parts.from);
   }
 
   protected abstract handleProtected(header: RecordHeader, source: Uint8Array, at: number, now: number): void;
@@ -119,7 +119,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   beganWith(datagram: Uint8Array): boolean {
     if (this.#clientRandom === undefined) return false;
     const start = readClientHelloStart(datagram);
-    return !("drop" in start) && randomOf(start.parts.beforeCookie) === this.#clientRandom;
+    return !("drop" in start) && isRandomAt(this.#clientRandom, start.parts.bytes, start.parts.from);
   }
 
   protected handleHandshake(handshake: HandshakeState, plaintext: Uint8Array, epoch: 0 | 1, now: number): void {
@@ -189,7 +189,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   /** Server: a ClientHello with another random is for the gate; taken here, it would disturb this handshake. */
   #isOfAnotherHandshake({ type, fragmentOffset, fragment }: HandshakeFragment): boolean {
     if (this.#clientRandom === undefined || type !== HANDSHAKE_TYPES.client_hello || fragmentOffset > 0) return false;
-    return randomOf(fragment) !== this.#clientRandom;
+    return !isRandomAt(this.#clientRandom, fragment, 0);
   }
 
   #handleLateMessage({ type, messageSeq }: HandshakeFragment): void {
@@ -285,10 +285,15 @@ interface FinalFlight {
 }
 
 /**
- * The random of a ClientHello, as characters: a string of 32 bytes takes a quarter of what an array takes, and every idle
- * association has one. Empty, or short, where the ClientHello is cut off before its end.
+ * The random of the ClientHello at `at`, which is whole to there, as characters: a string of 32 bytes takes a quarter of
+ * what an array takes, and every idle association has one.
  */
-function randomOf(hello: Uint8Array): string {
-  const length = Math.min(RANDOM_BYTES, Math.max(0, hello.length - RANDOM_AT));
-  return Buffer.from(hello.buffer, hello.byteOffset + Math.min(RANDOM_AT, hello.length), length).toString("latin1");
+function randomOf({ buffer, byteOffset }: Uint8Array, at: number): string {
+  return Buffer.from(buffer, byteOffset + at + RANDOM_AT, RANDOM_BYTES).toString("latin1");
+}
+
+/** Whether the ClientHello at `at`, which may be cut off, has that random. */
+function isRandomAt(random: string, bytes: Uint8Array, at: number): boolean {
+  for (let i = 0; i < RANDOM_BYTES; i++) if (bytes[at + RANDOM_AT + i] !== random.charCodeAt(i)) return false;
+  return true;
 }

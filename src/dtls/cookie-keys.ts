@@ -1,58 +1,102 @@
 import { timingSafeEqual } from "node:crypto";
-import { HmacSha256 } from "./crypto/sha256.js";
+import { SHA256_BLOCK_BYTES, SHA256_BYTES, sha256Into, viewOf } from "./crypto/sha256.js";
 import type { SharedKeys } from "./shared-keys.js";
 import type { ClientHelloParts } from "./wire/client-hello.js";
 
 /**
- * The cookies of HelloVerifyRequest: HMAC(secret, address, ClientHello parameters) (RFC 6347 §4.2.1), under a secret that
+ * The cookies of HelloVerifyRequest: MAC(secret, address, ClientHello parameters) (RFC 6347 §4.2.1), under a secret that
  * changes with time. Nothing is kept per peer, and processes with the same keys take each other's cookies.
  *
- * A cookie is the period of its secret, modulo 256, and 20 bytes of HMAC-SHA-256. It is taken in its period and in the
- * next. The parameters are those that stand before the extensions, all but the cookie itself, so that a first fragment
- * suffices to verify it.
+ * A cookie is the period of its secret, modulo 256, and 20 bytes of the MAC. It is taken in its period and in the next. The
+ * parameters are those that stand before the extensions, all but the cookie itself, so that a first fragment suffices to
+ * verify it.
+ *
+ * The MAC is one hash, where the HMAC that RFC 6347 names takes two:
+ *
+ * ```
+ *          +-------------------------+-------------+-------------------+---------+------------+
+ *  SHA-256 | secret, zeros to 1 block | length (4) | address length (2) | address | parameters |
+ *          +-------------------------+-------------+-------------------+---------+------------+
+ * ```
+ *
+ * A hash that iterates, with its key in the first block, is a pseudorandom function of messages none of which begins
+ * another (Bellare, Canetti and Krawczyk, "Pseudorandom functions revisited: the cascade construction", FOCS 1996): that
+ * the length comes first makes them so, and no message can be made longer. Nor would a cookie do to start from: it lacks 12
+ * bytes of the hash.
  */
 export class CookieKeys {
   readonly #keys: SharedKeys;
   readonly #lifetimeMs: number;
-  /** Of the periods used of late. */
-  #recent: { readonly period: number; readonly hmac: HmacSha256 }[] = [];
+  #period = -1;
+  #key: Uint8Array = NO_KEY;
 
   constructor(keys: SharedKeys, lifetimeMs: number) {
     this.#keys = keys;
     this.#lifetimeMs = lifetimeMs;
   }
 
-  make(peerAddress: Uint8Array, hello: ClientHelloParts, now: number): Uint8Array {
-    return this.#cookieOf(this.#keys.periodAt(now, this.#lifetimeMs), peerAddress, hello);
+  /** Writes COOKIE_BYTES at `at` of `into`. */
+  makeInto(into: Uint8Array, at: number, peerAddress: Uint8Array, hello: ClientHelloParts, now: number): void {
+    this.#compute(this.#keys.periodAt(now, this.#lifetimeMs), peerAddress, hello);
+    for (let i = 0; i < COOKIE_BYTES; i++) into[at + i] = EXPECTED[i] ?? 0;
   }
 
   verify(peerAddress: Uint8Array, hello: ClientHelloParts, now: number): boolean {
-    const { cookie } = hello;
-    if (cookie.length !== COOKIE_BYTES) return false;
+    const { bytes, cookieAt, cookieBytes } = hello;
+    if (cookieBytes !== COOKIE_BYTES) return false;
+    for (let i = 0; i < COOKIE_BYTES; i++) FOUND[i] = bytes[cookieAt + i] ?? 0;
     const period = this.#keys.periodAt(now, this.#lifetimeMs);
-    const age = (period - (cookie[0] ?? 0)) & 0xff;
-    return age <= 1 && timingSafeEqual(cookie, this.#cookieOf(period - age, peerAddress, hello));
+    const age = (period - (FOUND[0] ?? 0)) & 0xff;
+    if (age > 1) return false;
+    this.#compute(period - age, peerAddress, hello);
+    return timingSafeEqual(FOUND, EXPECTED);
   }
 
-  #cookieOf(period: number, peerAddress: Uint8Array, hello: ClientHelloParts): Uint8Array {
-    const { beforeCookie, afterCookie } = hello;
-    ADDRESS_BYTES[0] = peerAddress.length >> 8;
-    ADDRESS_BYTES[1] = peerAddress.length;
-    const cookie = new Uint8Array(COOKIE_BYTES);
-    cookie[0] = period;
-    this.#hmacOf(period).macInto(cookie, 1, ADDRESS_BYTES, peerAddress, beforeCookie, afterCookie);
-    return cookie;
+  /** Leaves the cookie in EXPECTED. */
+  #compute(
+    period: number,
+    peerAddress: Uint8Array,
+    { bytes, from, cookieAt, cookieBytes, to }: ClientHelloParts,
+  ): void {
+    const addressBytes = peerAddress.length;
+    // Without the cookie, and the byte before it that says how long it is.
+    const length = LENGTHS_BYTES + addressBytes + (to - from - cookieBytes - 1);
+    const end = SHA256_BLOCK_BYTES + length;
+    const isLong = end > MESSAGE.length;
+    const message = isLong ? new Uint8Array(end) : MESSAGE;
+    message.set(this.#keyOf(period));
+    let at = SHA256_BLOCK_BYTES;
+    message[at++] = length >> 24;
+    message[at++] = length >> 16;
+    message[at++] = length >> 8;
+    message[at++] = length;
+    message[at++] = addressBytes >> 8;
+    message[at++] = addressBytes;
+    for (let i = 0; i < addressBytes; i++) message[at++] = peerAddress[i] ?? 0;
+    for (let i = from; i < cookieAt - 1; i++) message[at++] = bytes[i] ?? 0;
+    for (let i = cookieAt + cookieBytes; i < to; i++) message[at++] = bytes[i] ?? 0;
+    sha256Into(isLong ? message : viewOf(MESSAGE, MESSAGE_VIEWS, end), DIGEST, 0);
+    message.fill(0, 0, SHA256_BYTES);
+    EXPECTED[0] = period;
+    for (let i = 1; i < COOKIE_BYTES; i++) EXPECTED[i] = DIGEST[i - 1] ?? 0;
   }
 
-  #hmacOf(period: number): HmacSha256 {
-    const known = this.#recent.find((one) => one.period === period);
-    if (known !== undefined) return known.hmac;
-    const hmac = new HmacSha256(this.#keys.keyOf("cookie", period));
-    this.#recent = [{ period, hmac }, ...this.#recent.slice(0, 1)];
-    return hmac;
+  #keyOf(period: number): Uint8Array {
+    if (period !== this.#period) {
+      this.#key = this.#keys.keyOf("cookie, one hash", period);
+      this.#period = period;
+    }
+    return this.#key;
   }
 }
 
 export const COOKIE_BYTES = 21;
-/** Scratch space: the address's length stands before it, so that it ends where it does. */
-const ADDRESS_BYTES: Uint8Array = new Uint8Array(2);
+const NO_KEY: Uint8Array = new Uint8Array(0);
+const LENGTHS_BYTES = 6;
+// Scratch space of the process: nothing is kept in it between calls, and no call is re-entered. The key has 32 bytes; those
+// after it, to the end of the block, stay zero.
+const MESSAGE: Uint8Array = new Uint8Array(512);
+const MESSAGE_VIEWS: (Uint8Array | undefined)[] = Array.from({ length: MESSAGE.length + 1 }, () => undefined);
+const DIGEST: Uint8Array = new Uint8Array(SHA256_BYTES);
+const FOUND: Uint8Array = new Uint8Array(COOKIE_BYTES);
+const EXPECTED: Uint8Array = new Uint8Array(COOKIE_BYTES);

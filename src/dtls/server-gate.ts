@@ -3,8 +3,7 @@ import type { DropReason } from "./association-output.js";
 import { COOKIE_BYTES, CookieKeys } from "./cookie-keys.js";
 import { type ResolvedServerOptions, resolveServerOptions, type ServerOptions } from "./options.js";
 import { type ClientHelloStart, readClientHelloStart } from "./wire/client-hello-start.js";
-import { HANDSHAKE_HEADER_BYTES, HANDSHAKE_TYPES, writeHandshakeFragment } from "./wire/handshake-header.js";
-import { encodeHelloVerifyRequest } from "./wire/hello-verify-request.js";
+import { HANDSHAKE_HEADER_BYTES, HANDSHAKE_TYPES, writeHandshakeHeader } from "./wire/handshake-header.js";
 import { CONTENT_TYPES, DTLS_1_0, encodeRecordHeader, RECORD_HEADER_BYTES } from "./wire/record.js";
 import { datagramBytes } from "./wire/writer.js";
 
@@ -42,12 +41,13 @@ export class ServerGate {
     const start = readClientHelloStart(datagram);
     if ("drop" in start) return { type: "drop", reason: start.drop };
     const { parts } = start;
-    if (parts.cookie.length > COOKIE_BYTES) return { type: "drop", reason: "oversized-cookie" };
+    if (parts.cookieBytes > COOKIE_BYTES) return { type: "drop", reason: "oversized-cookie" };
     if (!demandsCookie || this.#cookies.verify(peerAddress, parts, now)) {
       return { type: "accept", association: Association.accept(this.#options, start, datagram, now) };
     }
-    const bytes = composeHelloVerifyRequest(start, this.#cookies.make(peerAddress, parts, now));
-    if (bytes.length > datagram.length) return { type: "drop", reason: "no-amplification" };
+    if (HELLO_VERIFY_REQUEST_BYTES > datagram.length) return { type: "drop", reason: "no-amplification" };
+    const bytes = beginHelloVerifyRequest(start);
+    this.#cookies.makeInto(bytes, HELLO_VERIFY_REQUEST_BYTES - COOKIE_BYTES, peerAddress, parts, now);
     return { type: "reply", bytes };
   }
 }
@@ -58,24 +58,20 @@ export type GateAnswer =
   | { readonly type: "accept"; readonly association: Association }
   | { readonly type: "drop"; readonly reason: DropReason };
 
-/** With the record and message numbers of the ClientHello, and the version 1.0 (RFC 6347 §4.2.1). */
-function composeHelloVerifyRequest(start: ClientHelloStart, cookie: Uint8Array): Uint8Array {
-  const body = encodeHelloVerifyRequest({ version: DTLS_1_0, cookie });
-  const length = HANDSHAKE_HEADER_BYTES + body.length;
-  const record = datagramBytes(RECORD_HEADER_BYTES + length);
-  const { messageSeq, recordSequenceNumber: sequenceNumber } = start;
-  const type = CONTENT_TYPES.handshake;
-  encodeRecordHeader({ type, version: DTLS_1_0, epoch: 0, sequenceNumber, length }, record);
-  writeHandshakeFragment(
-    {
-      type: HANDSHAKE_TYPES.hello_verify_request,
-      length: body.length,
-      messageSeq,
-      fragmentOffset: 0,
-      fragment: body,
-    },
-    record,
-    RECORD_HEADER_BYTES,
-  );
-  return record;
+/** All but the cookie, with the record and message numbers of the ClientHello, and the version 1.0 (RFC 6347 §4.2.1). */
+function beginHelloVerifyRequest({ messageSeq, recordSequenceNumber: sequenceNumber }: ClientHelloStart): Uint8Array {
+  const bytes = datagramBytes(HELLO_VERIFY_REQUEST_BYTES);
+  const length = HELLO_VERIFY_REQUEST_BYTES - RECORD_HEADER_BYTES;
+  encodeRecordHeader({ type: CONTENT_TYPES.handshake, version: DTLS_1_0, epoch: 0, sequenceNumber, length }, bytes);
+  const { hello_verify_request: type } = HANDSHAKE_TYPES;
+  const bodyBytes = length - HANDSHAKE_HEADER_BYTES;
+  writeHandshakeHeader(type, bodyBytes, messageSeq, 0, bodyBytes, bytes, RECORD_HEADER_BYTES);
+  let at = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES;
+  bytes[at++] = DTLS_1_0 >> 8;
+  bytes[at++] = DTLS_1_0 & 0xff;
+  bytes[at] = COOKIE_BYTES;
+  return bytes;
 }
+
+/** A record of one message: version, length of the cookie, cookie. */
+const HELLO_VERIFY_REQUEST_BYTES: number = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES + 3 + COOKIE_BYTES;

@@ -7,6 +7,7 @@ import {
   type ServerOptions,
   SharedKeys,
 } from "#dtls/index.js";
+import { addressBytes } from "./address-bytes.js";
 import { AddressMap } from "./address-map.js";
 import { AddressCounts } from "./address-counts.js";
 import { decodeSessionState } from "./association-store.js";
@@ -157,12 +158,7 @@ export class DtlsEndpoint {
     if (this.#gate === undefined || this.#isClosed) return;
     const demandsCookie =
       this.#limits.cookiesAboveHandshakes === 0 || this.#handshakes.size > this.#limits.cookiesAboveHandshakes;
-    const answer = this.#gate.handleDatagram(
-      datagram,
-      Buffer.from(`${from.address} ${from.port}`, "latin1"),
-      now,
-      demandsCookie,
-    );
+    const answer = this.#gate.handleDatagram(datagram, addressBytes(from), now, demandsCookie);
     switch (answer.type) {
       case "reply":
         this.#socket.send(answer.bytes, from);

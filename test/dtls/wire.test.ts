@@ -178,18 +178,33 @@ test("D43 an odd-length suite list, an empty one, and an extension that occurs t
   t.false(refuses(Uint8Array.of(...head, 0, 2, 0xc0, 0xa8, 1, 0, 0, 4, 0, 23, 0, 0)));
 });
 
+function isTooShort(bytes: Uint8Array, from: number, end: number): boolean {
+  try {
+    readClientHelloParts(bytes, from, end);
+    return false;
+  } catch (error) {
+    return error instanceof DtlsError && error.code === "DTLS_DECODE_ERROR";
+  }
+}
+
 test("the start of a ClientHello is read from a first fragment that ends anywhere after the compression methods", (t) => {
   fc.assert(
-    fc.property(clientHellos, fc.nat(), (hello, cut) => {
+    fc.property(clientHellos, fc.nat(), fc.nat(40), (hello, cut, before) => {
       const encoded = encodeClientHello(hello);
       const needed = encodeClientHello({ ...hello, extensions: new Map() }).length;
       const end = needed + (cut % (encoded.length - needed + 1));
-      const { beforeCookie, cookie, afterCookie } = readClientHelloParts(encoded.subarray(0, end));
+      const datagram = Uint8Array.of(...new Uint8Array(before), ...encoded);
+      const parts = readClientHelloParts(datagram, before, before + end);
+      const cookieEnd = parts.cookieAt + parts.cookieBytes;
+      const beforeCookie = parts.bytes.subarray(parts.from, parts.cookieAt - 1);
+      const cookie = parts.bytes.subarray(parts.cookieAt, cookieEnd);
+      const afterCookie = parts.bytes.subarray(cookieEnd, parts.to);
       const random = beforeCookie.subarray(RANDOM_AT, RANDOM_AT + RANDOM_BYTES);
       const joined = [...beforeCookie, cookie.length, ...cookie, ...afterCookie];
       return (
         plain([random, cookie]) === plain([hello.random, hello.cookie]) &&
-        plain(joined) === plain([...encoded.subarray(0, needed)])
+        plain(joined) === plain([...encoded.subarray(0, needed)]) &&
+        isTooShort(datagram, before, before + (cut % needed))
       );
     }),
   );

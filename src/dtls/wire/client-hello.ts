@@ -47,36 +47,46 @@ export function decodeClientHello(body: Uint8Array): ClientHello {
   };
 }
 
-/** What a cookie is bound to, as it was sent, and the cookie: all that stands before the extensions. */
+/**
+ * Where a ClientHello has what a cookie is bound to, as it was sent, and the cookie: all that stands before the extensions.
+ *
+ * ```
+ *  from                               cookieAt               to
+ *  +---------+--------+------------+---+--------+------------+
+ *  | version | random | session_id | n | cookie | suites … methods
+ *  +---------+--------+------------+---+--------+------------+
+ * ```
+ */
 export interface ClientHelloParts {
-  /** Version, random and session identifier. */
-  readonly beforeCookie: Uint8Array;
-  readonly cookie: Uint8Array;
-  /** The cipher suites and the compression methods. */
-  readonly afterCookie: Uint8Array;
+  /** Whatever the ClientHello stands in. */
+  readonly bytes: Uint8Array;
+  readonly from: number;
+  readonly cookieAt: number;
+  readonly cookieBytes: number;
+  readonly to: number;
 }
 
 /**
- * As much as a stateless server needs of a first fragment, whatever follows: views, as all is done for nothing where the
- * cookie is missing.
+ * As much as a stateless server needs of a first fragment that stands from `from` to `end`, whatever follows: places only,
+ * as all is done for nothing where the cookie is missing.
  * @throws DtlsError DTLS_DECODE_ERROR
  */
-export function readClientHelloParts(start: Uint8Array): ClientHelloParts {
-  const reader = new ByteReader(start);
-  reader.skip(RANDOM_AT + RANDOM_BYTES);
-  reader.skip(checkedLength(reader.uint8(), 0, 32));
-  const cookieAt = reader.offset;
-  const cookie = reader.vector8();
-  const afterCookieAt = reader.offset;
-  const cipherSuites = checkedLength(reader.uint16(), 2, 0xfffe);
-  if (cipherSuites % 2 !== 0) throw new DtlsError("DTLS_DECODE_ERROR", "cipher suites");
-  reader.skip(cipherSuites);
-  reader.skip(checkedLength(reader.uint8(), 1, 0xff));
-  return {
-    beforeCookie: start.subarray(0, cookieAt),
-    cookie,
-    afterCookie: start.subarray(afterCookieAt, reader.offset),
-  };
+export function readClientHelloParts(bytes: Uint8Array, from = 0, end: number = bytes.length): ClientHelloParts {
+  const sessionIdAt = from + RANDOM_AT + RANDOM_BYTES + 1;
+  const cookieAt = sessionIdAt + checkedLength(lengthAt(bytes, sessionIdAt - 1, end), 0, 32) + 1;
+  const cookieBytes = lengthAt(bytes, cookieAt - 1, end);
+  const suitesAt = cookieAt + cookieBytes + 2;
+  const suites = lengthAt(bytes, suitesAt - 2, end) * 256 + lengthAt(bytes, suitesAt - 1, end);
+  if (checkedLength(suites, 2, 0xfffe) % 2 !== 0) throw new DtlsError("DTLS_DECODE_ERROR", "cipher suites");
+  const methodsAt = suitesAt + suites + 1;
+  const to = methodsAt + checkedLength(lengthAt(bytes, methodsAt - 1, end), 1, 0xff);
+  if (to > end) throw new DtlsError("DTLS_DECODE_ERROR", "short");
+  return { bytes, from, cookieAt, cookieBytes, to };
+}
+
+function lengthAt(bytes: Uint8Array, at: number, end: number): number {
+  if (at >= end) throw new DtlsError("DTLS_DECODE_ERROR", "short");
+  return bytes[at] ?? 0;
 }
 
 /** `Array.from` takes 1 µs for one byte. */

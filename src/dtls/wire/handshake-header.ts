@@ -40,12 +40,11 @@ export type HandshakeType = (typeof HANDSHAKE_TYPES)[keyof typeof HANDSHAKE_TYPE
 
 /** The fragment at `offset` of a record's plaintext (a record may hold several); undefined when it is malformed. */
 export function decodeHandshakeFragment(plaintext: Uint8Array, offset: number): HandshakeFragment | undefined {
+  const fragmentLength = fragmentBytesAt(plaintext, offset, plaintext.length);
+  if (fragmentLength === undefined) return undefined;
   const start = offset + HANDSHAKE_HEADER_BYTES;
-  if (plaintext.length < start) return undefined;
   const length = uint24At(plaintext, offset + 1);
   const fragmentOffset = uint24At(plaintext, offset + 6);
-  const fragmentLength = uint24At(plaintext, offset + 9);
-  if (fragmentOffset + fragmentLength > length || fragmentLength > plaintext.length - start) return undefined;
   return {
     type: plaintext[offset] ?? 0,
     length,
@@ -55,7 +54,19 @@ export function decodeHandshakeFragment(plaintext: Uint8Array, offset: number): 
   };
 }
 
-function uint24At(bytes: Uint8Array, at: number): number {
+/**
+ * How long the fragment is whose header stands at `offset` of a plaintext that ends at `end` of `bytes`; undefined when it
+ * is malformed.
+ */
+export function fragmentBytesAt(bytes: Uint8Array, offset: number, end: number): number | undefined {
+  const start = offset + HANDSHAKE_HEADER_BYTES;
+  if (end < start) return undefined;
+  const fragmentLength = uint24At(bytes, offset + 9);
+  if (uint24At(bytes, offset + 6) + fragmentLength > uint24At(bytes, offset + 1)) return undefined;
+  return fragmentLength > end - start ? undefined : fragmentLength;
+}
+
+export function uint24At(bytes: Uint8Array, at: number): number {
   return ((bytes[at] ?? 0) << 16) | ((bytes[at + 1] ?? 0) << 8) | (bytes[at + 2] ?? 0);
 }
 
@@ -67,7 +78,20 @@ export function encodeHandshakeFragment(fragment: HandshakeFragment): Uint8Array
 
 /** Header and body, at `at` of `into`. */
 export function writeHandshakeFragment(fragment: HandshakeFragment, into: Uint8Array, at: number): void {
-  const { type, length, messageSeq, fragmentOffset: from, fragment: body } = fragment;
+  const { type, length, messageSeq, fragmentOffset, fragment: body } = fragment;
+  writeHandshakeHeader(type, length, messageSeq, fragmentOffset, body.length, into, at);
+  into.set(body, at + HANDSHAKE_HEADER_BYTES);
+}
+
+export function writeHandshakeHeader(
+  type: number,
+  length: number,
+  messageSeq: number,
+  from: number,
+  fragmentLength: number,
+  into: Uint8Array,
+  at: number,
+): void {
   into[at] = type;
   into[at + 1] = length >> 16;
   into[at + 2] = length >> 8;
@@ -77,8 +101,7 @@ export function writeHandshakeFragment(fragment: HandshakeFragment, into: Uint8A
   into[at + 6] = from >> 16;
   into[at + 7] = from >> 8;
   into[at + 8] = from;
-  into[at + 9] = body.length >> 16;
-  into[at + 10] = body.length >> 8;
-  into[at + 11] = body.length;
-  into.set(body, at + HANDSHAKE_HEADER_BYTES);
+  into[at + 9] = fragmentLength >> 16;
+  into[at + 10] = fragmentLength >> 8;
+  into[at + 11] = fragmentLength;
 }
