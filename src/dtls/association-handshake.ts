@@ -122,16 +122,24 @@ export abstract class AssociationHandshake extends AssociationCore {
     return !("drop" in start) && isRandomAt(this.#clientRandom, start.parts.bytes, start.parts.from);
   }
 
-  protected handleHandshake(handshake: HandshakeState, plaintext: Uint8Array, epoch: 0 | 1, now: number): void {
+  /** The plaintext of a record: from `at` to `end` of `bytes`. */
+  protected handleHandshake(
+    handshake: HandshakeState,
+    bytes: Uint8Array,
+    at: number,
+    end: number,
+    epoch: 0 | 1,
+    now: number,
+  ): void {
     try {
-      let offset = 0;
+      let offset = at;
       do {
-        const fragment = this.#fragmentAt(plaintext, offset);
+        const fragment = this.#fragmentAt(bytes, offset, end);
         if (fragment === undefined) break;
         if (this.#isOfAnotherHandshake(fragment)) this.drop("unexpected-message");
         else this.drop(handshake.driver.handleFragment(fragment, epoch, now));
         offset += HANDSHAKE_HEADER_BYTES + fragment.fragment.length;
-      } while (offset < plaintext.length && !this.isClosed);
+      } while (offset < end && !this.isClosed);
     } catch (cause) {
       this.failBy(cause);
     }
@@ -145,7 +153,7 @@ export abstract class AssociationHandshake extends AssociationCore {
   protected handleLateHandshake(plaintext: Uint8Array): void {
     let offset = 0;
     do {
-      const fragment = this.#fragmentAt(plaintext, offset);
+      const fragment = this.#fragmentAt(plaintext, offset, plaintext.length);
       if (fragment === undefined) return;
       this.#handleLateMessage(fragment);
       offset += HANDSHAKE_HEADER_BYTES + fragment.fragment.length;
@@ -204,8 +212,8 @@ export abstract class AssociationHandshake extends AssociationCore {
   }
 
   /** What follows a malformed one is lost with it. */
-  #fragmentAt(plaintext: Uint8Array, offset: number): HandshakeFragment | undefined {
-    const fragment = decodeHandshakeFragment(plaintext, offset);
+  #fragmentAt(bytes: Uint8Array, offset: number, end: number): HandshakeFragment | undefined {
+    const fragment = decodeHandshakeFragment(bytes, offset, end);
     if (fragment === undefined) this.drop("malformed-fragment");
     return fragment;
   }

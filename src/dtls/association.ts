@@ -269,7 +269,7 @@ export class Association extends AssociationPath {
         return;
       case CONTENT_TYPES.handshake:
         if (this.handshake === undefined) this.handleLateHandshake(plaintext);
-        else this.handleHandshake(this.handshake, plaintext, 1, now);
+        else this.handleHandshake(this.handshake, plaintext, 0, plaintext.length, 1, now);
         return;
       case CONTENT_TYPES.alert:
         this.#handleAlert(plaintext);
@@ -296,7 +296,7 @@ export class Association extends AssociationPath {
     const end = fragmentAt + header.length;
     switch (header.epoch) {
       case 0:
-        this.#handlePlaintext(header, datagram.subarray(fragmentAt, end), now);
+        this.#handlePlaintext(header, datagram, fragmentAt, end, now);
         return;
       case 1:
         if (header.version !== DTLS_1_2) this.drop("wrong-version");
@@ -309,7 +309,7 @@ export class Association extends AssociationPath {
   }
 
   /** Epoch 0 counts only during the handshake, and never carries data. */
-  #handlePlaintext(header: RecordHeader, fragment: Uint8Array, now: number): void {
+  #handlePlaintext(header: RecordHeader, datagram: Uint8Array, at: number, end: number, now: number): void {
     const handshake = this.handshake;
     if (handshake === undefined) {
       this.drop("plaintext-not-allowed");
@@ -317,10 +317,10 @@ export class Association extends AssociationPath {
     }
     switch (header.type) {
       case CONTENT_TYPES.handshake:
-        this.handleHandshake(handshake, fragment, 0, now);
+        this.handleHandshake(handshake, datagram, at, end, 0, now);
         return;
       case CONTENT_TYPES.changeCipherSpec: {
-        const isValid = fragment.length === 1 && fragment[0] === 1;
+        const isValid = header.length === 1 && datagram[at] === 1;
         try {
           this.drop(isValid ? handshake.driver.handleChangeCipherSpec(now) : "unexpected-change-cipher-spec");
         } catch (cause) {
@@ -332,7 +332,7 @@ export class Association extends AssociationPath {
       case CONTENT_TYPES.alert:
         // Once the peer has changed to epoch 1, so have its alerts.
         if (handshake.driver.hasPeerChangedCipherSpec) this.drop("ignored-alert");
-        else this.#handleAlert(fragment);
+        else this.#handleAlert(datagram.subarray(at, end));
         return;
       case CONTENT_TYPES.applicationData:
       case CONTENT_TYPES.returnRoutabilityCheck:

@@ -41,13 +41,17 @@ export class CcmKey implements PooledKey {
     for (let i = 0; i < this.#tagBytes; i++) bytes[tagAt + i] = (chained[i] ?? 0) ^ (keys[tagStream + i] ?? 0);
   }
 
-  /** The plaintext of ciphertext ‖ tag, from `at` to `end`, in fresh bytes; undefined when the tag does not verify. */
+  /**
+   * The plaintext of ciphertext ‖ tag, from `at` to `end`, in `plaintext`, which has its length; undefined when the tag does
+   * not verify.
+   */
   open(
     nonce: Uint8Array,
     aad: Uint8Array,
     sealed: Uint8Array,
     at = 0,
     end: number = sealed.length,
+    plaintext: Uint8Array = new Uint8Array(Math.max(0, end - at - this.#tagBytes)),
   ): Uint8Array | undefined {
     const length = end - at - this.#tagBytes;
     if (length < 0) return undefined;
@@ -56,7 +60,6 @@ export class CcmKey implements PooledKey {
     const tagStream = stream.seek(nonce, blocksOf(length) + 1);
     const textStream = tagStream + BLOCK;
     const { bytes } = stream;
-    const plaintext = new Uint8Array(length);
     for (let i = 0; i < length; i++) plaintext[i] = (sealed[at + i] ?? 0) ^ (bytes[textStream + i] ?? 0);
     this.#mac(contexts, nonce, aad, plaintext, 0, length);
     const { expected, found } = this.#tagBytes === 8 ? TAGS_8 : TAGS_16;

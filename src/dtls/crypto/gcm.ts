@@ -25,19 +25,23 @@ export class GcmKey {
     bytes.set(cipher.getAuthTag(), at + length);
   }
 
-  /** The plaintext of ciphertext ‖ tag, from `at` to `end`, in fresh bytes; undefined when the tag does not verify. */
+  /**
+   * The plaintext of ciphertext ‖ tag, from `at` to `end`, in `plaintext`, which has its length; undefined when the tag does
+   * not verify.
+   */
   open(
     nonce: Uint8Array,
     aad: Uint8Array,
     sealed: Uint8Array,
     at = 0,
     end: number = sealed.length,
+    plaintext: Uint8Array = new Uint8Array(Math.max(0, end - at - this.tagBytes)),
   ): Uint8Array | undefined {
     const tagAt = end - this.tagBytes;
     if (tagAt < at) return undefined;
     const decipher = createDecipheriv("aes-128-gcm", this.#key, nonce, { authTagLength: this.tagBytes });
     decipher.setAAD(aad).setAuthTag(sealed.subarray(tagAt, end));
-    const plaintext = Uint8Array.from(decipher.update(sealed.subarray(at, tagAt)));
+    plaintext.set(decipher.update(sealed.subarray(at, tagAt)));
     try {
       decipher.final();
     } catch {

@@ -23,6 +23,7 @@ import { encodeCredential } from "./own-credential.js";
 import { credentialFacts, credentialQuestion, decodeCredential } from "./peer-credential.js";
 import type { HandshakeMessage } from "./reassembly.js";
 import { isResumable, type SessionFacts, ServerSessions } from "./server-sessions.js";
+import { NO_RECORD_LIMITS } from "./record-limits.js";
 import { composeCertificateRequest, composeServerHello, composeServerKeyExchange } from "./server-flight.js";
 import {
   EXPECTS,
@@ -245,7 +246,7 @@ export class ServerHandshake implements HandshakeMachine {
   #settle(choice: Choice, hello: ClientHello, terms: ClientTerms, channel: HandshakeChannel): Hellos {
     const { connectionIds, serverName, extendedMasterSecret, applicationProtocol } = terms;
     if (connectionIds !== undefined) channel.useConnectionIds(connectionIds.own, connectionIds.peers);
-    channel.limitRecords(terms.recordLimits);
+    if (terms.recordLimits !== NO_RECORD_LIMITS) channel.limitRecords(terms.recordLimits);
     const { issuesTicket, sessionId } = this.#sessions.plan(hello, extendedMasterSecret);
     return {
       suite: choice.suite,

@@ -87,11 +87,11 @@ export function serverExtensions(
 ): Map<number, Uint8Array> {
   const extensions = new Map<number, Uint8Array>();
   if (terms.signalsRenegotiation) extensions.set(EXTENSION_TYPES.renegotiation_info, EMPTY_RENEGOTIATION_INFO);
-  if (terms.extendedMasterSecret) extensions.set(EXTENSION_TYPES.extended_master_secret, new Uint8Array(0));
+  if (terms.extendedMasterSecret) extensions.set(EXTENSION_TYPES.extended_master_secret, NO_BYTES);
   if (terms.connectionIds !== undefined) {
     extensions.set(EXTENSION_TYPES.connection_id, encodeConnectionId(terms.connectionIds.own));
   }
-  if (terms.returnRoutabilityCheck) extensions.set(EXTENSION_TYPES.rrc, new Uint8Array(0));
+  if (terms.returnRoutabilityCheck) extensions.set(EXTENSION_TYPES.rrc, NO_BYTES);
   if (answer.usesPoints && hello.extensions.has(EXTENSION_TYPES.ec_point_formats)) {
     extensions.set(EXTENSION_TYPES.ec_point_formats, encodePointFormats());
   }
@@ -173,3 +173,5 @@ function agreeOnRecordLimits(
     maxFragmentLengthBytes: bytes,
   };
 }
+
+const NO_BYTES: Uint8Array = new Uint8Array(0);

@@ -38,9 +38,16 @@ export const HANDSHAKE_TYPES = {
 
 export type HandshakeType = (typeof HANDSHAKE_TYPES)[keyof typeof HANDSHAKE_TYPES];
 
-/** The fragment at `offset` of a record's plaintext (a record may hold several); undefined when it is malformed. */
-export function decodeHandshakeFragment(plaintext: Uint8Array, offset: number): HandshakeFragment | undefined {
-  const fragmentLength = fragmentBytesAt(plaintext, offset, plaintext.length);
+/**
+ * The fragment at `offset` of a record's plaintext, which ends at `end` (a record may hold several); undefined when it is
+ * malformed.
+ */
+export function decodeHandshakeFragment(
+  plaintext: Uint8Array,
+  offset: number,
+  end: number = plaintext.length,
+): HandshakeFragment | undefined {
+  const fragmentLength = fragmentBytesAt(plaintext, offset, end);
   if (fragmentLength === undefined) return undefined;
   const start = offset + HANDSHAKE_HEADER_BYTES;
   const length = uint24At(plaintext, offset + 1);

@@ -75,8 +75,14 @@ export class ByteWriter {
  * would keep the whole datagram.
  */
 export function copyOf(bytes: Uint8Array, from = 0, to: number = bytes.length): Uint8Array {
-  return new Uint8Array(bytes.subarray(from, to));
+  const copy = new Uint8Array(to - from);
+  if (copy.length > LOOP_COPY_BYTES) copy.set(bytes.subarray(from, to));
+  else for (let i = 0; i < copy.length; i++) copy[i] = bytes[from + i] ?? 0;
+  return copy;
 }
+
+/** Up to here a loop is faster than a view for `set`. */
+const LOOP_COPY_BYTES = 96;
 
 export function uint8(value: number): Uint8Array {
   return Uint8Array.of(value);
