@@ -1,12 +1,14 @@
-import { createCipheriv, createHash, createHmac, createPublicKey, randomBytes } from "node:crypto";
+import crypto, { type Cipher, createCipheriv, createHash, createHmac, createPublicKey, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import test from "ava";
 import fc from "fast-check";
 import { CcmKey } from "#dtls/crypto/ccm.js";
-import { CIPHER_POOL, CipherPool, type PooledKey } from "#dtls/crypto/cipher-pool.js";
+import { CIPHER_POOL, CipherPool, type CipherRoom, type PooledKey } from "#dtls/crypto/cipher-pool.js";
 import { GcmKey } from "#dtls/crypto/gcm.js";
 import { generateKeyShare, type GroupName, GROUPS } from "#dtls/crypto/key-exchange.js";
 import { extendedMasterSecret, keyBlock, masterSecret, pskPremasterSecret } from "#dtls/crypto/key-schedule.js";
+import { KeyStream } from "#dtls/crypto/key-stream.js";
 import { prf, publicPrfInto } from "#dtls/crypto/prf.js";
 import { HmacSha256 } from "#dtls/crypto/sha256.js";
 import { type SignatureSchemeName, signWith, verifyWith } from "#dtls/crypto/signatures.js";
@@ -36,6 +38,36 @@ function hex(bytes: Uint8Array): string {
 
 function unhex(text: string): Uint8Array {
   return Uint8Array.from(Buffer.from(text, "hex"));
+}
+
+function ecb(key: Uint8Array): Cipher {
+  return createCipheriv("aes-128-ecb", key, null).setAutoPadding(false);
+}
+
+/** Notes all cipher objects that are made, until it is restored. */
+function contextsMade(): { readonly made: readonly Cipher[]; readonly restore: () => void } {
+  const made: Cipher[] = [];
+  const { createCipheriv: original } = crypto;
+  const use = (create: typeof original): void => {
+    crypto.createCipheriv = create;
+    syncBuiltinESMExports();
+  };
+  const noting = (...words: Parameters<typeof original>): Cipher => {
+    const cipher = original(...words);
+    made.push(cipher);
+    return cipher;
+  };
+  use(noting as typeof original);
+  return { made, restore: () => use(original) };
+}
+
+function isAlive(cipher: Cipher): boolean {
+  try {
+    cipher.update(new Uint8Array(16));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function seal(key: CcmKey | GcmKey, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): Uint8Array {
@@ -171,6 +203,59 @@ test("the cipher pool holds at most its capacity, keeps keys in use, and a key t
   const before = seal(key, nonce, new Uint8Array(0), Uint8Array.of(1, 2, 3));
   CIPHER_POOL.release(key);
   t.deepEqual(key.open(nonce, new Uint8Array(0), before), Uint8Array.of(1, 2, 3));
+});
+
+test("a key that makes way in the pool, or is released, leaves no context behind", (t) => {
+  const { made, restore } = contextsMade();
+  try {
+    const many = 100;
+    const raw = randomBytes(16);
+    const keys = Array.from({ length: CIPHER_POOL.capacity + many }, () => new CcmKey(raw, 0, 8));
+    for (const key of keys) seal(key, new Uint8Array(12), new Uint8Array(0), new Uint8Array(3));
+    t.is(made.length, 2 * keys.length);
+    t.is(made.filter(isAlive).length, 2 * CIPHER_POOL.capacity);
+    for (const key of keys) CIPHER_POOL.release(key);
+    t.is(made.filter(isAlive).length, 0);
+  } finally {
+    restore();
+  }
+});
+
+test("a place in the pool has only zeros for the key that comes there", (t) => {
+  const pool = new CipherPool(1);
+  const rooms: CipherRoom[] = [];
+  const pooled = (): PooledKey => ({ wasUsed: false, slot: -1, dropContexts: () => undefined });
+  rooms.push(pool.admit(pooled()), pool.admit(pooled()));
+  t.is(rooms[0]?.ahead, rooms[1]?.ahead, "one room for one place");
+
+  const stream = new KeyStream(ecb(randomBytes(16)), rooms[0]?.ahead ?? new Uint8Array(0));
+  for (let record = 0; record < 8; record++) stream.seek(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, record), 3);
+  t.true(rooms[0]?.ahead.some((byte) => byte !== 0));
+  stream.end();
+  t.true(rooms[0]?.ahead.every((byte) => byte === 0));
+});
+
+test("the key stream of a record longer than what is made ahead, and of those before and after it, is the cipher's", (t) => {
+  const raw = randomBytes(16);
+  const expected = (nonce: Uint8Array, blocks: number): string => {
+    const counters = Array.from({ length: blocks }, (_, block) => [2, ...nonce, 0, 0, block]).flat();
+    return hex(ecb(raw).update(Uint8Array.from(counters)));
+  };
+  const nonces = fc.integer({ min: 0, max: 40 });
+  const blocks = fc.oneof({ weight: 5, arbitrary: fc.integer({ min: 1, max: 6 }) }, fc.integer({ min: 1, max: 90 }));
+  fc.assert(
+    fc.property(fc.array(fc.tuple(nonces, blocks), { maxLength: 40 }), (seeks) => {
+      const stream = new KeyStream(ecb(raw), new Uint8Array(1024));
+      for (const [counter, count] of seeks) {
+        const nonce = new Uint8Array(12);
+        nonce[11] = counter;
+        const bytes = stream.seek(nonce, count);
+        if (hex(bytes.subarray(stream.at, stream.at + count * 16)) !== expected(nonce, count)) return false;
+      }
+      return true;
+    }),
+  );
+  t.pass();
 });
 
 test("HMAC-SHA-256 of two hashes equals node:crypto's, for keys and messages of any length", (t) => {

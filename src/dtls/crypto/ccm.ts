@@ -1,5 +1,5 @@
 import { type Cipher, createCipheriv, timingSafeEqual } from "node:crypto";
-import { CIPHER_POOL, type PooledKey } from "./cipher-pool.js";
+import { CIPHER_POOL, endContext, type PooledKey } from "./cipher-pool.js";
 import { KeyStream } from "./key-stream.js";
 
 /**
@@ -33,9 +33,9 @@ export class CcmKey implements PooledKey {
     const contexts = this.#open();
     const { chained, stream } = contexts;
     this.#mac(contexts, nonce, aad, bytes, at, length);
-    const tagStream = stream.seek(nonce, blocksOf(length) + 1);
+    const keys = stream.seek(nonce, blocksOf(length) + 1);
+    const tagStream = stream.at;
     const textStream = tagStream + BLOCK;
-    const keys = stream.bytes;
     for (let i = 0; i < length; i++) bytes[at + i] = (bytes[at + i] ?? 0) ^ (keys[textStream + i] ?? 0);
     const tagAt = at + length;
     for (let i = 0; i < this.#tagBytes; i++) bytes[tagAt + i] = (chained[i] ?? 0) ^ (keys[tagStream + i] ?? 0);
@@ -57,9 +57,9 @@ export class CcmKey implements PooledKey {
     if (length < 0) return undefined;
     const contexts = this.#open();
     const { chained, stream } = contexts;
-    const tagStream = stream.seek(nonce, blocksOf(length) + 1);
+    const bytes = stream.seek(nonce, blocksOf(length) + 1);
+    const tagStream = stream.at;
     const textStream = tagStream + BLOCK;
-    const { bytes } = stream;
     for (let i = 0; i < length; i++) plaintext[i] = (sealed[at + i] ?? 0) ^ (bytes[textStream + i] ?? 0);
     this.#mac(contexts, nonce, aad, plaintext, 0, length);
     const { expected, found } = this.#tagBytes === 8 ? TAGS_8 : TAGS_16;
@@ -72,8 +72,13 @@ export class CcmKey implements PooledKey {
   }
 
   dropContexts(): void {
+    const contexts = this.#contexts;
     this.#contexts = undefined;
     this.slot = -1;
+    if (contexts === undefined) return;
+    endContext(contexts.cbc);
+    contexts.chained.fill(0);
+    contexts.stream.end();
   }
 
   #open(): CcmContexts {
@@ -81,12 +86,12 @@ export class CcmKey implements PooledKey {
     if (this.#contexts !== undefined) return this.#contexts;
     // By way of a scratch: native code that reads an array in V8's heap moves it out of there, for good.
     for (let i = 0; i < BLOCK; i++) KEY[i] = this.#keys[this.#at + i] ?? 0;
-    // Padding, which is of the last block, has no effect: none of them ever comes to its end.
+    // Padding, which is of the last block, has no effect: what comes at their end is thrown away.
     const cbc = createCipheriv("aes-128-cbc", KEY, ZERO_BLOCK);
     const ecb = createCipheriv("aes-128-ecb", KEY, null);
     KEY.fill(0);
-    this.#contexts = { cbc, stream: new KeyStream(ecb), chained: new Uint8Array(BLOCK) };
-    CIPHER_POOL.admit(this);
+    const { chained, ahead } = CIPHER_POOL.admit(this);
+    this.#contexts = { cbc, stream: new KeyStream(ecb, ahead), chained };
     return this.#contexts;
   }
 

@@ -1,4 +1,5 @@
 import type { Cipher } from "node:crypto";
+import { endContext } from "./cipher-pool.js";
 
 /**
  * The key stream of CCM, S_i = E(K, A_i) (RFC 3610 §2.3), for the records that will come next as well: a call of a cipher
@@ -8,9 +9,10 @@ import type { Cipher } from "node:crypto";
  * another nonce gets its own stream, and no more ahead than was used of late.
  */
 export class KeyStream {
-  /** Where `seek` points into; S_0 first. */
-  bytes: Uint8Array = NONE;
+  /** Where the stream that `seek` gave last stands in its bytes; S_0 first. */
+  at = 0;
   readonly #ecb: Cipher;
+  readonly #kept: Uint8Array;
   // The first 8 bytes of the nonces; the last 4 of the first one.
   #head = 0;
   #middle = 0;
@@ -18,18 +20,33 @@ export class KeyStream {
   #records = 0;
   #blocks = 0;
 
-  /** `ecb`: AES in ECB mode. */
-  constructor(ecb: Cipher) {
+  /** `ecb`: AES in ECB mode. `kept`: whole blocks of room for what is made ahead, the stream's until `end`. */
+  constructor(ecb: Cipher, kept: Uint8Array) {
     this.#ecb = ecb;
+    this.#kept = kept;
   }
 
-  /** Where in `bytes` the stream of this nonce of 12 bytes stands, valid until the next call: `blocks` of 16 bytes. */
-  seek(nonce: Uint8Array, blocks: number): number {
+  /** Bytes in which the stream of this nonce of 12 bytes stands at `this.at`, valid until the next call: `blocks` of 16 bytes. */
+  seek(nonce: Uint8Array, blocks: number): Uint8Array {
     const head = word(nonce, 0);
     const middle = word(nonce, 4);
     const counter = word(nonce, 8) >>> 0;
     const index = head === this.#head && middle === this.#middle ? counter - this.#first : -1;
-    if (index >= 0 && index < this.#records && blocks <= this.#blocks) return index * this.#blocks * BLOCK;
+    if (index >= 0 && index < this.#records && blocks <= this.#blocks) {
+      this.at = index * this.#blocks * BLOCK;
+      return this.#kept;
+    }
+    this.at = 0;
+    const mostBlocks = this.#kept.length / BLOCK;
+    if (blocks > mostBlocks) {
+      // For this record alone.
+      this.#head = head;
+      this.#middle = middle;
+      this.#first = counter;
+      this.#blocks = 0;
+      this.#records = 1;
+      return this.#ecb.update(counterBlocks(nonce, counter, 1, blocks));
+    }
     const isInARow = index >= this.#records && index < this.#records + TOLERATED_GAP;
     const each = isInARow ? Math.max(blocks, this.#blocks) : blocks;
     const ahead = isInARow ? this.#records * 2 : this.#records === 0 ? FIRST_RECORDS : 1;
@@ -38,9 +55,15 @@ export class KeyStream {
     this.#middle = middle;
     this.#first = counter;
     this.#blocks = each;
-    this.#records = Math.max(1, Math.min(wanted, Math.floor(MAX_BLOCKS / each)));
-    this.bytes = this.#ecb.update(counterBlocks(nonce, counter, this.#records, each));
-    return 0;
+    this.#records = Math.max(1, Math.min(wanted, Math.floor(mostBlocks / each)));
+    this.#kept.set(this.#ecb.update(counterBlocks(nonce, counter, this.#records, each)));
+    return this.#kept;
+  }
+
+  /** Of no more use: wipes it. */
+  end(): void {
+    endContext(this.#ecb);
+    this.#kept.fill(0);
   }
 }
 
@@ -71,17 +94,16 @@ function word(bytes: Uint8Array, at: number): number {
 }
 
 const BLOCK = 16;
-/** Ahead at most, and at most this many blocks: what is never used must cost little. */
-const MAX_RECORDS = 32;
-const MAX_BLOCKS = 96;
+/** Ahead at most: what is never used must cost little. */
+const MAX_RECORDS = 16;
 /** A handshake leaves two records in each direction: Finished, and the close_notify or first data. */
 const FIRST_RECORDS = 2;
 /** Records lost on the way do not end a row. */
 const TOLERATED_GAP = 8;
-const NONE = new Uint8Array(0);
 // Scratch space of the process: nothing is kept in it between calls, and no call is re-entered.
-const SCRATCH: Uint8Array = new Uint8Array(MAX_BLOCKS * BLOCK);
+const SCRATCH_BLOCKS = 96;
+const SCRATCH: Uint8Array = new Uint8Array(SCRATCH_BLOCKS * BLOCK);
 /** By the number of blocks. */
-const SCRATCH_VIEWS: readonly Uint8Array[] = Array.from({ length: MAX_BLOCKS + 1 }, (_, blocks) =>
+const SCRATCH_VIEWS: readonly Uint8Array[] = Array.from({ length: SCRATCH_BLOCKS + 1 }, (_, blocks) =>
   SCRATCH.subarray(0, blocks * BLOCK),
 );
