@@ -1,7 +1,7 @@
 import { DpeError } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import type { Backend, Change, Check, Place, PlacedEntry } from "./backend.js";
-import { decodeRow, encodeRow, keptRow, readRow } from "./codec.js";
+import { decodeRow, encodeRow, writtenRow, readRow } from "./codec.js";
 import type { KeptRow } from "./known-endpoints.js";
 import { timeKey, timeOfKey } from "./time-key.js";
 
@@ -283,7 +283,7 @@ function planProperty(
   const before = latest.get(name);
   if (before !== undefined && (newest === undefined || isLater(before.row.record, newest))) newest = before.row.record;
   if (newest === undefined) return;
-  const row = keptRow<LatestRow>({ record: newest, count });
+  const row = writtenRow<LatestRow>({ record: newest, count });
   latest.set(name, row);
   checks.push({ space: "latest", partition: endpoint, key: name, value: before?.bytes });
   sets.push({ space: "latest", partition: endpoint, key: name, value: row.bytes });

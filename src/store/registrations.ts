@@ -8,7 +8,7 @@ import {
 } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import type { Backend, Change } from "./backend.js";
-import { decodeRow, encodeRow, readRow } from "./codec.js";
+import { decodeRow, encodeRow, readRow, RowKeeper } from "./codec.js";
 import { commitUntil } from "./commit-until.js";
 import type { Device, DeviceRow } from "./device.js";
 import {
@@ -248,8 +248,11 @@ export class Registrations {
       return this.#planReport(await this.#read(id), subscriber, report, now);
     });
     const { device, registration, latest } = before;
-    for (const [name, row] of planned.latest) latest.set(name, row);
-    this.#known.put(id, { device, registration, heard: planned.heard, latest });
+    let length = planned.heard.bytes.length;
+    for (const { bytes } of planned.latest.values()) length += bytes.length;
+    const keeper = new RowKeeper(length);
+    for (const [name, row] of planned.latest) latest.set(name, keeper.keep(row));
+    this.#known.put(id, { device, registration, heard: keeper.keep(planned.heard), latest });
     return { registration, added: planned.added };
   }
 

@@ -1,6 +1,6 @@
 import type { SenmlRecord } from "#senml/index.js";
 import type { Backend, Change, Check } from "./backend.js";
-import { keptRow, readRow } from "./codec.js";
+import { writtenRow, readRow } from "./codec.js";
 import type { DeviceSecurity, HeardRow } from "./device.js";
 import { heardPlace, missedBetween } from "./device-rows.js";
 import type { KeptRow } from "./known-endpoints.js";
@@ -43,7 +43,7 @@ export class ReportPlanner {
     const heardBefore = before.heard?.row;
     const missed = (heardBefore?.missed ?? 0) + missedBetween(heardBefore, now);
     const intervalSeconds = shortestInterval(records) ?? heardBefore?.intervalSeconds;
-    const heard = keptRow<HeardRow>(
+    const heard = writtenRow<HeardRow>(
       intervalSeconds === undefined ? { at: now, server, missed } : { at: now, server, missed, intervalSeconds },
     );
     sets.push({ space: "heard", partition: "", key: endpoint, value: heard.bytes });
@@ -88,7 +88,7 @@ export interface EndpointBefore {
   readonly latest?: ReadonlyMap<string, KeptRow<LatestRow>>;
 }
 
-/** `added`: the readings that were not known before; `heard` and `latest`: what is kept when the change is committed. */
+/** `added`: the readings that were not known before; `heard` and `latest`: what is to be kept when the change is committed, as {@link writtenRow} gives it. */
 export interface PlannedChange {
   readonly change: Change;
   readonly added: readonly SenmlRecord[];
