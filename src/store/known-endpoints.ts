@@ -1,6 +1,6 @@
 import type { Registration } from "#dpe/index.js";
 import type { HeardRow } from "./device.js";
-import type { LatestRow } from "./properties.js";
+import type { LatestState } from "./latest-state.js";
 
 /**
  * What this process has read or written of the endpoints that report: those heard longest ago make way. It may be old, as
@@ -46,7 +46,7 @@ export interface KnownEndpoint {
   readonly registration: Registration;
   readonly heard: KeptRow<HeardRow> | undefined;
   /** By name: of the properties that were reported. Whoever took it adds to it. */
-  readonly latest: Map<string, KeptRow<LatestRow>>;
+  readonly latest: Map<string, LatestState>;
 }
 
 /** A row and its very bytes, for checks. */

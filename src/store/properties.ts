@@ -1,8 +1,8 @@
 import { DpeError } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import type { Backend, Change, Check, Place, PlacedEntry } from "./backend.js";
-import { decodeRow, encodeRow, writtenRow, readRow } from "./codec.js";
-import type { KeptRow } from "./known-endpoints.js";
+import { decodeRow, encodeRow } from "./codec.js";
+import { bytesOfLatest, type LatestState, readLatest, recordOfLatest, writeLatest } from "./latest-state.js";
 import { timeKey, timeOfKey } from "./time-key.js";
 
 /**
@@ -65,7 +65,7 @@ export class Properties {
     endpoint: string,
     records: readonly SenmlRecord[],
     nowMs: number,
-    known: ReadonlyMap<string, KeptRow<LatestRow>> = NOTHING_KNOWN,
+    known: ReadonlyMap<string, LatestState> = NOTHING_KNOWN,
     checks: Check[] = [],
   ): Promise<PlannedReport> {
     const given = readingsByName(records, nowMs);
@@ -78,7 +78,7 @@ export class Properties {
       const partition = historyOf(endpoint, name);
       const added = there.size === 0 ? readings : readings.filter(({ key }) => !there.has(nameOfPlace(partition, key)));
       if (added.length === 0) continue;
-      const count = (latest.get(name)?.row.count ?? 0) + added.length;
+      const count = (latest.get(name)?.count ?? 0) + added.length;
       if (this.#needsTrim(count)) excess.push({ name, added, count, partition });
       else planProperty(planned, endpoint, name, added, count);
     }
@@ -104,9 +104,9 @@ export class Properties {
   async #latestRows(
     endpoint: string,
     given: ReadingsByName,
-    known: ReadonlyMap<string, KeptRow<LatestRow>>,
-  ): Promise<Map<string, KeptRow<LatestRow>>> {
-    const rows = new Map<string, KeptRow<LatestRow>>();
+    known: ReadonlyMap<string, LatestState>,
+  ): Promise<Map<string, LatestState>> {
+    const rows = new Map<string, LatestState>();
     for (const name of given.keys()) {
       const row = known.get(name);
       if (row !== undefined) rows.set(name, row);
@@ -115,8 +115,8 @@ export class Properties {
     const unknown = [...given.keys()].filter((name) => !rows.has(name));
     const values = await this.#backend.get(unknown.map((name) => latestPlace(endpoint, name)));
     for (const [index, name] of unknown.entries()) {
-      const row = readRow<LatestRow>(values[index]);
-      if (row !== undefined) rows.set(name, row);
+      const value = values[index];
+      if (value !== undefined) rows.set(name, readLatest(value));
     }
     const added = unknown.filter((name) => !rows.has(name)).length;
     if (added > 0) await this.#checkCount(endpoint, added);
@@ -192,7 +192,7 @@ export interface PlannedReport {
   /** The readings that were not known before. */
   readonly added: SenmlRecord[];
   /** The latest rows of the properties in the report, as they are then. */
-  readonly latest: Map<string, KeptRow<LatestRow>>;
+  readonly latest: Map<string, LatestState>;
 }
 
 /** A reading with its time, and its key in history. */
@@ -249,14 +249,14 @@ function inOrder(readings: readonly Reading[]): Reading[] {
 function latePlaces(
   endpoint: string,
   given: ReadingsByName,
-  latest: ReadonlyMap<string, KeptRow<LatestRow>>,
+  latest: ReadonlyMap<string, LatestState>,
 ): readonly Place[] {
   const places: Place[] = [];
   for (const [name, readings] of given) {
-    const before = latest.get(name)?.row.record;
+    const before = latest.get(name);
     if (before === undefined) continue;
     for (const { key, record } of readings) {
-      if (isLater(record, before)) break;
+      if ((record.timeSeconds ?? 0) > before.timeSeconds) break;
       places.push({ space: "history", partition: historyOf(endpoint, name), key });
     }
   }
@@ -281,12 +281,13 @@ function planProperty(
     if (!neverKept.has(key)) sets.push({ space: "history", partition, key, value: encodeRow(historyRowOf(record)) });
   }
   const before = latest.get(name);
-  if (before !== undefined && (newest === undefined || isLater(before.row.record, newest))) newest = before.row.record;
+  if (before !== undefined && (newest === undefined || before.timeSeconds > (newest.timeSeconds ?? 0)))
+    newest = recordOfLatest(before);
   if (newest === undefined) return;
-  const row = writtenRow<LatestRow>({ record: newest, count });
-  latest.set(name, row);
-  checks.push({ space: "latest", partition: endpoint, key: name, value: before?.bytes });
-  sets.push({ space: "latest", partition: endpoint, key: name, value: row.bytes });
+  const state = writeLatest({ record: newest, count });
+  latest.set(name, state);
+  checks.push({ space: "latest", partition: endpoint, key: name, value: before && bytesOfLatest(before) });
+  sets.push({ space: "latest", partition: endpoint, key: name, value: state.array });
 }
 
 /** All of a reading but what its place says. Put together field by field: this is done for every reading. */
@@ -308,11 +309,7 @@ function latestPlace(endpoint: string, name: string): Place {
   return { space: "latest", partition: endpoint, key: name };
 }
 
-function isLater(one: SenmlRecord, other: SenmlRecord): boolean {
-  return (one.timeSeconds ?? 0) > (other.timeSeconds ?? 0);
-}
-
-const NOTHING_KNOWN: ReadonlyMap<string, KeptRow<LatestRow>> = new Map();
+const NOTHING_KNOWN: ReadonlyMap<string, LatestState> = new Map();
 const NO_PLACES: ReadonlySet<string> = new Set();
 const AGE_CHECK_EVERY = 16;
 /** Aged readings that one report removes at most. */

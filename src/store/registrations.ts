@@ -8,7 +8,7 @@ import {
 } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import type { Backend, Change } from "./backend.js";
-import { decodeRow, encodeRow, readRow, RowKeeper } from "./codec.js";
+import { decodeRow, encodeRow, readRow } from "./codec.js";
 import { commitUntil } from "./commit-until.js";
 import type { Device, DeviceRow } from "./device.js";
 import {
@@ -25,6 +25,7 @@ import {
   withoutNames,
 } from "./device-rows.js";
 import { type KeptRow, type KnownEndpoint, KnownEndpoints } from "./known-endpoints.js";
+import { keepTogether } from "./latest-state.js";
 import type { Properties } from "./properties.js";
 import { type IncomingReport, type PlannedChange, ReportPlanner } from "./report-planner.js";
 import { Retirement } from "./retirement.js";
@@ -248,11 +249,9 @@ export class Registrations {
       return this.#planReport(await this.#read(id), subscriber, report, now);
     });
     const { device, registration, latest } = before;
-    let length = planned.heard.bytes.length;
-    for (const { bytes } of planned.latest.values()) length += bytes.length;
-    const keeper = new RowKeeper(length);
-    for (const [name, row] of planned.latest) latest.set(name, keeper.keep(row));
-    this.#known.put(id, { device, registration, heard: keeper.keep(planned.heard), latest });
+    const kept = keepTogether(planned.heard, planned.latest);
+    for (const [name, state] of kept.latest) latest.set(name, state);
+    this.#known.put(id, { device, registration, heard: kept.heard, latest });
     return { registration, added: planned.added };
   }
 

@@ -5,7 +5,8 @@ import type { DeviceSecurity, HeardRow } from "./device.js";
 import { heardPlace, missedBetween } from "./device-rows.js";
 import type { KeptRow } from "./known-endpoints.js";
 import { planOutbox } from "./outbox.js";
-import type { LatestRow, Properties } from "./properties.js";
+import type { LatestState } from "./latest-state.js";
+import type { Properties } from "./properties.js";
 import { timeKey } from "./time-key.js";
 
 /**
@@ -85,13 +86,13 @@ export interface IncomingReport {
 export interface EndpointBefore {
   readonly heard: KeptRow<HeardRow> | undefined;
   /** Latest rows that need not be read. */
-  readonly latest?: ReadonlyMap<string, KeptRow<LatestRow>>;
+  readonly latest?: ReadonlyMap<string, LatestState>;
 }
 
-/** `added`: the readings that were not known before; `heard` and `latest`: what is to be kept when the change is committed, as {@link writtenRow} gives it. */
+/** `added`: the readings that were not known before; `heard` and `latest`: to be kept by `keepTogether`, once it is committed. */
 export interface PlannedChange {
   readonly change: Change;
   readonly added: readonly SenmlRecord[];
   readonly heard: KeptRow<HeardRow>;
-  readonly latest: ReadonlyMap<string, KeptRow<LatestRow>>;
+  readonly latest: ReadonlyMap<string, LatestState>;
 }

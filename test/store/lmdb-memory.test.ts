@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import test from "ava";
-import { RowKeeper, writtenRow } from "#store/codec.js";
+import { writtenRow } from "#store/codec.js";
+import { bytesOfLatest, keepTogether, recordOfLatest, writeLatest } from "#store/latest-state.js";
 import { LmdbBackend } from "#store/lmdb-backend.js";
 
 const folder = mkdtempSync(join(tmpdir(), "dpe-lmdb-memory-"));
@@ -60,17 +61,27 @@ test.serial(
 );
 
 test("rows that are kept together have their bytes, and no more than those", (t) => {
-  const rows = ["a", "bb", "ccc"].map((text) => writtenRow({ text }));
-  const expected = rows.map(({ bytes }) => Uint8Array.from(bytes));
-  const length = expected.reduce((sum, { length: one }) => sum + one, 0);
-  const keeper = new RowKeeper(length);
-  const kept = rows.map((row) => keeper.keep(row));
+  const rows = ["a", "bb", "ccc"].map((name) => ({
+    record: { name, value: 1.5, timeSeconds: 1e9 },
+    count: name.length,
+  }));
+  const states = rows.map((row) => [row.record.name, writeLatest(row)] as const);
+  const written = writtenRow({ at: 1, server: "one", missed: 0 });
+  const expected = new Map(states.map(([name, state]) => [name, Uint8Array.from(bytesOfLatest(state))]));
+  const heardBytes = Uint8Array.from(written.bytes);
+  const { heard, latest } = keepTogether(written, new Map(states));
   for (let count = 0; count < 2000; count++) writtenRow({ text: "what is written later" });
-  t.deepEqual(
-    kept.map(({ bytes }) => Uint8Array.from(bytes)),
-    expected,
-  );
-  for (const { bytes } of kept) t.is(bytes.buffer.byteLength, length);
+  t.deepEqual(Uint8Array.from(heard.bytes), heardBytes);
+  t.deepEqual(new Map([...latest].map(([name, state]) => [name, Uint8Array.from(bytesOfLatest(state))])), expected);
+  for (const { record, count } of rows) {
+    const state = latest.get(record.name);
+    t.is(state?.count, count);
+    t.is(state?.timeSeconds, record.timeSeconds);
+    t.deepEqual(state && recordOfLatest(state), record);
+    t.is(state?.array.buffer, heard.bytes.buffer);
+  }
+  const bytes = [heardBytes, ...expected.values()].reduce((sum, { length }) => sum + length, 0);
+  t.is(heard.bytes.buffer.byteLength, bytes);
 });
 
 /** V8 has arrays of up to 64 bytes in its heap. */
