@@ -1,7 +1,14 @@
 import { BASE_CAPABILITIES, encodeCsm } from "../stream/signals.js";
 import type { StreamMessage } from "../stream/stream-message.js";
 import { CODE, isRequestCode, isResponseCode } from "../wire/code.js";
-import { decodeHeader, decodeMessage, encodeEmpty, type Message, MESSAGE_TYPE } from "../wire/message.js";
+import {
+  decodeHeader,
+  encodeEmpty,
+  type Message,
+  MESSAGE_TYPE,
+  type ReceivedMessage,
+  receiveMessage,
+} from "../wire/message.js";
 import { Options } from "../wire/options.js";
 import type { EndpointCore } from "./core.js";
 import {
@@ -211,9 +218,9 @@ export class Endpoint {
   handleDatagram(peer: Peer, datagram: Uint8Array, now: number): void {
     if (peer.isClosed) return;
     this.counters.received++;
-    let message: Message;
+    let message: ReceivedMessage;
     try {
-      message = decodeMessage(datagram);
+      message = receiveMessage(datagram);
     } catch {
       this.#rejectMalformed(peer, datagram);
       return;

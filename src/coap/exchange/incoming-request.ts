@@ -1,8 +1,8 @@
 import { CODE } from "../wire/code.js";
-import type { Message } from "../wire/message.js";
+import { encodeResponse, type Message, type MessageType, ReceivedMessage } from "../wire/message.js";
 import type { Options } from "../wire/options.js";
-import { NO_PAYLOAD } from "./messages.js";
-import type { Peer } from "./peer.js";
+import { NO_PAYLOAD, type ResponseMessage } from "./messages.js";
+import { type Peer, tokenKey } from "./peer.js";
 import type { RecentMessage } from "./recent-messages.js";
 
 /**
@@ -13,7 +13,6 @@ export class IncomingRequest {
   readonly code: number;
   readonly options: Options;
   readonly payload: Uint8Array;
-  readonly token: Uint8Array;
   readonly messageId: number;
   readonly isConfirmable: boolean;
   /** When it arrived, ms. */
@@ -23,6 +22,8 @@ export class IncomingRequest {
   progress: "received" | "acknowledged" | "answered" = "received";
   /** The endpoint's own: what a duplicate is answered with. */
   readonly recent: RecentMessage;
+  readonly #message: Message;
+  #tokenKey: string | undefined;
 
   constructor(
     peer: Peer,
@@ -36,11 +37,28 @@ export class IncomingRequest {
     this.code = message.code;
     this.options = options;
     this.payload = hasPayload(message.code) ? message.payload : NO_PAYLOAD;
-    this.token = message.token;
+    this.#message = message;
     this.messageId = message.messageId;
     this.isConfirmable = isConfirmable;
     this.recent = recent;
     this.receivedAt = now;
+  }
+
+  get token(): Uint8Array {
+    return this.#message.token;
+  }
+
+  /** The endpoint's own: the token as the key of a map. */
+  get tokenKey(): string {
+    return (this.#tokenKey ??= tokenKey(this.token));
+  }
+
+  /** The endpoint's own: the bytes of a response. */
+  encode(type: MessageType, messageId: number, response: ResponseMessage): Uint8Array {
+    const message = this.#message;
+    if (message instanceof ReceivedMessage) return encodeResponse(message, type, messageId, response);
+    const { code, options, payload } = response;
+    return this.peer.encode({ type, code, messageId, token: message.token, options, payload });
   }
 
   /** Whether the client asks to be told of changes: a GET or FETCH with Observe 0 (RFC 7641 §2, RFC 8132 §2.4). */

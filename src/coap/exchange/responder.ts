@@ -1,6 +1,6 @@
 import { CoapError } from "../errors.js";
 import { isResponseCode, isSuccessCode } from "../wire/code.js";
-import { encodeEmpty, MESSAGE_TYPE, type MessageType } from "../wire/message.js";
+import { encodeEmpty, MESSAGE_TYPE } from "../wire/message.js";
 import { OPTION } from "../wire/option-registry.js";
 import { AcknowledgementQueue } from "./acknowledgement-queue.js";
 import type { EndpointCore } from "./core.js";
@@ -10,7 +10,7 @@ import { type IncomingRequest, isObservable } from "./incoming-request.js";
 import type { Interaction, InteractionQueue } from "./interaction-queue.js";
 import type { ResponseMessage } from "./messages.js";
 import { OBSERVE_SEQUENCE_RANGE } from "./observe-freshness.js";
-import { type Peer, tokenKey } from "./peer.js";
+import type { Peer } from "./peer.js";
 import type { RecentMessages } from "./recent-messages.js";
 import type { TransmissionOwner, Transmitter } from "./transmitter.js";
 
@@ -41,7 +41,7 @@ export class Responder {
   handleRequest(incoming: IncomingRequest): void {
     const { peer, options } = incoming;
     if (peer.observed !== undefined && options.observe === 1 && isObservable(incoming.code)) {
-      const previous = peer.observed.get(tokenKey(incoming.token));
+      const previous = peer.observed.get(incoming.tokenKey);
       if (previous !== undefined) this.endObservation(previous, "cancelled", incoming.receivedAt);
     }
     if (incoming.isConfirmable) this.#unanswered.add(incoming);
@@ -54,7 +54,7 @@ export class Responder {
     if (incoming.progress === "answered" || incoming.peer.isClosed) return;
     // RFC 7641 §4.1: an observation that is asked for anew and not granted is over.
     if (incoming.peer.observed !== undefined && incoming.isObserve) {
-      const previous = incoming.peer.observed.get(tokenKey(incoming.token));
+      const previous = incoming.peer.observed.get(incoming.tokenKey);
       if (previous !== undefined) this.endObservation(previous, "replaced", now);
     }
     this.#answer(incoming, response, now, isReliable);
@@ -76,7 +76,7 @@ export class Responder {
     checkCode(response);
     const { peer } = incoming;
     if (incoming.progress === "answered" || peer.isClosed) return false;
-    const key = tokenKey(incoming.token);
+    const key = incoming.tokenKey;
     const previous = peer.observed?.get(key);
     const { maxObservations, maxObservationsPerPeer } = this.#core.limits;
     const hasRoom =
@@ -99,7 +99,7 @@ export class Responder {
   notify(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
     checkCode(response);
     const { peer } = incoming;
-    const observed = peer.observed?.get(tokenKey(incoming.token));
+    const observed = peer.observed?.get(incoming.tokenKey);
     if (observed === undefined || observed.incoming !== incoming) return;
     if (!isSuccessCode(response.code)) {
       this.endObservation(observed, "error-response", now);
@@ -161,7 +161,7 @@ export class Responder {
   startSeparate(separate: SeparateResponse, now: number): void {
     const { peer, incoming, response } = separate;
     const messageId = peer.takeMessageId();
-    const bytes = encode(incoming, MESSAGE_TYPE.Confirmable, messageId, response);
+    const bytes = incoming.encode(MESSAGE_TYPE.Confirmable, messageId, response);
     this.#transmitter.send(peer, messageId, bytes, separate, now);
   }
 
@@ -195,7 +195,7 @@ export class Responder {
     } else if (!incoming.isConfirmable) {
       this.#sendNonConfirmable(incoming, response);
     } else if (progress === "received") {
-      this.#reply(incoming, encode(incoming, MESSAGE_TYPE.Acknowledgement, incoming.messageId, response));
+      this.#reply(incoming, incoming.encode(MESSAGE_TYPE.Acknowledgement, incoming.messageId, response));
     } else if (isReliable) {
       this.#sendSeparately(incoming, response, now);
     } else {
@@ -220,7 +220,7 @@ export class Responder {
   #sendNonConfirmable(incoming: IncomingRequest, response: ResponseMessage): number {
     const { peer } = incoming;
     const messageId = peer.takeMessageId();
-    const bytes = encode(incoming, MESSAGE_TYPE.NonConfirmable, messageId, response);
+    const bytes = incoming.encode(MESSAGE_TYPE.NonConfirmable, messageId, response);
     this.#core.emit({ type: "datagram", peer, bytes });
     return messageId;
   }
@@ -271,7 +271,7 @@ export class ObservedRequest implements TransmissionOwner, Interaction {
     this.messageId = this.peer.takeMessageId();
     return {
       messageId: this.messageId,
-      bytes: encode(this.incoming, MESSAGE_TYPE.Confirmable, this.messageId, content),
+      bytes: this.incoming.encode(MESSAGE_TYPE.Confirmable, this.messageId, content),
     };
   }
 
@@ -331,16 +331,6 @@ class SeparateResponse implements TransmissionOwner, Interaction {
 function withSequence(peer: Peer, response: ResponseMessage): ResponseMessage {
   peer.observeSequence = (peer.observeSequence + 1) % OBSERVE_SEQUENCE_RANGE;
   return { ...response, options: response.options.with(OPTION.Observe, peer.observeSequence) };
-}
-
-function encode(
-  incoming: IncomingRequest,
-  type: MessageType,
-  messageId: number,
-  response: ResponseMessage,
-): Uint8Array {
-  const { code, options, payload } = response;
-  return incoming.peer.encode({ type, code, messageId, token: incoming.token, options, payload });
 }
 
 function checkCode(response: ResponseMessage): void {

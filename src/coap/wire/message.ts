@@ -29,12 +29,48 @@ export interface Message {
 export const MESSAGE_TYPE = { Confirmable: 0, NonConfirmable: 1, Acknowledgement: 2, Reset: 3 } as const;
 export type MessageType = (typeof MESSAGE_TYPE)[keyof typeof MESSAGE_TYPE];
 
+/** A message as it came: its token, which mostly goes back as it is, is made a view only where it is asked for. */
+export class ReceivedMessage implements Message {
+  readonly type: MessageType;
+  readonly code: number;
+  readonly messageId: number;
+  readonly tokenBytes: number;
+  readonly options: Options;
+  readonly payload: Uint8Array;
+  readonly #datagram: Uint8Array;
+
+  constructor(datagram: Uint8Array, type: MessageType, tokenBytes: number, options: Options, payload: Uint8Array) {
+    this.type = type;
+    this.code = datagram[1] ?? 0;
+    this.messageId = (datagram[2] ?? 0) * 256 + (datagram[3] ?? 0);
+    this.tokenBytes = tokenBytes;
+    this.options = options;
+    this.payload = payload;
+    this.#datagram = datagram;
+  }
+
+  get token(): Uint8Array {
+    return this.tokenBytes === 0 ? NO_BYTES : this.#datagram.subarray(HEADER_BYTES, HEADER_BYTES + this.tokenBytes);
+  }
+
+  /** Copies the token to `target`; returns the index after it. */
+  writeToken(target: Uint8Array, index: number): number {
+    return copyBytes(this.#datagram, HEADER_BYTES, HEADER_BYTES + this.tokenBytes, target, index);
+  }
+}
+
 /**
  * Decodes one datagram. Token, option values and payload are views of `datagram`.
  *
  * @throws CoapError COAP_FORMAT_ERROR: the message is to be rejected (RFC 7252 §4.2), by Reset if it was Confirmable.
  */
 export function decodeMessage(datagram: Uint8Array): Message {
+  const { type, code, messageId, token, options, payload } = receiveMessage(datagram);
+  return { type, code, messageId, token, options, payload };
+}
+
+/** As {@link decodeMessage}. */
+export function receiveMessage(datagram: Uint8Array): ReceivedMessage {
   const { length } = datagram;
   const first = datagram[0] ?? 0;
   const code = datagram[1] ?? 0;
@@ -73,14 +109,13 @@ export function decodeMessage(datagram: Uint8Array): Message {
     else places.push(number, index, end);
     index = end;
   }
-  return {
+  return new ReceivedMessage(
+    datagram,
     type,
-    code,
-    messageId: (datagram[2] ?? 0) * 256 + (datagram[3] ?? 0),
-    token: tokenEnd === HEADER_BYTES ? NO_BYTES : datagram.subarray(HEADER_BYTES, tokenEnd),
-    options: places === undefined ? Options.none : Options.ofEncoded(datagram, tokenEnd, optionsEnd, places),
-    payload: index === length ? NO_BYTES : datagram.subarray(index),
-  };
+    tokenEnd - HEADER_BYTES,
+    places === undefined ? Options.none : Options.ofEncoded(datagram, tokenEnd, optionsEnd, places),
+    index === length ? NO_BYTES : datagram.subarray(index),
+  );
 }
 
 /** The fixed fields, readable even where the rest is malformed; undefined when it is no CoAP message at all (§3: version). */
@@ -93,24 +128,54 @@ export function decodeHeader(datagram: Uint8Array): Pick<Message, "type" | "code
 
 /** @throws CoapError COAP_INVALID_MESSAGE for a token above 8 bytes, a messageId or a code out of range. */
 export function encodeMessage(message: Message): Uint8Array {
-  const { type, code, messageId, token, options, payload } = message;
+  const { token } = message;
   if (token.length > MAX_TOKEN_BYTES) throw invalid(`a token has 8 bytes at most, not ${token.length}`);
+  const bytes = encodeHeader(message.type, message.messageId, token.length, message);
+  encodeRest(bytes, copyBytes(token, 0, token.length, bytes, HEADER_BYTES), message);
+  return bytes;
+}
+
+/** The response to a request, with its token. @throws CoapError COAP_INVALID_MESSAGE for a code out of range. */
+export function encodeResponse(
+  request: ReceivedMessage,
+  type: MessageType,
+  messageId: number,
+  response: Pick<Message, "code" | "options" | "payload">,
+): Uint8Array {
+  const bytes = encodeHeader(type, messageId, request.tokenBytes, response);
+  encodeRest(bytes, request.writeToken(bytes, HEADER_BYTES), response);
+  return bytes;
+}
+
+/** An array for the whole message, with its first bytes. */
+function encodeHeader(
+  type: MessageType,
+  messageId: number,
+  tokenBytes: number,
+  { code, options, payload }: Pick<Message, "code" | "options" | "payload">,
+): Uint8Array {
   if (!Number.isInteger(messageId) || messageId < 0 || messageId > 0xffff) throw invalid(`no messageId: ${messageId}`);
   if (!Number.isInteger(code) || code < 0 || code > 0xff) throw invalid(`no code: ${code}`);
-  const bytes = new Uint8Array(
-    HEADER_BYTES + token.length + options.encodedBytes + (payload.length > 0 ? 1 + payload.length : 0),
-  );
-  bytes[0] = (VERSION << 6) | (type << 4) | token.length;
+  const payloadBytes = payload.length > 0 ? 1 + payload.length : 0;
+  const bytes = new Uint8Array(HEADER_BYTES + tokenBytes + options.encodedBytes + payloadBytes);
+  bytes[0] = (VERSION << 6) | (type << 4) | tokenBytes;
   bytes[1] = code;
   bytes[2] = messageId >> 8;
   bytes[3] = messageId & 0xff;
-  let index = copyBytes(token, 0, token.length, bytes, HEADER_BYTES);
-  index = options.writeTo(bytes, index);
+  return bytes;
+}
+
+/** Options and payload, from `start` on. */
+function encodeRest(
+  bytes: Uint8Array,
+  start: number,
+  { options, payload }: Pick<Message, "options" | "payload">,
+): void {
+  let index = options.writeTo(bytes, start);
   if (payload.length > 0) {
     bytes[index++] = PAYLOAD_MARKER;
     copyBytes(payload, 0, payload.length, bytes, index);
   }
-  return bytes;
 }
 
 /** An Empty message: an Acknowledgement or a Reset, or as Confirmable a ping (RFC 7252 §4.1, §4.3). */
