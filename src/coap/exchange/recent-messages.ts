@@ -9,6 +9,9 @@ import type { Peer } from "./peer.js";
  * there are no timers but one for the oldest of all. A Non-confirmable message may stay after its lifetime until the older
  * Confirmable ones are gone, but is not found any more.
  *
+ * A message that makes way for one of the same peer becomes that one: what a busy peer needs is used over and over, and stays in
+ * the processor's caches, where what is made anew for each message never is.
+ *
  * A peer's are found by chains of their own, not by a Map: one that has grown old in V8's heap makes its next tables there, and
  * each of those that it leaves behind keeps what was in it from being collected while that is young.
  */
@@ -41,7 +44,9 @@ export class RecentMessages {
   }
 
   remember(peer: Peer, messageId: number, expiresAt: number): RecentMessage {
-    const message = recentMessage(peer, messageId, expiresAt);
+    const message = this.#forgottenFor(peer) ?? recentMessage(peer, messageId, expiresAt);
+    message.messageId = messageId;
+    message.expiresAt = expiresAt;
     message.older = this.#newest;
     if (this.#newest === undefined) this.#oldest = message;
     else this.#newest.newer = message;
@@ -57,8 +62,7 @@ export class RecentMessages {
     } else {
       recent.newest.newerOfPeer = message;
       recent.newest = message;
-      if (++recent.size > this.#limits.maxRecentMessagesPerPeer) this.#forgetOldestOf(recent.oldest);
-      if (recent.size > recent.chains.length) lengthen(recent);
+      if (++recent.size > recent.chains.length) lengthen(recent);
       else chain(recent.chains, message);
     }
     if (this.#size > this.#limits.maxRecentMessages) this.#forgetOldest();
@@ -68,8 +72,9 @@ export class RecentMessages {
   /** What a duplicate of the message is answered with. The oldest messages make way for it. */
   keepReply(message: RecentMessage, reply: Uint8Array): void {
     if (message.expiresAt === FORGOTTEN) return;
-    this.#replyBytes += reply.length - (message.reply?.length ?? 0);
+    this.#replyBytes += reply.length;
     message.reply = reply;
+    message.replyBytes = reply.length;
     while (this.#replyBytes > this.#limits.maxRecentReplyBytes && this.#size > 1) this.#forgetOldest();
   }
 
@@ -87,6 +92,20 @@ export class RecentMessages {
     this.#sweepAt = this.#oldest === undefined ? undefined : Math.max(this.#oldest.expiresAt, now + SWEEP_INTERVAL_MS);
   }
 
+  /**
+   * Makes room for a message of the peer, and gives the one that it forgot where that can take its place: it has had its
+   * reply, so that nobody will come to it with one.
+   */
+  #forgottenFor({ recent }: Peer): RecentMessage | undefined {
+    if (recent === undefined || recent.size < this.#limits.maxRecentMessagesPerPeer) return undefined;
+    const { oldest } = recent;
+    this.#forgetOldestOf(oldest);
+    if (oldest.reply === undefined) return undefined;
+    oldest.reply = undefined;
+    oldest.replyBytes = 0;
+    return oldest;
+  }
+
   #forgetOldest(): void {
     if (this.#oldest !== undefined) this.#forgetOldestOf(this.#oldest);
   }
@@ -99,9 +118,9 @@ export class RecentMessages {
     if (newer === undefined) this.#newest = older;
     else newer.older = older;
     // One that has grown old in V8's heap would keep the newer from being collected while they are young.
-    message.newer = message.newerOfPeer = undefined;
+    message.newer = message.newerOfPeer = message.next = undefined;
     message.expiresAt = FORGOTTEN;
-    this.#replyBytes -= message.reply?.length ?? 0;
+    this.#replyBytes -= message.replyBytes;
     this.#size--;
     const { recent } = peer;
     if (recent === undefined) return;
@@ -122,6 +141,7 @@ export function recentMessage(peer: Peer, messageId: number, expiresAt: number):
     messageId,
     expiresAt,
     reply: undefined,
+    replyBytes: 0,
     older: undefined,
     newer: undefined,
     newerOfPeer: undefined,
@@ -163,10 +183,12 @@ type RecentLimits = Pick<EndpointLimits, "maxRecentMessages" | "maxRecentMessage
 /** A message received before, and what a duplicate of it is answered with. */
 export interface RecentMessage {
   readonly peer: Peer;
-  readonly messageId: number;
+  messageId: number;
   /** Absolute ms; in the past when it was forgotten before. */
   expiresAt: number;
   reply: Uint8Array | undefined;
+  /** Here, too: where the message is forgotten, its reply is out of the processor's caches. */
+  replyBytes: number;
   older: RecentMessage | undefined;
   newer: RecentMessage | undefined;
   newerOfPeer: RecentMessage | undefined;
