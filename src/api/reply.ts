@@ -79,26 +79,27 @@ export function responseOf(request: RequestMessage, result: HandlerResult): Obse
   if (!isValid && payload !== undefined) add(OPTION.ContentFormat, format);
   for (const segment of location?.split("/").filter((part) => part !== "") ?? []) add(OPTION.LocationPath, segment);
   for (const [number, value] of reply?.options ?? []) add(number, value);
-  const head = { code: isValid ? CODE.Valid : code, options: Options.of(options) };
+  const answered = isValid ? CODE.Valid : code;
+  const all = Options.of(options);
   if (isStreamed(payload)) {
     // What is not sent is not read either.
     if (isValid) void payload[Symbol.asyncIterator]().return?.();
-    return isValid ? { ...head, payload: NOTHING.payload } : { ...head, payload: NOTHING.payload, body: payload };
+    const head = { code: answered, options: all, payload: NOTHING.payload };
+    return isValid ? head : { ...head, body: payload };
   }
+  const body = isValid || payload === undefined ? NOTHING.payload : bytesOf(payload);
+  if (observe === undefined) return { code: answered, options: all, payload: body };
   return {
-    ...head,
-    payload: isValid || payload === undefined ? NOTHING.payload : bytesOf(payload),
-    ...(observe === undefined
-      ? {}
-      : {
-          observe: (notify) =>
-            observe((state) => {
-              const next = responseOf(request, state);
-              // RFC 7641 §4.2: a state that cannot be told in the first one's format ends the observation.
-              const isOther = isSuccessCode(next.code) && next.options.contentFormat !== head.options.contentFormat;
-              notify(isOther ? { ...NOTHING, code: CODE.NotAcceptable } : next);
-            }),
-        }),
+    code: answered,
+    options: all,
+    payload: body,
+    observe: (notify) =>
+      observe((state) => {
+        const next = responseOf(request, state);
+        // RFC 7641 §4.2: a state that cannot be told in the first one's format ends the observation.
+        const isOther = isSuccessCode(next.code) && next.options.contentFormat !== all.contentFormat;
+        notify(isOther ? { ...NOTHING, code: CODE.NotAcceptable } : next);
+      }),
   };
 }
 
@@ -169,8 +170,9 @@ function defaultCode(method: number): number {
 }
 
 function bytesOf(value: Uint8Array | string | number): Uint8Array {
-  if (typeof value === "string") return new TextEncoder().encode(value);
+  if (typeof value === "string") return TEXT_ENCODER.encode(value);
   return typeof value === "number" ? encodeUint(value) : value;
 }
 
+const TEXT_ENCODER = new TextEncoder();
 const NOTHING: ResponseMessage = { code: CODE.Empty, options: Options.none, payload: new Uint8Array(0) };

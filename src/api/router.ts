@@ -13,6 +13,7 @@ export function router(): Router {
 
 export class Router {
   readonly #resources: Resource[] = [];
+  #hasStreamed = false;
 
   get(path: string, handler: RouteHandler | StreamedRoute, attributes?: Link["attributes"]): this {
     return this.on("GET", path, handler, attributes);
@@ -51,6 +52,7 @@ export class Router {
       this.#resources.push(resource);
     }
     resource.handlers.set(method, handler);
+    if (typeof handler !== "function") this.#hasStreamed = true;
     resource.attributes = { ...resource.attributes, ...attributes };
     return this;
   }
@@ -70,6 +72,11 @@ export class Router {
       ? handler(request, found.parameters)
       : handler.streamed(request, found.parameters);
   };
+
+  /** For {@link serve}: whether {@link streamedFor} may give a handler. */
+  get hasStreamed(): boolean {
+    return this.#hasStreamed;
+  }
 
   /** For {@link serve}: the handler of a request whose body it reads as it comes; undefined for all others. */
   streamedFor(request: CoapRequest): Handler | undefined {
@@ -115,20 +122,28 @@ interface Resource {
 }
 
 function matched(pattern: readonly string[], path: readonly string[]): Parameters | undefined {
-  const parameters: Record<string, string> = Object.create(null) as Record<string, string>;
-  for (const [index, segment] of pattern.entries()) {
+  let parameters: Record<string, string> | undefined;
+  for (let index = 0; index < pattern.length; index++) {
+    const segment = pattern[index] ?? "";
     const given = path[index];
     if (segment === "*" && index === pattern.length - 1) {
+      parameters ??= noParameters();
       parameters["*"] = path.slice(index).join("/");
       return parameters;
     }
     if (given === undefined) return undefined;
-    if (segment.startsWith(":")) parameters[segment.slice(1)] = given;
+    if (segment.startsWith(":")) (parameters ??= noParameters())[segment.slice(1)] = given;
     else if (segment !== given) return undefined;
   }
-  return pattern.length === path.length ? parameters : undefined;
+  return pattern.length === path.length ? (parameters ?? NO_PARAMETERS) : undefined;
+}
+
+function noParameters(): Record<string, string> {
+  return Object.create(null) as Record<string, string>;
 }
 
 function isPattern(segment: string): boolean {
   return segment === "*" || segment.startsWith(":");
 }
+
+const NO_PARAMETERS: Parameters = Object.freeze(noParameters());

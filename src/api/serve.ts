@@ -8,6 +8,7 @@ import {
   type TransmissionParameters,
 } from "#coap/index.js";
 import {
+  type Answer,
   type CoapConnection,
   CoapEndpoint,
   type DtlsEndpoint,
@@ -46,7 +47,7 @@ export async function serve(
       ? {}
       : {
           onStream: (head: RequestMessage, connection: CoapConnection) => {
-            const handleStream = streamedFor(new CoapRequest(head, connection));
+            const handleStream = streamedFor(head, connection);
             if (handleStream === undefined) return undefined;
             return ({ code, options: given, body }: StreamedRequest) => {
               const message = { code, options: given, payload: NO_PAYLOAD };
@@ -270,23 +271,47 @@ export interface DtlsServeOptions {
 function routed(handler: Handler | StreamedRoute | Router): {
   readonly handle: Handler;
   /** The handler of a request that is to be streamed. */
-  readonly streamedFor?: (request: CoapRequest) => Handler | undefined;
+  readonly streamedFor?: (head: RequestMessage, connection: CoapConnection) => Handler | undefined;
 } {
   if (typeof handler === "function") return { handle: handler };
   if ("streamed" in handler) {
     const handle: Handler = (request) => handler.streamed(request, {});
     return { handle, streamedFor: () => handle };
   }
-  return { handle: handler.handle, streamedFor: (request) => handler.streamedFor(request) };
+  return {
+    handle: handler.handle,
+    streamedFor: (head, connection) =>
+      handler.hasStreamed ? handler.streamedFor(new CoapRequest(head, connection)) : undefined,
+  };
 }
 
-async function answer(handle: Handler, message: RequestMessage, request: CoapRequest): Promise<ObservableResponse> {
+/** At once where the handler answers at once: a promise costs more than all else that is done here. */
+function answer(handle: Handler, message: RequestMessage, request: CoapRequest): Answer {
   try {
-    return responseOf(message, await handle(request));
+    const result = handle(request);
+    if (isThenable(result)) return answerLater(message, result);
+    return responseOf(message, result);
   } catch (error) {
-    if (error instanceof ResponseError) return errorResponse(error);
-    throw error;
+    return refusalFor(error);
   }
+}
+
+async function answerLater(message: RequestMessage, result: PromiseLike<HandlerResult>): Promise<ObservableResponse> {
+  try {
+    return responseOf(message, await result);
+  } catch (error) {
+    return refusalFor(error);
+  }
+}
+
+function isThenable(result: HandlerResult | PromiseLike<HandlerResult>): result is PromiseLike<HandlerResult> {
+  return typeof (result as Partial<PromiseLike<HandlerResult>> | undefined)?.then === "function";
+}
+
+/** @throws what is no refusal. */
+function refusalFor(error: unknown): ObservableResponse {
+  if (error instanceof ResponseError) return errorResponse(error);
+  throw error;
 }
 
 const DEFAULT_PORT = 5683;
