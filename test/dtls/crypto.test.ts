@@ -196,6 +196,10 @@ test("the cipher pool holds at most its capacity, keeps keys in use, and a key t
   t.deepEqual(dropped, [1, 2]);
   pool.release(d);
   t.deepEqual(dropped, [1, 2, 3]);
+  pool.admit(b);
+  t.deepEqual(dropped, [1, 2, 3], "the place that was given back is taken before another key makes way");
+  pool.admit(c);
+  t.is(dropped.length, 4);
 
   const raw = randomBytes(16);
   const key = new CcmKey(raw, 0, 8);

@@ -13,6 +13,8 @@ export class CipherPool {
   readonly #slots: (PooledKey | undefined)[];
   /** By slot, made when it is taken for the first time. */
   readonly #rooms: CipherRoom[] = [];
+  /** Slots that were given back, the latest last: used again at once, so that few are new to the caches and the collector. */
+  readonly #free: number[] = [];
   #hand = 0;
 
   /** `capacity` in keys; an association has two. */
@@ -26,6 +28,12 @@ export class CipherPool {
    * zeros, and the key's until its contexts are dropped: it leaves zeros.
    */
   admit(key: PooledKey): CipherRoom {
+    const free = this.#free.pop();
+    if (free !== undefined) {
+      key.slot = free;
+      this.#slots[free] = key;
+      return this.#roomOf(free);
+    }
     for (;;) {
       const index = this.#hand;
       this.#hand = (index + 1) % this.#slots.length;
@@ -43,7 +51,10 @@ export class CipherPool {
 
   /** The key is of no more use: lets go of it. */
   release(key: PooledKey): void {
-    if (key.slot >= 0 && this.#slots[key.slot] === key) this.#slots[key.slot] = undefined;
+    if (key.slot >= 0 && this.#slots[key.slot] === key) {
+      this.#slots[key.slot] = undefined;
+      this.#free.push(key.slot);
+    }
     key.dropContexts();
   }
 
