@@ -22,10 +22,12 @@ import { describe } from "./exit.js";
 import { serverLog, writeEvent } from "./server-log.js";
 import { serviceStatus } from "./service-status.js";
 import { onHangup, untilSignal } from "./signals.js";
+import { keepFlat } from "./small-process.js";
 import { apiSocketOf, configAt, serverIdOf, steeringAt, type WorkerPlace, type WorkerReady } from "./worker-place.js";
 
 /** Runs a server until SIGINT or SIGTERM, then closes its associations. `place`: as one process of several. */
 export async function runServer(file: string, place?: WorkerPlace): Promise<void> {
+  keepFlat();
   const running: { log?: Logger; server?: DpeServer } = {};
   const failed = (error: unknown): void => running.log?.error({ error: describe(error) }, "reload-failed");
   // Credentials and subscribers are read again when a file of them changes, and on SIGHUP.
