@@ -26,7 +26,7 @@ import { checkOptions } from "./option-check.js";
 import { OutputQueue } from "./output-queue.js";
 import { DEFAULT_ENDPOINT_LIMITS, derivedTimes, transmissionParameters } from "./parameters.js";
 import { Peer } from "./peer.js";
-import { type RecentMessage, recentMessage, RecentMessages } from "./recent-messages.js";
+import { type RecentMessage, recentMessage, RecentMessages, replyOf } from "./recent-messages.js";
 import { refusalOf, refusalOfOption } from "./refusal.js";
 import { Requester } from "./requester.js";
 import { Responder } from "./responder.js";
@@ -290,7 +290,7 @@ export class Endpoint {
     const duplicate = this.#recent.find(peer, messageId, now);
     if (duplicate !== undefined) {
       this.counters.duplicates++;
-      if (isConfirmable && duplicate.reply !== undefined) this.#send(peer, duplicate.reply);
+      if (isConfirmable && duplicate.reply !== undefined) this.#send(peer, replyOf(duplicate.reply));
       return;
     }
     const { exchangeLifetimeMs, nonLifetimeMs } = this.#core.times;
