@@ -84,7 +84,7 @@ const MIB = 1024 * 1024;
 /** The bytes that docs/coap.md promises at most; what one process of tests has besides makes the figures uneven. */
 const DOCUMENTED = {
   plainPeers: 15 * MIB,
-  recentMessages: 100 * MIB,
+  recentMessages: 50 * MIB,
   recentReplies: 64 * MIB,
   observations: 350 * MIB,
   bodies: 40 * MIB,

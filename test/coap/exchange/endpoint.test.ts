@@ -30,6 +30,22 @@ test("a Confirmable request is answered by a piggybacked response, and its dupli
   t.is(server.requests.length, 2);
 });
 
+test("a duplicate is answered by the very bytes of the reply, whatever they are and however many", (t) => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 300, size: "max" }), fc.uint8Array({ maxLength: 8 }), (payload, token) => {
+      const server = new Host(1);
+      server.answer = (incoming, now) =>
+        server.endpoint.respond(incoming, { code: CODE.Content, options: Options.none, payload }, now);
+      server.receive({ messageId: 7, token });
+      const first = server.pollDatagram(0);
+      const kept = server.endpoint.recentReplyBytes;
+      server.receive({ messageId: 7, token }, 240_000);
+      t.deepEqual(server.pollDatagram(240_000), first);
+      return first !== undefined && first.length > payload.length && kept === first.length;
+    }),
+  );
+});
+
 test("a slow application gets an empty Acknowledgement sent, then its separate Confirmable response", (t) => {
   const server = new Host(1);
   server.receive({ messageId: 7, token: Uint8Array.of(9) });
