@@ -56,6 +56,13 @@ export const FIGURES: readonly Figure[] = [
   },
   { title: "the same", unit: "answers/CPU-s", what: "plain-get /CPU-s", peer: "node-coap", aim: "ratio ≥ 4" },
   {
+    title: "the same by `serve`, with a route, as node-coap's by `createServer`",
+    unit: "answers/CPU-s",
+    what: "plain-get /CPU-s",
+    ours: "ours-by-serve",
+    peer: "node-coap",
+  },
+  {
     title: "the same: the floor, a dgram socket of Node that answers and does nothing else",
     unit: "answers/CPU-s",
     what: "plain-get /CPU-s",

@@ -36,7 +36,7 @@ const HELLO_SECONDS = isQuick ? 1 : 3;
 const LOADS: readonly (readonly [WorkloadName, readonly StartedName[]])[] = [
   ["encrypted-get", ["ours", "libcoap-openssl"]],
   ["encrypted-get-single", ["ours", "libcoap-openssl"]],
-  ["plain-get", ["ours", "libcoap-notls", "node-coap", "node-dgram"]],
+  ["plain-get", ["ours", "libcoap-notls", "node-coap", "ours-by-serve", "node-dgram"]],
   ["psk-handshake", ["ours", "libcoap-openssl"]],
   ["ecdsa-handshake", ["ours", "libcoap-openssl"]],
   ["mutual-handshake", ["ours-mutual", "libcoap-mutual"]],

@@ -21,6 +21,7 @@ export interface Server {
  */
 export const START_SERVER: Readonly<Record<StartedName, () => Promise<Server>>> = {
   ours: () => ownServer("our-server.js", IDENTITY, KEY, CERTIFICATE, CERTIFICATE_KEY),
+  "ours-by-serve": () => ownServer("our-serve-server.js"),
   "ours-observed": () => ownServer("observed-server.js"),
   "ours-mutual": () => ownServer("our-server.js", IDENTITY, KEY, CERTIFICATE, CERTIFICATE_KEY, ANCHOR),
   "node-coap": async () => ownServer("node-coap-server.js", String(await freePort())),
@@ -32,6 +33,7 @@ export const START_SERVER: Readonly<Record<StartedName, () => Promise<Server>>> 
 
 export type StartedName =
   | "ours"
+  | "ours-by-serve"
   | "ours-observed"
   | "ours-mutual"
   | "node-coap"
