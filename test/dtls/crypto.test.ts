@@ -4,6 +4,7 @@ import { syncBuiltinESMExports } from "node:module";
 import test from "ava";
 import fc from "fast-check";
 import { CcmKey } from "#dtls/crypto/ccm.js";
+import { openAlone, sealAlone } from "#dtls/crypto/ccm-record.js";
 import { CIPHER_POOL, CipherPool, type CipherRoom, type PooledKey } from "#dtls/crypto/cipher-pool.js";
 import { GcmKey } from "#dtls/crypto/gcm.js";
 import { generateKeyShare, type GroupName, GROUPS } from "#dtls/crypto/key-exchange.js";
@@ -186,7 +187,12 @@ test("an AEAD refuses any change of the sealed bytes, the additional data or the
 test("the cipher pool holds at most its capacity, keeps keys in use, and a key that lost its contexts still works", (t) => {
   const pool = new CipherPool(3);
   const dropped: number[] = [];
-  const pooled = (id: number): PooledKey => ({ wasUsed: false, slot: -1, dropContexts: () => dropped.push(id) });
+  const pooled = (id: number): PooledKey => ({
+    wasUsed: false,
+    slot: -1,
+    missedAt: 0,
+    dropContexts: () => dropped.push(id),
+  });
   const [a, b, c, d, e] = [0, 1, 2, 3, 4].map(pooled) as [PooledKey, PooledKey, PooledKey, PooledKey, PooledKey];
   for (const key of [a, b, c]) pool.admit(key);
   a.wasUsed = true;
@@ -225,10 +231,59 @@ test("a key that makes way in the pool, or is released, leaves no context behind
   }
 });
 
+test("with more keys by turns than places, those that have one keep it; what comes again soon gets one", (t) => {
+  const { made, restore } = contextsMade();
+  const raw = randomBytes(16);
+  const keys = Array.from({ length: 2 * CIPHER_POOL.capacity }, () => new CcmKey(raw, 0, 8));
+  try {
+    const sealed = (key: CcmKey): string => hex(seal(key, new Uint8Array(12), Uint8Array.of(1), new Uint8Array(20)));
+    const expected = sealed(keys[0]!);
+    for (const key of keys) t.is(sealed(key), expected);
+    const placed = (): string => keys.flatMap(({ slot }, index) => (slot >= 0 ? [index] : [])).join();
+    const atFirst = placed();
+    t.is(atFirst.split(",").length, CIPHER_POOL.capacity);
+    for (let turn = 0; turn < 2; turn++) for (const key of keys) if (sealed(key) !== expected) t.fail();
+    t.is(placed(), atFirst);
+    t.is(made.filter(isAlive).length, 2 * CIPHER_POOL.capacity, "what was made for one record is ended");
+    const alone = keys.find(({ slot }) => slot < 0)!;
+    sealed(alone);
+    t.true(alone.slot < 0);
+    const opened = alone.open(new Uint8Array(12), Uint8Array.of(1), unhex(expected));
+    t.deepEqual(opened, new Uint8Array(20));
+    t.true(alone.slot >= 0, "again, with no others in between");
+  } finally {
+    for (const key of keys) CIPHER_POOL.release(key);
+    restore();
+  }
+});
+
+test("a record that is done alone is node:crypto's CCM, both ways, and refused where anything of it is changed", (t) => {
+  fc.assert(
+    fc.property(keys, nonces, aads, fc.uint8Array({ maxLength: 80 }), fc.nat(), (raw, nonce, aad, plaintext, at) => {
+      for (const tagBytes of [8, 16] as const) {
+        const sealed = new Uint8Array(3 + plaintext.length + tagBytes);
+        sealed.set(plaintext, 3);
+        sealAlone(raw, tagBytes, nonce, aad, sealed, 3, plaintext.length);
+        const expected = seal(new CcmKey(raw, 0, tagBytes), nonce, aad, plaintext);
+        if (hex(sealed.subarray(3)) !== hex(expected)) return false;
+        const opened = new Uint8Array(plaintext.length);
+        if (!openAlone(raw, tagBytes, nonce, aad, sealed, 3, opened) || hex(opened) !== hex(plaintext)) return false;
+        const changed = 3 + (at % (sealed.length - 3));
+        sealed[changed] = (sealed[changed] ?? 0) ^ 1;
+        opened.fill(0xee);
+        if (openAlone(raw, tagBytes, nonce, aad, sealed, 3, opened)) return false;
+        if (opened.some((byte) => byte !== 0xee)) return false;
+      }
+      return true;
+    }),
+  );
+  t.pass();
+});
+
 test("a place in the pool has only zeros for the key that comes there", (t) => {
   const pool = new CipherPool(1);
   const rooms: CipherRoom[] = [];
-  const pooled = (): PooledKey => ({ wasUsed: false, slot: -1, dropContexts: () => undefined });
+  const pooled = (): PooledKey => ({ wasUsed: false, slot: -1, missedAt: 0, dropContexts: () => undefined });
   rooms.push(pool.admit(pooled()), pool.admit(pooled()));
   t.is(rooms[0]?.ahead, rooms[1]?.ahead, "one room for one place");
 

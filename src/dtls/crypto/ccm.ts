@@ -1,5 +1,6 @@
 import { type Cipher, createCipheriv, timingSafeEqual } from "node:crypto";
-import { CIPHER_POOL, endContext, type PooledKey } from "./cipher-pool.js";
+import { openAlone, sealAlone } from "./ccm-record.js";
+import { CIPHER_POOL, endContext, NEVER_PLACED, type PooledKey } from "./cipher-pool.js";
 import { KeyStream } from "./key-stream.js";
 
 /**
@@ -11,7 +12,8 @@ import { KeyStream } from "./key-stream.js";
  */
 export class CcmKey implements PooledKey {
   wasUsed = false;
-  slot = -1;
+  slot: number = NEVER_PLACED;
+  missedAt = 0;
   readonly #keys: Uint8Array;
   readonly #at: number;
   readonly #tagBytes: 8 | 16;
@@ -30,7 +32,12 @@ export class CcmKey implements PooledKey {
 
   /** Encrypts `length` bytes at `at` of `bytes` where they stand, and writes the tag after them. */
   seal(nonce: Uint8Array, aad: Uint8Array, bytes: Uint8Array, at: number, length: number): void {
-    const contexts = this.#open();
+    const contexts = this.#contextsOf();
+    if (contexts === undefined) {
+      sealAlone(this.#copyOfKey(), this.#tagBytes, nonce, aad, bytes, at, length);
+      KEY.fill(0);
+      return;
+    }
     const { chained, stream } = contexts;
     this.#mac(contexts, nonce, aad, bytes, at, length);
     const keys = stream.seek(nonce, blocksOf(length) + 1);
@@ -55,7 +62,12 @@ export class CcmKey implements PooledKey {
   ): Uint8Array | undefined {
     const length = end - at - this.#tagBytes;
     if (length < 0) return undefined;
-    const contexts = this.#open();
+    const contexts = this.#contextsOf();
+    if (contexts === undefined) {
+      const isWhole = openAlone(this.#copyOfKey(), this.#tagBytes, nonce, aad, sealed, at, plaintext);
+      KEY.fill(0);
+      return isWhole ? plaintext : undefined;
+    }
     const { chained, stream } = contexts;
     const bytes = stream.seek(nonce, blocksOf(length) + 1);
     const tagStream = stream.at;
@@ -81,18 +93,25 @@ export class CcmKey implements PooledKey {
     contexts.stream.end();
   }
 
-  #open(): CcmContexts {
+  /** Undefined: the record is to be done alone. */
+  #contextsOf(): CcmContexts | undefined {
     this.wasUsed = true;
     if (this.#contexts !== undefined) return this.#contexts;
-    // By way of a scratch: native code that reads an array in V8's heap moves it out of there, for good.
-    for (let i = 0; i < BLOCK; i++) KEY[i] = this.#keys[this.#at + i] ?? 0;
+    if (!CIPHER_POOL.hasPlaceFor(this)) return undefined;
+    const key = this.#copyOfKey();
     // Padding, which is of the last block, has no effect: what comes at their end is thrown away.
-    const cbc = createCipheriv("aes-128-cbc", KEY, ZERO_BLOCK);
-    const ecb = createCipheriv("aes-128-ecb", KEY, null);
-    KEY.fill(0);
+    const cbc = createCipheriv("aes-128-cbc", key, ZERO_BLOCK);
+    const ecb = createCipheriv("aes-128-ecb", key, null);
+    key.fill(0);
     const { chained, ahead } = CIPHER_POOL.admit(this);
     this.#contexts = { cbc, stream: new KeyStream(ecb, ahead), chained };
     return this.#contexts;
+  }
+
+  /** In a scratch, to be wiped: native code that reads an array in V8's heap moves it out of there, for good. */
+  #copyOfKey(): Uint8Array {
+    for (let i = 0; i < BLOCK; i++) KEY[i] = this.#keys[this.#at + i] ?? 0;
+    return KEY;
   }
 
   /**
@@ -163,7 +182,7 @@ const ZERO_BLOCK: Uint8Array = new Uint8Array(BLOCK);
 // Scratch space of the process: nothing is kept in it between calls, and no call is re-entered. The MAC's, by the number
 // of blocks: a view for each record would cost as much as its other work in JavaScript.
 const MAC_SCRATCH: readonly Uint8Array[] = scratchViews(128);
-const KEY = new Uint8Array(BLOCK);
+const KEY: Uint8Array = new Uint8Array(BLOCK);
 const TAGS_8 = { expected: new Uint8Array(8), found: new Uint8Array(8) } as const;
 const TAGS_16 = { expected: new Uint8Array(16), found: new Uint8Array(16) } as const;
 

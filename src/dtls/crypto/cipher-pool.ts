@@ -2,7 +2,8 @@ import type { Cipher } from "node:crypto";
 
 /**
  * A bounded pool of cipher contexts, so that idle associations hold raw keys only. Eviction is by second chance, which
- * costs a use one flag, no list.
+ * costs a use one flag, no list. Where more keys come by turns than there are places, those that have one keep it, and the
+ * others' records are done alone: a place that is lost before its key comes again would cost twice as much.
  *
  * Each place has bytes for what its contexts make ahead, which stay when another key comes there: arrays of each key's own, longer
  * with every use, leave holes outside of V8's heap that nothing fits into.
@@ -16,11 +17,26 @@ export class CipherPool {
   /** Slots that were given back, the latest last: used again at once, so that few are new to the caches and the collector. */
   readonly #free: number[] = [];
   #hand = 0;
+  #held = 0;
+  /** Records, so far, of keys that had no place; of 32 bits. */
+  #misses = 0;
 
   /** `capacity` in keys; an association has two. */
   constructor(capacity: number) {
     this.capacity = capacity;
     this.#slots = Array.from({ length: capacity }, () => undefined);
+  }
+
+  /**
+   * Whether a key without a place is to have one: where any is free; where it is new; and where it comes again so soon that it
+   * would still have the one that it had had.
+   */
+  hasPlaceFor(key: PooledKey): boolean {
+    const before = this.#misses;
+    this.#misses = (before + 1) | 0;
+    const since = (before - key.missedAt) >>> 0;
+    key.missedAt = before;
+    return this.#held < this.capacity || key.slot === NEVER_PLACED || since < this.capacity;
   }
 
   /**
@@ -30,6 +46,7 @@ export class CipherPool {
   admit(key: PooledKey): CipherRoom {
     const free = this.#free.pop();
     if (free !== undefined) {
+      this.#held++;
       key.slot = free;
       this.#slots[free] = key;
       return this.#roomOf(free);
@@ -42,6 +59,7 @@ export class CipherPool {
         held.wasUsed = false;
         continue;
       }
+      if (held === undefined) this.#held++;
       held?.dropContexts();
       key.slot = index;
       this.#slots[index] = key;
@@ -53,6 +71,7 @@ export class CipherPool {
   release(key: PooledKey): void {
     if (key.slot >= 0 && this.#slots[key.slot] === key) {
       this.#slots[key.slot] = undefined;
+      this.#held--;
       this.#free.push(key.slot);
     }
     key.dropContexts();
@@ -80,7 +99,10 @@ export interface CipherRoom {
 
 export interface PooledKey {
   wasUsed: boolean;
+  /** Its place; NEVER_PLACED, or below 0 where it has lost it. */
   slot: number;
+  /** The pool's misses when it had no place last. */
+  missedAt: number;
   dropContexts(): void;
 }
 
@@ -100,6 +122,7 @@ function rooms(count: number): CipherRoom[] {
   });
 }
 
+export const NEVER_PLACED = -2;
 const BLOCK = 16;
 /** 16 records of up to 48 bytes. */
 const AHEAD_BYTES: number = 16 * 4 * BLOCK;
@@ -107,6 +130,6 @@ const ROOMS_AT_ONCE = 64;
 
 /**
  * Shared by all associations of the process: 3.5 kB a key at most, 14 MB in all. With more associations that are busy by
- * turns, each of their records makes contexts anew, for 10 µs.
+ * turns, records of those without a place are done alone.
  */
 export const CIPHER_POOL: CipherPool = new CipherPool(4096);
