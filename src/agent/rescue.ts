@@ -99,7 +99,7 @@ export class Rescue {
       const { href } = search.server().server;
       try {
         const found = await this.#open(search, association, isOver);
-        if (!isOver.aborted && !(await association.answers(ANSWER_MS, isOver)) && !isOver.aborted) {
+        if (!isOver.aborted && !(await association.answers(LAST_ANSWER_MS, isOver)) && !isOver.aborted) {
           this.#unanswered += 1;
           search.take();
           this.#parts.onEvent({ type: "moved", server: href });
@@ -145,3 +145,5 @@ export interface RescueParts {
 
 /** For a sign of life of a server that is asked for one. */
 const ANSWER_MS = 1500;
+/** Asked three times: where a whole fleet is back at once, two datagrams in a row may be lost. */
+const LAST_ANSWER_MS = 3000;

@@ -125,22 +125,27 @@ export class ServerAssociation {
   }
 
   /**
-   * Asks the server at once for a sign of life, by what it has not acknowledged, or else by a ping (RFC 7252 §4.3); gives
-   * whether any came within that time.
+   * Asks the server for a sign of life, at once and some times more, by what it has not acknowledged, or else by a ping (RFC
+   * 7252 §4.3); gives whether any came within that time.
    */
   async answers(withinMs: number, signal: AbortSignal): Promise<boolean> {
     const over = new AbortController();
     const isOver = AbortSignal.any([signal, over.signal]);
     try {
-      if (this.#connection.retransmit() === 0) {
-        this.#connection.ping({ signal: isOver }).catch(() => undefined);
-      } else {
-        // One of both may be lost.
-        void pause(withinMs / 2, isOver).then(() => isOver.aborted || this.#connection.retransmit());
-      }
+      if (this.#connection.retransmit() === 0) this.#connection.ping({ signal: isOver }).catch(() => undefined);
+      void this.#askAgain(isOver);
       return await this.silence.ends(withinMs, isOver);
     } finally {
       over.abort();
+    }
+  }
+
+  /** What was lost may be lost again. */
+  async #askAgain(isOver: AbortSignal): Promise<void> {
+    for (let waitMs = ASK_AGAIN_MS; ; waitMs *= 2) {
+      await pause(waitMs, isOver);
+      if (isOver.aborted) return;
+      this.#connection.retransmit();
     }
   }
 
@@ -353,6 +358,8 @@ const UNACCEPTABLE: ReadonlySet<number> = new Set([
 /** RFC 7252 §5.10.5 */
 const DEFAULT_MAX_AGE_SECONDS = 60;
 const NO_PAYLOAD = new Uint8Array(0);
+/** A server that is asked for a sign of life is asked again after so long, then after twice as long each time. */
+const ASK_AGAIN_MS = 750;
 const DEREGISTER_TIMEOUT_MS = 2000;
 const IP_UDP_HEADER_BYTES = 48;
 /** Of CoAP, with the path of a registration. */
