@@ -110,6 +110,11 @@ export class CoapConnection {
     await this.#endpoint.ping(this, options);
   }
 
+  /** Its peer speaks on another connection now: where there is no room for others, this one makes way. */
+  supersede(): void {
+    if (this.transport instanceof DtlsSession) this.transport.supersede();
+  }
+
   /** Sends again at once what the peer has not acknowledged; gives how many messages that is. See the CoAP layer's endpoint. */
   retransmit(): number {
     return this.#endpoint.retransmit(this);

@@ -202,21 +202,22 @@ export class DtlsEndpoint {
       return "too-many-handshakes-of-address";
     }
     const ofAddress = this.#addresses.of("sessions", address) + this.#addresses.of("handshakes", address);
-    if (ofAddress >= limits.maxSessionsPerAddress) return "too-many-sessions-of-address";
+    if (ofAddress >= limits.maxSessionsPerAddress && !this.#evict(now, address)) return "too-many-sessions-of-address";
     const isFull = this.#sessions.size + this.#handshakes.size >= limits.maxSessions;
     return isFull && !this.#evict(now) ? "too-many-sessions" : undefined;
   }
 
   /**
-   * Closes a stale session, of the few that were looked at longest ago, the one silent longest. Those that are not stale go
-   * to the end of the order, so that a full endpoint looks at each in turn.
+   * Closes a stale session, of the few that were looked at longest ago, the one silent longest; `address`: of that one only.
+   * Those that stay go to the end of the order, so that a full endpoint looks at each in turn.
    */
-  #evict(now: number): boolean {
+  #evict(now: number, address?: string): boolean {
     let stalest: DtlsSession | undefined;
     let looked = 0;
     for (const session of this.#sessions) {
       if (looked++ === EVICTION_LOOKS) break;
-      if (now - session.lastHeardAt < this.#limits.staleAfterMs) this.#sessions.keep(session);
+      const isElsewhere = address !== undefined && session.handshakeAddress.address !== address;
+      if (isElsewhere || !session.isStale(now, this.#limits.staleAfterMs)) this.#sessions.keep(session);
       else if (stalest === undefined || session.lastHeardAt < stalest.lastHeardAt) stalest = session;
     }
     void stalest?.close();

@@ -48,6 +48,7 @@ export class DtlsSession implements Timed {
   /** Of the datagram at hand, if other than the peer's. */
   #sourceAddress: SocketAddress | undefined;
   #lastHeardAt: number;
+  #supersededAt = 0;
   #attachment: Uint8Array = NO_BYTES;
   #resumption: Uint8Array | undefined;
   /** The state could not be kept: nothing leaves, or has an effect, any more. */
@@ -110,6 +111,16 @@ export class DtlsSession implements Timed {
   /** When an authentic record came last, or the session was made; of {@link monotonicNow}. */
   get lastHeardAt(): number {
     return this.#lastHeardAt;
+  }
+
+  /** The peer speaks on another session now: this one is stale, unless it is heard again. */
+  supersede(): void {
+    this.#supersededAt = monotonicNow();
+  }
+
+  /** Whether it may make way for others. */
+  isStale(now: number, staleAfterMs: number): boolean {
+    return this.#supersededAt > this.#lastHeardAt || now - this.#lastHeardAt >= staleAfterMs;
   }
 
   /** Up to 255 bytes of the application, which outlive a restart with the session. Default: empty. */

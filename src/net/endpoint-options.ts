@@ -29,13 +29,16 @@ export interface EndpointOptions {
    * makes way (see `staleAfterMs`); without one, new peers are dropped.
    */
   readonly maxSessions?: number;
-  /** The same for one IP address, of a NAT perhaps. Default 10,000. Low: a large site behind one address does not get in. */
+  /** The same for one IP address, of a NAT perhaps, and stale sessions of its. Default 10,000. Low: a large site does not get in. */
   readonly maxSessionsPerAddress?: number;
   /** Handshakes under way in all; at the limit new ones are dropped. Default 10,000, some 200 MB at the worst. */
   readonly maxHandshakes?: number;
   /** The same for one IP address. Default 1,000. */
   readonly maxHandshakesPerAddress?: number;
-  /** A session silent for so long is stale: it makes way for new peers, but only when there is no other room. Default 1 h. */
+  /**
+   * A session silent for so long is stale, as is one whose peer speaks on another: it makes way for new peers, but only when
+   * there is no other room. Default 1 h.
+   */
   readonly staleAfterMs?: number;
   /** A session silent for so long is closed. Default 7 days. Low: devices that report rarely shake hands each time. */
   readonly idleTimeoutMs?: number;

@@ -43,7 +43,9 @@ export class Dpe2Connections {
   }
 
   heardOn(endpoint: string, connection: CoapConnection): void {
-    if (this.#heard.get(endpoint) === connection) return;
+    const before = this.#heard.get(endpoint);
+    if (before === connection) return;
+    before?.supersede();
     this.#heard.set(endpoint, connection);
     this.#onMoved(endpoint);
   }

@@ -86,6 +86,28 @@ test("a full endpoint drops new peers while its sessions are in use, and lets a 
   );
 });
 
+for (const limit of ["maxSessions", "maxSessionsPerAddress"] as const) {
+  test(`a session whose peer speaks on another makes way, unless it is heard again (${limit})`, async (t) => {
+    const { endpoint, sessions, open } = await serve(t, { [limit]: 2 });
+    const opened = async () => {
+      const session = await open();
+      await session.opened;
+      return session;
+    };
+    const [first, second] = [await opened(), await opened()];
+    sessions[0]?.supersede();
+    sessions[1]?.supersede();
+    await new Promise<void>((resolve) => {
+      if (sessions[0] !== undefined) sessions[0].onmessage = () => resolve();
+      first.send(Uint8Array.of(1));
+    });
+    await opened();
+    t.is(await second.closed, undefined, "with a close_notify");
+    t.is(endpoint.sessionCount, 2);
+    t.is(first.state, "connected");
+  });
+}
+
 test("sessions are limited for each address, and a silent one is closed after its time", async (t) => {
   const { drops, open, until } = await serve(t, { maxSessionsPerAddress: 1 });
   await (
