@@ -15,8 +15,9 @@ test("what is kept of endpoints that were heard is bounded by those that are reg
     () => undefined,
     (endpoint) => moved.push(endpoint),
   );
-  const closed = { isClosed: true } as CoapConnection;
-  const open = { isClosed: false } as CoapConnection;
+  const supersede = (): void => undefined;
+  const closed = { isClosed: true, supersede } as CoapConnection;
+  const open = { isClosed: false, supersede } as CoapConnection;
   for (let index = 0; index < 5000; index++) connections.heardOn(`pi-${index}`, index % 5 === 0 ? open : closed);
   let asked = 0;
   const isRegistered = (endpoint: string): Promise<boolean> => {
