@@ -7,6 +7,7 @@ import { CODE, serve as serveCoap } from "#api/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { DPE } from "#testing/dpe-program.js";
+import { freePort } from "#testing/free-port.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -48,12 +49,6 @@ subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoi
       look();
     });
   return { server, counts, times, until, port: server.addresses.coaps?.port ?? 0 };
-}
-
-async function freePort(t: ExecutionContext): Promise<number> {
-  const { server, port } = await serve(t, 0);
-  await server.close();
-  return port;
 }
 
 const agentYaml = (port: number, more = ""): string => `
@@ -98,7 +93,7 @@ interfaces: { dpe1: { connection: none, serverAuthentication: none } }
 });
 
 test("what was read while there was no server arrives when there is one, in order and dated by when it was read", async (t) => {
-  const port = await freePort(t);
+  const port = await freePort();
   const events: AgentEvent[] = [];
   const agent = new DpeAgent(parseConfig(agentYaml(port), "agent.yaml", AGENT_SCHEMA), [counter(20)], (event) =>
     events.push(event),
@@ -117,7 +112,7 @@ test("what was read while there was no server arrives when there is one, in orde
 
 test("readings survive kill -9 of the agent, and a restarted one reports them once", async (t) => {
   const folder = folderOf(t);
-  const port = await freePort(t);
+  const port = await freePort();
   const count = join(folder, "count");
   writeFileSync(count, "0");
   const config = join(folder, "agent.yaml");

@@ -4,7 +4,7 @@ import { CODE, OPTION, Options } from "#coap/index.js";
 import { parseConfig } from "#config/index.js";
 import { CoapEndpoint, type CoapEndpointOptions, connect, listen, UdpSocket } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
-import { freePort } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
 import { type RelayConditions, UdpRelay } from "#testing/udp-relay.js";
 import test, { type ExecutionContext } from "ava";
 

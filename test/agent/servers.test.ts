@@ -6,7 +6,7 @@ import { ServerRound } from "#agent/server-round.js";
 import { serversOf } from "#agent/server-list.js";
 import { parseConfig } from "#config/index.js";
 import { UdpSocket } from "#net/index.js";
-import { freePort } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
 import { UdpRelay } from "#testing/udp-relay.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { issueThrowawayCredentials, type ThrowawayAuthority } from "#x509/index.js";
@@ -286,7 +286,8 @@ test("a server whose certificate is renewed goes on with its agents, and has eve
     writeFileSync(join(folder, "server.pem"), issued.certificatePem);
     writeFileSync(join(folder, "server.key"), issued.privateKeyPem, { mode: 0o600 });
   };
-  const config = (port: number) =>
+  const port = await freePort();
+  const config = () =>
     parseConfig(
       `
 realm: dpe.example
@@ -298,8 +299,8 @@ subscribers: [{ name: alice, password: secret-word, endpoints: ["*"] }]
       join(folder, "server.yaml"),
       SERVER_SCHEMA,
     );
-  const startServer = async (port: number): Promise<DpeServer> => {
-    const server = await DpeServer.start(config(port), (event) => {
+  const startServer = async (): Promise<DpeServer> => {
+    const server = await DpeServer.start(config(), (event) => {
       if (event.type !== "report") return;
       for (const { name, value } of event.records) if (name === "counter") counts.push(Number(value));
     });
@@ -307,8 +308,7 @@ subscribers: [{ name: alice, password: secret-word, endpoints: ["*"] }]
     return server;
   };
   await issue("first");
-  const server = await startServer(0);
-  const port = server.addresses.coaps?.port ?? 0;
+  const server = await startServer();
   const yaml = `
 endpoint: pi-1
 server: ${uri(port)}
@@ -330,12 +330,12 @@ interfaces:
   t.teardown(() => agent.close());
   await until(() => counts.length > 2);
   await issue("renewed");
-  await server.reload(config(port));
+  await server.reload(config());
   const atRenewal = counts.length;
   await until(() => counts.length > atRenewal + 2);
 
   await server.close();
-  const restarted = await startServer(port);
+  const restarted = await startServer();
   const atRestart = counts.length;
   await until(() => counts.length > atRestart + 2);
   t.deepEqual(restarted.associationCounts, { full: 1, resumed: 0, restored: 0 }, "the new certificate was verified");

@@ -1,7 +1,7 @@
 import { CoapClient, type HandlerResult, router, serve } from "#api/index.js";
 import { type DtlsSession, listen } from "#net/index.js";
 import { NatRelay } from "#testing/nat-relay.js";
-import { freePort } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "0123456789abcdef";

@@ -1,8 +1,8 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { createSocket } from "node:dgram";
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { freePort } from "#testing/free-port.js";
 import { IDENTITY, KEY, PATH, PAYLOAD } from "./workload.js";
 
 /** A server under measurement, pinned on a core of its own; the port of a protocol that it does not speak is 0. */
@@ -129,25 +129,6 @@ async function end(child: ChildProcess): Promise<void> {
   const exited = new Promise((resolve) => child.once("exit", resolve));
   child.kill("SIGKILL");
   await exited;
-}
-
-/** A port free for UDP on 127.0.0.1, the next one too. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = await boundPort(0);
-    if (port !== undefined && port < 65_535 && (await boundPort(port + 1)) !== undefined) return port;
-  }
-}
-
-function boundPort(port: number): Promise<number | undefined> {
-  return new Promise((resolve) => {
-    const socket = createSocket("udp4");
-    socket.once("error", () => resolve(undefined));
-    socket.bind({ port, address: "127.0.0.1", exclusive: true }, () => {
-      const bound = socket.address().port;
-      socket.close(() => resolve(bound));
-    });
-  });
 }
 
 const HAS_TASKSET = existsSync("/usr/bin/taskset");

@@ -2,13 +2,14 @@ import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { mkdtemp, writeFile } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { StoreLocation } from "#store/index.js";
 import { DPE } from "#testing/dpe-program.js";
+import { freePort } from "#testing/free-port.js";
 import { firstLine, spawnPinned } from "./servers.js";
 import { IDENTITY, KEY } from "./workload.js";
 
@@ -70,7 +71,7 @@ export async function startRedis(fsync: "always" | "no"): Promise<string> {
   return `redis://127.0.0.1:${port}`;
 }
 
-/** mosquitto on the other core, once it listens; the port is one of {@link freePort}. */
+/** mosquitto on the other core, once it listens. */
 export async function startBroker(port: number): Promise<ChildProcess> {
   const file = join(folder, "mosquitto.conf");
   await writeFile(file, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\n`);
@@ -146,17 +147,6 @@ export async function end(child: ChildProcess): Promise<void> {
   const exited = new Promise((resolve) => child.once("exit", resolve));
   child.kill("SIGTERM");
   await exited;
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen({ host: "127.0.0.1", port: 0 }, () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" ? (address?.port ?? 0) : 0));
-    });
-  });
 }
 
 /** Processor time of all threads, ms: proc(5). */

@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openBackend, Store, type StoreLocation } from "#store/index.js";
+import { freePort } from "#testing/free-port.js";
 import {
   cpuMs,
   end,
   folder,
-  freePort,
   has,
   loadReports,
   memoryFolder,

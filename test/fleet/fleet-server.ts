@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { FleetOptions } from "#sim/index.js";
 import { Store } from "#store/index.js";
 import { sharingNode } from "#testing/sharing-node.js";
 import { DPE } from "#testing/dpe-program.js";
+import { freePort } from "#testing/free-port.js";
 
 /** `dpe server` in a process of its own, for a run that a person starts. */
 export class FleetServer {
@@ -177,15 +177,6 @@ export interface ServerUsage {
   readonly heapTotalBytes: number;
   readonly externalBytes: number;
   readonly cpuSeconds: number;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = createServer().listen({ host: "127.0.0.1", port: 0 }, () => {
-      const bound = probe.address();
-      probe.close(() => resolve(typeof bound === "object" && bound !== null ? bound.port : 0));
-    });
-  });
 }
 
 const children = new Set<ChildProcess>();

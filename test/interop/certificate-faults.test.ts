@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startAgent, startServer } from "#testing/dpe-run.js";
-import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, testWith } from "#testing/peer-process.js";
 import type { ExecutionContext } from "ava";
 import {
   authority,

@@ -1,6 +1,7 @@
 import { CODE, OPTION, Options } from "#coap/index.js";
 import { CoapEndpoint, connect, listen } from "#net/index.js";
-import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, testWith } from "#testing/peer-process.js";
 import { makeCertificateFiles } from "./certificate-files.js";
 
 for (const library of ["openssl", "gnutls"] as const) {

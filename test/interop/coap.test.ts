@@ -11,7 +11,8 @@ import {
   type SocketAddress,
   UdpSocket,
 } from "#net/index.js";
-import { freePort, PeerProcess, type PeerName, testWith } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, type PeerName, testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 import coap from "coap";
 

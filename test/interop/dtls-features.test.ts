@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SharedKeys } from "#dtls/index.js";
 import { connect, type DtlsSession, type EndpointOptions, listen } from "#net/index.js";
-import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, testWith } from "#testing/peer-process.js";
 import type { ExecutionContext } from "ava";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

@@ -12,7 +12,8 @@ import {
   type EndpointOptions,
   listen,
 } from "#net/index.js";
-import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 import { makeCertificateFiles } from "./certificate-files.js";
 import coapPacket from "coap-packet";

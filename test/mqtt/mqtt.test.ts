@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, testWith } from "#testing/peer-process.js";
 import { ReportingDevice } from "#testing/reporting-device.js";
 import { folderOf, startServerProcess } from "#testing/server-process.js";
 import { connect } from "mqtt";

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { connect, type DtlsEndpoint, type DtlsSession, FileAssociationStore, listen, NetError } from "#net/index.js";
-import { freePort } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
 import test, { type ExecutionContext } from "ava";
 
 /** 10,000 with DPE_SCALE=1, which needs as many files open. */

@@ -1,7 +1,8 @@
 import { CODE, emptyResponse, OPTION, Options } from "#coap/index.js";
 import { CoapEndpoint, connect, type DtlsSession, listen } from "#net/index.js";
 import { CoapsClientSocket, type CoapsPeer, type CoapsServerSocket, listenCoaps } from "#node-coap/index.js";
-import { freePort, PeerProcess, testWith } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 import coap from "coap";
 import coapPacket from "coap-packet";

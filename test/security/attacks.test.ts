@@ -19,6 +19,7 @@ import {
 } from "#security/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
 import { Store } from "#store/index.js";
+import { freePort } from "#testing/free-port.js";
 import { parseConfig } from "#config/index.js";
 import {
   ALICE_KEY,
@@ -84,7 +85,8 @@ test("an unknown user and a wrong password are answered by the same bytes but fo
 test("an answer that was good before a restart is stale after it, and at another server of the same store", async (t) => {
   const store = await Store.open({ type: "memory" });
   t.teardown(() => store.close());
-  const first = await startServer(t, { dpe1: PLAIN_DIGEST, parts: { store } });
+  const listen = `coap: ${await freePort()}`;
+  const first = await startServer(t, { dpe1: PLAIN_DIGEST, parts: { store }, listen });
   const other = await startServer(t, { dpe1: PLAIN_DIGEST, parts: { store } });
   const ask = await plainClient(t);
   const to = first.server.addresses.coap!;
@@ -93,7 +95,7 @@ test("an answer that was good before a restart is stale after it, and at another
   t.is(outcomeOf(await ask(to, message)), "replayed");
   t.is(outcomeOf(await ask(other.server.addresses.coap!, message)), "stale-nonce");
   await first.server.close();
-  const again = await startServer(t, { dpe1: PLAIN_DIGEST, parts: { store }, listen: `coap: ${to.port}` });
+  const again = await startServer(t, { dpe1: PLAIN_DIGEST, parts: { store }, listen });
   t.is(outcomeOf(await ask(to, message)), "stale-nonce");
   t.is(outcomeOf(await ask(to, answered(await challengeFor(ask, to), "alice", "secret"))), "2.01");
   t.is(again.events.all.filter(({ type }) => type === "registered").length, 1);

@@ -5,7 +5,7 @@ import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
-import { freePort } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";

@@ -1,7 +1,4 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { randomInt } from "node:crypto";
-import { createSocket } from "node:dgram";
-import { createServer } from "node:net";
 import test, { type Implementation } from "ava";
 
 /** Where a program runs. Default: where the tests do. */
@@ -157,40 +154,4 @@ export function testWith(
   const isRequired = process.env["DPE_REQUIRE_PEERS"] === "1";
   if (missing.includes(peer) && !isRequired) test.skip(title, implementation);
   else run(title, implementation);
-}
-
-/**
- * A port free on 127.0.0.1 for UDP, the next one too, and both for TCP as well: libcoap's servers take DTLS on the next
- * port and listen for TCP besides.
- */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    // Below the ports that systems give out by themselves, so that nobody is given it before it is bound.
-    const port = 20_000 + 2 * randomInt(6000);
-    if ((await boundUdpPort(port)) === undefined) continue;
-    if ((await boundUdpPort(port + 1)) === undefined) continue;
-    if ((await canListen(port)) && (await canListen(port + 1))) return port;
-  }
-}
-
-function boundUdpPort(port: number): Promise<number | undefined> {
-  return new Promise((resolve) => {
-    const socket = createSocket("udp4");
-    socket.once("error", () => {
-      socket.close();
-      resolve(undefined);
-    });
-    socket.bind({ address: "127.0.0.1", port, exclusive: true }, () => {
-      const bound = socket.address().port;
-      socket.close(() => resolve(bound));
-    });
-  });
-}
-
-function canListen(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen({ host: "127.0.0.1", port, exclusive: true }, () => server.close(() => resolve(true)));
-  });
 }

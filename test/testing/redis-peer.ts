@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
-import { freePort, PeerProcess } from "./peer-process.js";
+import { freePort } from "./free-port.js";
+import { PeerProcess } from "./peer-process.js";
 
 /** A Redis of its own for a test, which writes to disk before it answers. Returns its URL. */
 export async function startRedis(t: Pick<ExecutionContext, "teardown">, ...options: string[]): Promise<string> {

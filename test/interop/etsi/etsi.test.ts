@@ -5,7 +5,8 @@ import { decodeMessage, encodeMessage, type Message, MESSAGE_TYPE, Options } fro
 import { parseConfig } from "#config/index.js";
 import { UdpSocket } from "#net/index.js";
 import { DpeProxy, PROXY_SCHEMA } from "#proxy/index.js";
-import { freePort, PeerProcess, type Scoped, testWith } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, type Scoped, testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
 import { withSection } from "../matrix-document.js";
 import { Scope } from "../matrix-peers.js";

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { freePort, PeerProcess, type Scoped } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { PeerProcess, type Scoped } from "#testing/peer-process.js";
 import type { Step } from "./cases.js";
 import {
   type ClientSide,

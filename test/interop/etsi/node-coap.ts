@@ -1,6 +1,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { CoapsClientSocket, listenCoaps } from "#node-coap/index.js";
-import { freePort, type Scoped } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { type Scoped } from "#testing/peer-process.js";
 import coap from "coap";
 import type { EtsiCase, Step } from "./cases.js";
 import { type ClientSide, IDENTITY, KEY, type Place, type ServerSide, type Transport } from "./sides.js";

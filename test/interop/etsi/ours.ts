@@ -13,7 +13,8 @@ import {
 } from "#api/index.js";
 import { decomposeUri, type RequestMessage } from "#coap/index.js";
 import { type CoapConnection, CoapEndpoint, connect, connectStream, UdpSocket } from "#net/index.js";
-import { freePort, type Scoped } from "#testing/peer-process.js";
+import { freePort } from "#testing/free-port.js";
+import { type Scoped } from "#testing/peer-process.js";
 import type { Step } from "./cases.js";
 import { Seen, tap } from "./seen.js";
 import {
