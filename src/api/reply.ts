@@ -2,6 +2,7 @@ import {
   CODE,
   CONTENT_FORMAT,
   encodeProblemDetails,
+  encodeText,
   encodeUint,
   isSuccessCode,
   OPTION,
@@ -54,6 +55,8 @@ export class ResponseError extends Error {
 
 /** The message of a handler's result. @throws CoapError COAP_INVALID_MESSAGE for an option that cannot be encoded. */
 export function responseOf(request: RequestMessage, result: HandlerResult): ObservableResponse {
+  if (typeof result === "string")
+    return { code: defaultCode(request.code), options: PLAIN_TEXT, payload: encodeText(result) };
   const reply = isPayload(result) ? { payload: result } : result;
   if (reply === undefined && isReading(request.code)) return { ...NOTHING, code: CODE.NotFound };
   const {
@@ -148,8 +151,8 @@ export function negotiate(
   return { contentFormat, ...(payload === undefined ? {} : { payload }) };
 }
 
-function isPayload(result: HandlerResult): result is string | Uint8Array | StreamedBody {
-  return typeof result === "string" || result instanceof Uint8Array || isStreamed(result);
+function isPayload(result: Exclude<HandlerResult, string>): result is Uint8Array | StreamedBody {
+  return result instanceof Uint8Array || isStreamed(result);
 }
 
 function holds(request: RequestMessage, etag: Uint8Array): boolean {
@@ -170,9 +173,9 @@ function defaultCode(method: number): number {
 }
 
 function bytesOf(value: Uint8Array | string | number): Uint8Array {
-  if (typeof value === "string") return TEXT_ENCODER.encode(value);
+  if (typeof value === "string") return encodeText(value);
   return typeof value === "number" ? encodeUint(value) : value;
 }
 
-const TEXT_ENCODER = new TextEncoder();
+const PLAIN_TEXT = Options.none.with(OPTION.ContentFormat, CONTENT_FORMAT["text/plain"]);
 const NOTHING: ResponseMessage = { code: CODE.Empty, options: Options.none, payload: new Uint8Array(0) };

@@ -124,7 +124,7 @@ export class CoapRequest implements RequestMessage {
 
   /** The payload as UTF-8 text. */
   text(): string {
-    return new TextDecoder().decode(this.payload);
+    return TEXT_DECODER.decode(this.payload);
   }
 }
 
@@ -314,5 +314,6 @@ function refusalFor(error: unknown): ObservableResponse {
   throw error;
 }
 
+const TEXT_DECODER = new TextDecoder();
 const DEFAULT_PORT = 5683;
 const DEFAULT_SECURE_PORT = 5684;

@@ -52,7 +52,15 @@ export { type Timed, type Timer, TimerHeap } from "./exchange/timer-heap.js";
 export { type Block, BLOCK_SIZES_BYTES, decodeBlock, encodeBlock } from "./wire/block.js";
 export { CONTENT_FORMAT, type ContentFormatName } from "./wire/content-format.js";
 export { CODE, formatCode, isRequestCode, isSuccessCode, type Method, methodName, METHODS } from "./wire/code.js";
-export { decodeMessage, encodeMessage, type Message, MESSAGE_TYPE, type MessageType } from "./wire/message.js";
+export {
+  type Allocate,
+  decodeMessage,
+  encodeMessage,
+  type Message,
+  MESSAGE_TYPE,
+  type MessageType,
+  SHORT_MESSAGE_BYTES,
+} from "./wire/message.js";
 export {
   isCritical,
   isNoCacheKey,
@@ -63,4 +71,5 @@ export {
   optionRegistry,
 } from "./wire/option-registry.js";
 export { type Option, Options } from "./wire/options.js";
+export { encodeText } from "./wire/text.js";
 export { decodeUint, encodeUint } from "./wire/uint.js";

@@ -13,6 +13,7 @@ import {
 import type { StreamedBody } from "./body-reader.js";
 import { CoapConnection, type Observation, type RequestOptions, type StreamedResponse } from "./coap-connection.js";
 import { IncomingRequests } from "./incoming-requests.js";
+import { messageRoom } from "./message-room.js";
 import { OutgoingRequests } from "./outgoing-requests.js";
 import type { CoapStream } from "./coap-stream.js";
 import { PlainPeers, type PlainTransport } from "./plain-peers.js";
@@ -52,6 +53,7 @@ export class CoapEndpoint {
     const qBlock = isPlain ? options.qBlock : undefined;
     this.#endpoint = new Endpoint({
       random: pooledRandom(),
+      allocate: messageRoom(),
       ...(options.parameters === undefined ? {} : { parameters: options.parameters }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       applicationOptions: [...(options.applicationOptions ?? []), ...(qBlock === undefined ? [] : Q_BLOCK_OPTIONS)],
@@ -110,8 +112,7 @@ export class CoapEndpoint {
   addSocket(socket: UdpSocket): PlainTransport {
     this.#sockets.push(socket);
     return new PlainPeers(socket, this.#options.maxPlainPeers ?? DEFAULT_MAX_PLAIN_PEERS, {
-      open: (remote) =>
-        this.#open(this.#endpoint.openPeer(), remote, undefined, (bytes) => socket.sendCopy(bytes, remote)),
+      open: (remote) => this.#open(this.#endpoint.openPeer(), remote, undefined, (bytes) => socket.send(bytes, remote)),
       receive: (connection, datagram) => this.#receive(connection, datagram),
       isDispensable: (connection) =>
         this.#endpoint.isIdle(connection.peer) ||

@@ -12,7 +12,6 @@ import {
   type ResponseMessage,
 } from "#coap/index.js";
 import { AmplificationGuard } from "./amplification-guard.js";
-import type { StreamedBody } from "./body-reader.js";
 import type { CoapConnection } from "./coap-connection.js";
 import type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
 import { CoapStream } from "./coap-stream.js";
@@ -31,7 +30,6 @@ export class IncomingRequests {
   readonly #blockwise: BlockwiseServer<CoapConnection>;
   readonly #streamed: StreamedBodies;
   readonly #qBlock: QBlockService | undefined;
-  readonly #blockBytes: number;
   readonly #amplification: AmplificationGuard;
   readonly #observers = new Map<IncomingRequest, () => void>();
   readonly #maxUnanswered: number;
@@ -48,8 +46,11 @@ export class IncomingRequests {
     this.#closeReleased = surroundings.closeReleased;
     this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
     this.#blockwise = new BlockwiseServer(options.blockwise);
-    this.#streamed = new StreamedBodies(options);
-    this.#blockBytes = options.blockwise?.blockBytes ?? DEFAULT_BLOCKWISE_SERVER_OPTIONS.blockBytes;
+    const blockBytes = options.blockwise?.blockBytes ?? DEFAULT_BLOCKWISE_SERVER_OPTIONS.blockBytes;
+    this.#streamed = new StreamedBodies(
+      options,
+      (connection, message, response) => this.#cutBytes(connection, message, response) ?? blockBytes,
+    );
     const { qBlock } = surroundings;
     this.#qBlock = qBlock === undefined ? undefined : new QBlockService(endpoint, options, qBlock, this.#pump);
   }
@@ -144,7 +145,7 @@ export class IncomingRequests {
     const now = this.#clock.now();
     const principal = this.#options.principalOf?.(context) ?? "";
     if (this.#streamed.isActive) {
-      const streamed = this.#serveStreamed(message, connection, context);
+      const streamed = this.#streamed.serve(message, connection, context, now, principal);
       if (streamed !== undefined) return streamed;
     }
     const input = this.#blockwise.receive(connection, message, now, principal, this.#cutBytes(connection, message));
@@ -155,12 +156,6 @@ export class IncomingRequests {
     return answer instanceof Promise
       ? this.#cutLater(connection, message, answer, principal)
       : this.#cutAny(connection, message, answer, principal);
-  }
-
-  #serveStreamed(message: RequestMessage, connection: CoapConnection, context: unknown): Answer | undefined {
-    return this.#streamed.serve(message, connection, context, (response) =>
-      this.#streamCut(connection, message, response),
-    );
   }
 
   #cutLater(
@@ -181,23 +176,7 @@ export class IncomingRequests {
     const { body } = response;
     return body === undefined
       ? this.#cut(connection, message, response, principal)
-      : this.#cutStreamed(connection, message, response, body, principal);
-  }
-
-  #cutStreamed(
-    connection: CoapConnection,
-    message: RequestMessage,
-    response: ObservableResponse,
-    body: StreamedBody,
-    principal: string,
-  ): Answer {
-    return this.#streamed.cut(response, body, message, connection, principal, (first) =>
-      this.#streamCut(connection, message, first),
-    );
-  }
-
-  #streamCut(connection: CoapConnection, message: RequestMessage, response?: ResponseMessage): number {
-    return this.#cutBytes(connection, message, response) ?? this.#blockBytes;
+      : this.#streamed.cut(response, body, message, connection, principal);
   }
 
   /** The first block of a response, or all of it; it stays observable where it was. */

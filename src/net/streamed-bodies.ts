@@ -22,9 +22,11 @@ import { monotonicNow } from "./udp-socket.js";
 export class StreamedBodies {
   readonly #options: CoapEndpointOptions;
   readonly #server: PiecewiseServer<CoapConnection, Upload, Download>;
+  readonly #cutBytes: CutBytes;
 
-  constructor(options: CoapEndpointOptions) {
+  constructor(options: CoapEndpointOptions, cutBytes: CutBytes) {
     this.#options = options;
+    this.#cutBytes = cutBytes;
     const blockwise: BlockwiseServerOptions = { ...DEFAULT_BLOCKWISE_SERVER_OPTIONS, ...options.blockwise };
     this.#server = new PiecewiseServer(blockwise);
   }
@@ -38,28 +40,27 @@ export class StreamedBodies {
     return this.#server.bufferedBytes;
   }
 
-  /** The answer to a message that belongs to a streamed body; undefined where it belongs to none. `cutBytes` is for its blocks. */
+  /** The answer to a message that belongs to a streamed body; undefined where it belongs to none. */
   serve(
     message: RequestMessage,
     connection: CoapConnection,
     context: unknown,
-    cutBytes: (response?: ResponseMessage) => number,
+    now: number,
+    principal: string,
   ): Promise<ObservableResponse> | ObservableResponse | undefined {
-    const now = monotonicNow();
-    const principal = this.#options.principalOf?.(context) ?? "";
-    const pulled = this.#server.pull(connection, message, cutBytes(), now, principal);
-    if (pulled !== undefined) {
-      if (pulled.type === "answer") return pulled.response;
-      return pulled.download.pull(pulled.sizeBytes, pulled.send);
+    if (this.#server.size > 0) {
+      const pulled = this.#server.pull(connection, message, this.#cutBytes(connection, message), now, principal);
+      if (pulled?.type === "answer") return pulled.response;
+      if (pulled !== undefined) return pulled.download.pull(pulled.sizeBytes, pulled.send);
     }
-    const isStream = connection.peer.stream !== undefined;
     const handler = this.#options.onStream?.(message, connection, context);
     if (handler === undefined) return undefined;
+    const isStream = connection.peer.stream !== undefined;
     const input = this.#server.receive(connection, message, now, () => new Upload(), isStream, principal);
     if (input.type === "answer") return input.response;
     const { upload, payload, isLast, isFirst, goOn } = input;
     if (isFirst) upload.begin(handler, message);
-    return this.#take(upload, payload, isLast, goOn, message, connection, principal, cutBytes);
+    return this.#take(upload, payload, isLast, goOn, message, connection, principal);
   }
 
   /** The message of a response whose body is streamed: all of it where it is short, else its first block. */
@@ -69,7 +70,6 @@ export class StreamedBodies {
     message: RequestMessage,
     connection: CoapConnection,
     principal: string,
-    cutBytes: (response?: ResponseMessage) => number,
   ): Promise<ObservableResponse> {
     const download = new Download(body);
     const { block2, block1 } = message.options;
@@ -78,7 +78,7 @@ export class StreamedBodies {
       download.drop("replaced");
       return emptyResponse(CODE.RequestEntityIncomplete);
     }
-    const room = cutBytes(response);
+    const room = this.#cutBytes(connection, message, response);
     const sizeBytes = block2 === undefined || block2.isBert === true ? room : Math.min(block2.sizeBytes, room);
     const { piece, isLast } = await download.take(sizeBytes);
     const first: ResponseMessage = { code: response.code, options: response.options, payload: piece };
@@ -111,7 +111,6 @@ export class StreamedBodies {
     message: RequestMessage,
     connection: CoapConnection,
     principal: string,
-    cutBytes: (response?: ResponseMessage) => number,
   ): Promise<ObservableResponse> {
     const taken = upload.pipe.write(payload);
     if (isLast) upload.pipe.end();
@@ -129,10 +128,13 @@ export class StreamedBodies {
     }
     const response = await upload.response;
     const { block1 } = message.options;
-    if (response.body !== undefined) return this.cut(response, response.body, message, connection, principal, cutBytes);
+    if (response.body !== undefined) return this.cut(response, response.body, message, connection, principal);
     return block1 === undefined ? response : { ...response, options: response.options.withBlock1(block1) };
   }
 }
+
+/** How long a block for the peer may be. */
+type CutBytes = (connection: CoapConnection, message: RequestMessage, response?: ResponseMessage) => number;
 
 /** A request's body, from its blocks to the handler. */
 class Upload {

@@ -72,11 +72,6 @@ export class UdpSocket {
     else this.#socket.send(datagram, to.port, to.address);
   }
 
-  /** Sends a copy of what was made in V8's heap. */
-  sendCopy(datagram: Uint8Array, to: SocketAddress): void {
-    this.send(datagram.length <= IN_HEAP_BYTES ? pooled(datagram) : datagram, to);
-  }
-
   /** Sends the parts as one datagram. */
   sendJoined(parts: readonly Uint8Array[], to: SocketAddress): void {
     const [first] = parts;
@@ -160,16 +155,6 @@ export async function resolveHosts(host: string): Promise<readonly string[]> {
   });
 }
 
-/**
- * A copy out of Node's pool. An array of up to 64 bytes lives in the heap of V8, and gets an ArrayBuffer of its own, by
- * malloc, when native code first asks for its address: that costs 1 µs, a fifth of the sending; a copy 0.1 µs.
- */
-function pooled(datagram: Uint8Array): Uint8Array {
-  const copy = Buffer.allocUnsafe(datagram.length);
-  for (let index = 0; index < datagram.length; index++) copy[index] = datagram[index] ?? 0;
-  return copy;
-}
-
 /** "192.0.2.1:5684", "[2001:db8::1]:5684". */
 export function formatAddress({ address, port }: SocketAddress): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
@@ -191,5 +176,3 @@ export function boundToward(address: string, local: LocalSocket = {}): LocalSock
 export function monotonicNow(): number {
   return performance.now();
 }
-
-const IN_HEAP_BYTES = 64;

@@ -1,3 +1,4 @@
+import type { Allocate } from "../wire/message.js";
 import type { OptionRegistry } from "../wire/option-registry.js";
 import type { EndpointOutput } from "./endpoint-output.js";
 import type { TokenSource } from "./token-source.js";
@@ -12,6 +13,7 @@ export interface EndpointCore {
   /** Whether messages are forwarded, with what is unknown and safe in them. */
   readonly isProxy: boolean;
   random(size: number): Uint8Array;
+  readonly allocate: Allocate;
   readonly nextToken: TokenSource;
   emit(output: EndpointOutput): void;
 }

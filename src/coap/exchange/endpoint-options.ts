@@ -1,9 +1,15 @@
+import type { Allocate } from "../wire/message.js";
 import { OPTION, type OptionFormat, type OptionRegistry, optionRegistry } from "../wire/option-registry.js";
 import type { EndpointLimits, TransmissionParameters } from "./parameters.js";
 
 export interface EndpointOptions {
   /** Unguessable bytes, for tokens and first messageIds. */
   readonly random: (size: number) => Uint8Array;
+  /**
+   * Default: of an array's own. Makes what datagrams are written to, for a transport that wants their bytes in memory of a kind.
+   * Those of up to `SHORT_MESSAGE_BYTES` are not kept once they are handed out, and may share memory; longer ones may be kept.
+   */
+  readonly allocate?: Allocate;
   readonly parameters?: Partial<TransmissionParameters>;
   readonly limits?: Partial<EndpointLimits>;
   /** Options that the application understands besides those of the RFCs. */

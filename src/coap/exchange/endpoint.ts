@@ -6,6 +6,8 @@ import {
   encodeEmpty,
   type Message,
   MESSAGE_TYPE,
+  type MessageType,
+  ownArray,
   type ReceivedMessage,
   receiveMessage,
 } from "../wire/message.js";
@@ -26,7 +28,7 @@ import { checkOptions } from "./option-check.js";
 import { OutputQueue } from "./output-queue.js";
 import { DEFAULT_ENDPOINT_LIMITS, derivedTimes, transmissionParameters } from "./parameters.js";
 import { Peer } from "./peer.js";
-import { type RecentMessage, recentMessage, RecentMessages, replyOf } from "./recent-messages.js";
+import { type RecentMessage, recentMessage, RecentMessages } from "./recent-messages.js";
 import { refusalOf, refusalOfOption } from "./refusal.js";
 import { Requester } from "./requester.js";
 import { Responder } from "./responder.js";
@@ -62,6 +64,7 @@ export class Endpoint {
       registry: understoodOptions(options),
       isProxy: options.isProxy ?? false,
       random: options.random,
+      allocate: options.allocate ?? ownArray,
       nextToken:
         options.dangerFirstToken === undefined ? randomTokens(options.random) : countedTokens(options.dangerFirstToken),
       emit: (output) => this.#outputs.push(output),
@@ -284,13 +287,14 @@ export class Endpoint {
     const { messageId, code } = message;
     if (code === CODE.Empty) {
       // RFC 7252 §4.3: a Confirmable Empty message is a ping; its answer is a Reset.
-      this.#send(peer, encodeEmpty(MESSAGE_TYPE.Reset, messageId));
+      this.#sendEmpty(peer, MESSAGE_TYPE.Reset, messageId);
       return;
     }
     const duplicate = this.#recent.find(peer, messageId, now);
     if (duplicate !== undefined) {
       this.counters.duplicates++;
-      if (isConfirmable && duplicate.reply !== undefined) this.#send(peer, replyOf(duplicate.reply));
+      const reply = isConfirmable ? this.#recent.replyOf(duplicate, this.#core.allocate) : undefined;
+      if (reply !== undefined) this.#send(peer, reply);
       return;
     }
     const { exchangeLifetimeMs, nonLifetimeMs } = this.#core.times;
@@ -303,9 +307,7 @@ export class Endpoint {
       if (!isConfirmable && verdict === "accepted") return;
       // RFC 7641 §3.6: a Non-confirmable notification that is not wanted is answered by Reset as well.
       const type = verdict === "accepted" ? MESSAGE_TYPE.Acknowledgement : MESSAGE_TYPE.Reset;
-      const reply = encodeEmpty(type, messageId);
-      this.#recent.keepReply(recent, reply);
-      this.#send(peer, reply);
+      this.#recent.keepReply(recent, this.#sendEmpty(peer, type, messageId));
     }
   }
 
@@ -342,7 +344,13 @@ export class Endpoint {
   #rejectMalformed(peer: Peer, datagram: Uint8Array): void {
     this.counters.malformed++;
     const header = decodeHeader(datagram);
-    if (header?.type === MESSAGE_TYPE.Confirmable) this.#send(peer, encodeEmpty(MESSAGE_TYPE.Reset, header.messageId));
+    if (header?.type === MESSAGE_TYPE.Confirmable) this.#sendEmpty(peer, MESSAGE_TYPE.Reset, header.messageId);
+  }
+
+  #sendEmpty(peer: Peer, type: MessageType, messageId: number): Uint8Array {
+    const bytes = encodeEmpty(type, messageId, this.#core.allocate);
+    this.#send(peer, bytes);
+    return bytes;
   }
 
   #send(peer: Peer, bytes: Uint8Array): void {

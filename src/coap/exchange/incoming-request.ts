@@ -1,5 +1,5 @@
 import { CODE } from "../wire/code.js";
-import { encodeResponse, type Message, type MessageType, ReceivedMessage } from "../wire/message.js";
+import { type Allocate, encodeResponse, type Message, type MessageType, ReceivedMessage } from "../wire/message.js";
 import type { Options } from "../wire/options.js";
 import { NO_PAYLOAD, type ResponseMessage } from "./messages.js";
 import { type Peer, tokenKey } from "./peer.js";
@@ -54,9 +54,9 @@ export class IncomingRequest {
   }
 
   /** The endpoint's own: the bytes of a response. */
-  encode(type: MessageType, messageId: number, response: ResponseMessage): Uint8Array {
+  encode(type: MessageType, messageId: number, response: ResponseMessage, allocate: Allocate): Uint8Array {
     const message = this.#message;
-    if (message instanceof ReceivedMessage) return encodeResponse(message, type, messageId, response);
+    if (message instanceof ReceivedMessage) return encodeResponse(message, type, messageId, response, allocate);
     const { code, options, payload } = response;
     return this.peer.encode({ type, code, messageId, token: message.token, options, payload });
   }

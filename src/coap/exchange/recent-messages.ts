@@ -1,5 +1,7 @@
+import { type Allocate, SHORT_MESSAGE_BYTES } from "../wire/message.js";
 import type { EndpointLimits } from "./parameters.js";
 import type { Peer } from "./peer.js";
+import { ReplySlots } from "./reply-slots.js";
 
 /**
  * The memory of received messages against duplicates (RFC 7252 §4.5), of all peers of an endpoint. It is bounded per peer
@@ -21,6 +23,8 @@ export class RecentMessages {
   #newest: RecentMessage | undefined;
   #size = 0;
   #replyBytes = 0;
+  readonly #slots = new ReplySlots(SHORT_MESSAGE_BYTES);
+  readonly #halfSlots = new ReplySlots(SHORT_MESSAGE_BYTES / 2);
   #sweepAt: number | undefined;
 
   constructor(limits: RecentLimits) {
@@ -69,13 +73,21 @@ export class RecentMessages {
     return message;
   }
 
-  /** What a duplicate of the message is answered with. The oldest messages make way for it. */
+  /** What a duplicate of the message is answered with, once; a short one is copied. The oldest messages make way for it. */
   keepReply(message: RecentMessage, reply: Uint8Array): void {
     if (message.expiresAt === FORGOTTEN) return;
     this.#replyBytes += reply.length;
-    message.reply = kept(reply);
     message.replyBytes = reply.length;
+    message.reply = reply.length > SHORT_MESSAGE_BYTES ? reply : this.#slotsFor(reply.length).take(reply);
     while (this.#replyBytes > this.#limits.maxRecentReplyBytes && this.#size > 1) this.#forgetOldest();
+  }
+
+  /** What {@link keepReply} was given; a short one in an array that is the caller's. */
+  replyOf({ replyBytes, reply }: RecentMessage, allocate: Allocate): Uint8Array | undefined {
+    if (typeof reply !== "number") return reply;
+    const copy = allocate(replyBytes);
+    this.#slotsFor(replyBytes).copyTo(copy, reply);
+    return copy;
   }
 
   forgetPeer(peer: Peer): void {
@@ -100,8 +112,7 @@ export class RecentMessages {
     if (recent === undefined || recent.size < this.#limits.maxRecentMessagesPerPeer) return undefined;
     const { oldest } = recent;
     this.#forgetOldestOf(oldest);
-    if (oldest.reply === undefined) return undefined;
-    oldest.reply = undefined;
+    if (oldest.replyBytes === 0) return undefined;
     oldest.replyBytes = 0;
     return oldest;
   }
@@ -121,6 +132,8 @@ export class RecentMessages {
     message.newer = message.newerOfPeer = message.next = undefined;
     message.expiresAt = FORGOTTEN;
     this.#replyBytes -= message.replyBytes;
+    if (typeof message.reply === "number") this.#slotsFor(message.replyBytes).free(message.reply);
+    message.reply = undefined;
     this.#size--;
     const { recent } = peer;
     if (recent === undefined) return;
@@ -131,6 +144,10 @@ export class RecentMessages {
     recent.oldest = newerOfPeer;
     recent.size--;
     unchain(recent.chains, message);
+  }
+
+  #slotsFor(replyBytes: number): ReplySlots {
+    return replyBytes > SHORT_MESSAGE_BYTES / 2 ? this.#slots : this.#halfSlots;
   }
 }
 
@@ -186,31 +203,15 @@ export interface RecentMessage {
   messageId: number;
   /** Absolute ms; in the past when it was forgotten before. */
   expiresAt: number;
-  reply: KeptReply | undefined;
-  /** Here, too: where the message is forgotten, its reply is out of the processor's caches. */
+  /** Its slot, where it is short. */
+  reply: number | Uint8Array | undefined;
+  /** 0: there is no reply. */
   replyBytes: number;
   older: RecentMessage | undefined;
   newer: RecentMessage | undefined;
   newerOfPeer: RecentMessage | undefined;
   /** An older one in its chain. */
   next: RecentMessage | undefined;
-}
-
-/** Bytes of a reply, or the same as text of a character each. */
-export type KeptReply = Uint8Array | string;
-
-/** The reply, as it was kept. */
-export function replyOf(reply: KeptReply): Uint8Array {
-  return typeof reply === "string" ? Uint8Array.from(reply, (character) => character.charCodeAt(0)) : reply;
-}
-
-/**
- * Nearly every reply is short, and no duplicate ever asks for it: an array of up to 64 bytes takes 200 besides its own for all of
- * the lifetime, a text 20. Of longer ones the text would cost more time than the array.
- */
-function kept(reply: Uint8Array): KeptReply {
-  if (reply.length > MAX_TEXT_BYTES) return reply;
-  return Reflect.apply(String.fromCharCode, undefined, reply);
 }
 
 /** A peer's part: never empty. */
@@ -222,7 +223,6 @@ export interface RecentOfPeer {
   size: number;
 }
 
-const MAX_TEXT_BYTES = 64;
 const FORGOTTEN = -Infinity;
 /** So that a busy endpoint does not wake for every message that expires. */
 const SWEEP_INTERVAL_MS = 5000;

@@ -162,14 +162,15 @@ export class Requester {
     // What only renews or ends an observation is Confirmable, that its loss is noticed.
     const isConfirmable = state !== "queued" || (request.isConfirmable ?? true);
     exchange.messageId = peer.takeMessageId();
-    const bytes = encodeMessage({
+    const message: Message = {
       type: isConfirmable ? MESSAGE_TYPE.Confirmable : MESSAGE_TYPE.NonConfirmable,
       code: request.code,
       messageId: exchange.messageId,
       token: request.code === CODE.Empty ? NO_PAYLOAD : exchange.token,
       options: state === "cancelling" ? request.options.with(OPTION.Observe, 1) : request.options,
       payload: request.payload,
-    });
+    };
+    const bytes = encodeMessage(message, this.#core.allocate);
     if (isConfirmable) {
       this.#transmitter.send(peer, exchange.messageId, bytes, exchange, now);
     } else {

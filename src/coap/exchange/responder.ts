@@ -1,6 +1,6 @@
 import { CoapError } from "../errors.js";
 import { isResponseCode, isSuccessCode } from "../wire/code.js";
-import { encodeEmpty, MESSAGE_TYPE } from "../wire/message.js";
+import { encodeEmpty, MESSAGE_TYPE, type MessageType } from "../wire/message.js";
 import { OPTION } from "../wire/option-registry.js";
 import { AcknowledgementQueue } from "./acknowledgement-queue.js";
 import type { EndpointCore } from "./core.js";
@@ -161,13 +161,18 @@ export class Responder {
   startSeparate(separate: SeparateResponse, now: number): void {
     const { peer, incoming, response } = separate;
     const messageId = peer.takeMessageId();
-    const bytes = incoming.encode(MESSAGE_TYPE.Confirmable, messageId, response);
+    const bytes = this.encode(incoming, MESSAGE_TYPE.Confirmable, messageId, response);
     this.#transmitter.send(peer, messageId, bytes, separate, now);
   }
 
   /** For separate responses: acknowledged or not, there is no more to do (RFC 7252 §5.2.2). */
   endSeparate(separate: SeparateResponse, now: number): void {
     this.#queue.leave(separate, now);
+  }
+
+  /** For observations. */
+  encode(incoming: IncomingRequest, type: MessageType, messageId: number, response: ResponseMessage): Uint8Array {
+    return incoming.encode(type, messageId, response, this.#core.allocate);
   }
 
   closePeer(peer: Peer, now: number): void {
@@ -181,7 +186,7 @@ export class Responder {
   handleTimeout(now: number): void {
     for (let due = this.#unanswered.take(now); due !== undefined; due = this.#unanswered.take(now)) {
       due.progress = "acknowledged";
-      this.#reply(due, encodeEmpty(MESSAGE_TYPE.Acknowledgement, due.messageId));
+      this.#reply(due, encodeEmpty(MESSAGE_TYPE.Acknowledgement, due.messageId, this.#core.allocate));
     }
   }
 
@@ -191,11 +196,11 @@ export class Responder {
     if (isUnwanted(incoming.options, response.code)) {
       // RFC 7967 §2: a Confirmable request is acknowledged all the same.
       if (incoming.isConfirmable && progress === "received")
-        this.#reply(incoming, encodeEmpty(MESSAGE_TYPE.Acknowledgement, incoming.messageId));
+        this.#reply(incoming, encodeEmpty(MESSAGE_TYPE.Acknowledgement, incoming.messageId, this.#core.allocate));
     } else if (!incoming.isConfirmable) {
       this.#sendNonConfirmable(incoming, response);
     } else if (progress === "received") {
-      this.#reply(incoming, incoming.encode(MESSAGE_TYPE.Acknowledgement, incoming.messageId, response));
+      this.#reply(incoming, this.encode(incoming, MESSAGE_TYPE.Acknowledgement, incoming.messageId, response));
     } else if (isReliable) {
       this.#sendSeparately(incoming, response, now);
     } else {
@@ -220,7 +225,7 @@ export class Responder {
   #sendNonConfirmable(incoming: IncomingRequest, response: ResponseMessage): number {
     const { peer } = incoming;
     const messageId = peer.takeMessageId();
-    const bytes = incoming.encode(MESSAGE_TYPE.NonConfirmable, messageId, response);
+    const bytes = this.encode(incoming, MESSAGE_TYPE.NonConfirmable, messageId, response);
     this.#core.emit({ type: "datagram", peer, bytes });
     return messageId;
   }
@@ -271,7 +276,7 @@ export class ObservedRequest implements TransmissionOwner, Interaction {
     this.messageId = this.peer.takeMessageId();
     return {
       messageId: this.messageId,
-      bytes: this.incoming.encode(MESSAGE_TYPE.Confirmable, this.messageId, content),
+      bytes: this.#responder.encode(this.incoming, MESSAGE_TYPE.Confirmable, this.messageId, content),
     };
   }
 

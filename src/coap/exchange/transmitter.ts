@@ -1,3 +1,4 @@
+import { SHORT_MESSAGE_BYTES } from "../wire/message.js";
 import { type EndpointCore, randomFraction } from "./core.js";
 import type { Peer } from "./peer.js";
 import { defaultTimeouts, estimatorOf, type Timeouts } from "./retransmission-timeouts.js";
@@ -21,7 +22,7 @@ export class Transmitter {
     const transmission: Transmission = {
       peer,
       messageId,
-      bytes,
+      bytes: kept(bytes),
       owner,
       sentAt: now,
       timeouts,
@@ -84,9 +85,13 @@ export class Transmitter {
   #replace(transmission: Transmission, replacement: { readonly messageId: number; readonly bytes: Uint8Array }): void {
     transmission.peer.transmissions?.delete(transmission.messageId);
     transmission.messageId = replacement.messageId;
-    transmission.bytes = replacement.bytes;
+    transmission.bytes = kept(replacement.bytes);
     transmission.peer.transmissions?.set(transmission.messageId, transmission);
   }
+}
+
+function kept(bytes: Uint8Array): Uint8Array {
+  return bytes.length > SHORT_MESSAGE_BYTES ? bytes : bytes.slice();
 }
 
 export interface Transmission extends Timed {

@@ -127,10 +127,10 @@ export function decodeHeader(datagram: Uint8Array): Pick<Message, "type" | "code
 }
 
 /** @throws CoapError COAP_INVALID_MESSAGE for a token above 8 bytes, a messageId or a code out of range. */
-export function encodeMessage(message: Message): Uint8Array {
+export function encodeMessage(message: Message, allocate: Allocate = ownArray): Uint8Array {
   const { token } = message;
   if (token.length > MAX_TOKEN_BYTES) throw invalid(`a token has 8 bytes at most, not ${token.length}`);
-  const bytes = encodeHeader(message.type, message.messageId, token.length, message);
+  const bytes = encodeHeader(message.type, message.messageId, token.length, message, allocate);
   encodeRest(bytes, copyBytes(token, 0, token.length, bytes, HEADER_BYTES), message);
   return bytes;
 }
@@ -141,11 +141,17 @@ export function encodeResponse(
   type: MessageType,
   messageId: number,
   response: Pick<Message, "code" | "options" | "payload">,
+  allocate: Allocate = ownArray,
 ): Uint8Array {
-  const bytes = encodeHeader(type, messageId, request.tokenBytes, response);
+  const bytes = encodeHeader(type, messageId, request.tokenBytes, response, allocate);
   encodeRest(bytes, request.writeToken(bytes, HEADER_BYTES), response);
   return bytes;
 }
+
+/** Makes the array that a message of so many bytes is written to. It need not be zeroed: all of it is written. */
+export type Allocate = (bytes: number) => Uint8Array;
+
+export const ownArray: Allocate = (bytes) => new Uint8Array(bytes);
 
 /** An array for the whole message, with its first bytes. */
 function encodeHeader(
@@ -153,11 +159,12 @@ function encodeHeader(
   messageId: number,
   tokenBytes: number,
   { code, options, payload }: Pick<Message, "code" | "options" | "payload">,
+  allocate: Allocate,
 ): Uint8Array {
   if (!Number.isInteger(messageId) || messageId < 0 || messageId > 0xffff) throw invalid(`no messageId: ${messageId}`);
   if (!Number.isInteger(code) || code < 0 || code > 0xff) throw invalid(`no code: ${code}`);
   const payloadBytes = payload.length > 0 ? 1 + payload.length : 0;
-  const bytes = new Uint8Array(HEADER_BYTES + tokenBytes + options.encodedBytes + payloadBytes);
+  const bytes = allocate(HEADER_BYTES + tokenBytes + options.encodedBytes + payloadBytes);
   bytes[0] = (VERSION << 6) | (type << 4) | tokenBytes;
   bytes[1] = code;
   bytes[2] = messageId >> 8;
@@ -179,8 +186,13 @@ function encodeRest(
 }
 
 /** An Empty message: an Acknowledgement or a Reset, or as Confirmable a ping (RFC 7252 §4.1, §4.3). */
-export function encodeEmpty(type: MessageType, messageId: number): Uint8Array {
-  return Uint8Array.of((VERSION << 6) | (type << 4), 0, messageId >> 8, messageId & 0xff);
+export function encodeEmpty(type: MessageType, messageId: number, allocate: Allocate = ownArray): Uint8Array {
+  const bytes = allocate(HEADER_BYTES);
+  bytes[0] = (VERSION << 6) | (type << 4);
+  bytes[1] = 0;
+  bytes[2] = messageId >> 8;
+  bytes[3] = messageId & 0xff;
+  return bytes;
 }
 
 /** What is wrong with a message's code by its type, if anything is (RFC 7252 §4.1–§4.3). */
@@ -210,6 +222,8 @@ function invalid(what: string): CoapError {
 }
 
 export const MAX_TOKEN_BYTES = 8;
+/** A message of up to so many is short: an endpoint that is to send one again keeps a copy of it. */
+export const SHORT_MESSAGE_BYTES = 64;
 const VERSION = 1;
 const HEADER_BYTES = 4;
 const PAYLOAD_MARKER = 0xff;

@@ -2,6 +2,7 @@ import { CoapError } from "../errors.js";
 import { type Block, decodeBlock, encodeBlock } from "./block.js";
 import { copyBytes, extendedBytes, nibble, writeExtended } from "./option-encoding.js";
 import { OPTION } from "./option-registry.js";
+import { decodeText, encodeText } from "./text.js";
 import { encodeUint } from "./uint.js";
 
 /**
@@ -144,10 +145,12 @@ export class Options implements Iterable<Option> {
   }
 
   strings(number: number): readonly string[] {
-    const strings: string[] = [];
     const places = this.#places;
-    for (let found = this.#find(number); found >= 0 && places[found] === number; found += 3)
-      strings.push(decodeText(this.#source, places[found + 1] ?? 0, places[found + 2] ?? 0));
+    let found = this.#find(number);
+    if (found < 0) return [];
+    // A literal of one takes no more than that; an empty array that is added to makes room for 17.
+    const strings = [this.#textAt(found)];
+    for (found += 3; found < places.length && places[found] === number; found += 3) strings.push(this.#textAt(found));
     return strings;
   }
 
@@ -257,6 +260,10 @@ export class Options implements Iterable<Option> {
     return -1;
   }
 
+  #textAt(index: number): string {
+    return decodeText(this.#source, this.#places[index + 1] ?? 0, this.#places[index + 2] ?? 0);
+  }
+
   #valueAt(index: number): Uint8Array {
     return this.#source.subarray(this.#places[index + 1], this.#places[index + 2]);
   }
@@ -279,24 +286,11 @@ function isSorted(options: readonly Option[]): boolean {
 }
 
 function bytesOf(value: Uint8Array | string | number): Uint8Array {
-  if (typeof value === "string") return TEXT_ENCODER.encode(value);
+  if (typeof value === "string") return encodeText(value);
   return typeof value === "number" ? encodeUint(value) : value;
-}
-
-/** Short ASCII, the rule in paths and queries, is decoded without the cost of a TextDecoder call. */
-function decodeText(source: Uint8Array, start: number, end: number): string {
-  let text = "";
-  for (let index = start; index < end; index++) {
-    const byte = source[index] ?? 0;
-    if (byte > 0x7f) return TEXT_DECODER.decode(source.subarray(start, end));
-    text += String.fromCharCode(byte);
-  }
-  return text;
 }
 
 export const MAX_OPTION_NUMBER = 0xffff;
 const MAX_VALUE_BYTES = 0xffff + 269;
 const DOT = 0x2e;
-const TEXT_ENCODER = new TextEncoder();
-const TEXT_DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 const STRICT_TEXT_DECODER = new TextDecoder("utf-8", { fatal: true });

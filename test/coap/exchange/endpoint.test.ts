@@ -1,4 +1,5 @@
 import {
+  type Allocate,
   CODE,
   encodeMessage,
   Endpoint,
@@ -8,6 +9,7 @@ import {
   NO_PAYLOAD,
   OPTION,
   Options,
+  SHORT_MESSAGE_BYTES,
 } from "#coap/index.js";
 import { VirtualLink } from "#testing/virtual-link.js";
 import test from "ava";
@@ -44,6 +46,69 @@ test("a duplicate is answered by the very bytes of the reply, whatever they are 
       return first !== undefined && first.length > payload.length && kept === first.length;
     }),
   );
+});
+
+/** As a transport's memory may be: where one short message was, the next one is. */
+function sharedMemory(): { readonly allocate: Allocate; readonly overwrite: () => void } {
+  const shared = new Uint8Array(SHORT_MESSAGE_BYTES);
+  return {
+    allocate: (length) => (length > SHORT_MESSAGE_BYTES ? new Uint8Array(length) : shared.subarray(0, length)),
+    overwrite: () => void shared.fill(0xee),
+  };
+}
+
+test("of many replies each is its own duplicates', though what they were sent from is overwritten", (t) => {
+  const arrival = fc.record({ peer: fc.nat(2), size: fc.oneof(fc.nat(20), fc.nat(100)) });
+  const limit = fc.constantFrom(1, 2, 5, 400);
+  const isKept = fc.property(limit, fc.array(arrival, { minLength: 300, maxLength: 900 }), (ofPeer, arrivals) => {
+    const { allocate, overwrite } = sharedMemory();
+    const endpoint = new Endpoint({
+      random: (size) => new Uint8Array(size),
+      allocate,
+      limits: { maxRecentMessagesPerPeer: ofPeer },
+    });
+    const peers = Array.from({ length: 3 }, () => endpoint.openPeer());
+    const receive = (peer: number, messageId: number, size: number): string | undefined => {
+      const get = { type: MESSAGE_TYPE.Confirmable, code: CODE.GET, token: NO_PAYLOAD, options: Options.none };
+      endpoint.handleDatagram(peers[peer]!, encodeMessage({ ...get, messageId, payload: NO_PAYLOAD }), 0);
+      for (let output = endpoint.poll(); output !== undefined; output = endpoint.poll()) {
+        if (output.type === "request") {
+          const payload = Uint8Array.from({ length: size }, (_, index) => messageId + index);
+          endpoint.respond(output.incoming, { code: CODE.Content, options: Options.none, payload }, 0);
+        } else if (output.type === "datagram") {
+          const sent = Buffer.from(output.bytes).toString("hex");
+          overwrite();
+          return sent;
+        }
+      }
+      return undefined;
+    };
+    const replies = arrivals.map(({ peer, size }, index) => receive(peer, index, size));
+    const remembered = arrivals.flatMap(({ peer }, index) => {
+      const later = arrivals.slice(index + 1).filter((one) => one.peer === peer).length;
+      return later < ofPeer ? [index] : [];
+    });
+    t.is(endpoint.recentMessages, remembered.length);
+    for (const index of remembered) if (receive(arrivals[index]!.peer, index, 0) !== replies[index]) return false;
+    t.is(endpoint.counters.duplicates, remembered.length);
+    for (const peer of peers) endpoint.closePeer(peer, 0);
+    t.is(endpoint.recentMessages, 0);
+    t.is(endpoint.recentReplyBytes, 0);
+    return true;
+  });
+  fc.assert(isKept, { numRuns: 40 });
+});
+
+test("a message is sent again as it was, though what it was sent from is overwritten", (t) => {
+  for (const payload of ["short", "long".repeat(50)]) {
+    const { allocate, overwrite } = sharedMemory();
+    const client = new Host(1, { allocate });
+    client.endpoint.request(client.peer, { ...getRequest(path("a")), code: CODE.PUT, payload: bytes(payload) }, 0);
+    const first = Buffer.from(client.pollDatagram(0)!).toString("hex");
+    overwrite();
+    client.handleTimeout(client.nextTimeout()!);
+    t.is(Buffer.from(client.pollDatagram(0)!).toString("hex"), first);
+  }
 });
 
 test("a slow application gets an empty Acknowledgement sent, then its separate Confirmable response", (t) => {

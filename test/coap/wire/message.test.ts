@@ -7,6 +7,7 @@ import {
   decodeUint,
   encodeBlock,
   encodeMessage,
+  encodeText,
   encodeUint,
   formatCode,
   isCritical,
@@ -163,6 +164,18 @@ test("what cannot be encoded is refused with COAP_INVALID_MESSAGE", (t) => {
     errorCode(() => encodeBlock({ number: 0, hasMore: false, sizeBytes: 100 })),
     "COAP_INVALID_MESSAGE",
   );
+});
+
+test("a text is encoded as UTF-8 whatever its length and letters, and is the same again in an option", (t) => {
+  const texts = fc.oneof(fc.string({ maxLength: 80 }), fc.string({ unit: "binary", maxLength: 80 }));
+  fc.assert(
+    fc.property(texts, (given) => {
+      t.deepEqual(encodeText(given), Uint8Array.from(Buffer.from(given, "utf8")));
+      const strings = [given, "", given];
+      t.deepEqual(Options.none.withAll(OPTION.UriQuery, strings).uriQuery, strings);
+    }),
+  );
+  t.deepEqual(encodeText("a\ud800"), Uint8Array.of(0x61, 0xef, 0xbf, 0xbd));
 });
 
 test("uints take their shortest form, and block options the form of RFC 7959 §2.2", (t) => {
