@@ -134,6 +134,11 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
       .refine(
         (dpe1) => !lists(dpe1, "psk") || dpe1.credentials.psk !== undefined,
         "serverAuthentication psk needs credentials.psk",
+      )
+      .refine(
+        ({ ca, credentials: { certificate, renew } }) =>
+          renew !== true || certificate !== undefined || ca !== undefined,
+        "credentials.renew renews credentials.certificate and ca: there is neither",
       ),
     dpe2: section({
       bind: z

@@ -9,6 +9,8 @@ export type AgentEvent =
   | { readonly type: "reported"; readonly properties: number; readonly unsent: number; readonly tookMs: number }
   /** The device's certificate was renewed; `validUntil` is ms since 1970. */
   | { readonly type: "renewed"; readonly validUntil: number }
+  /** The server's certificates lead to other anchors now, so many, and those are trusted from the next handshake on. */
+  | { readonly type: "trust-renewed"; readonly anchors: number }
   | { readonly type: "renewal-failed"; readonly error: unknown; readonly retryAt: number }
   | { readonly type: "queried"; readonly path: string }
   /** The server or the network is gone, or does not answer who looks for it; nothing is lost by that. `next` is tried then. */

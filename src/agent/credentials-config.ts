@@ -14,7 +14,7 @@ export interface AgentCredentials {
   readonly key?: Secret | undefined;
   /** The private key that stands for the agent without a certificate (RFC 7250), PEM; over DTLS only. */
   readonly rawPublicKey?: Secret | undefined;
-  /** The server that paired this device renews the certificate; certificate and key are then in one file. */
+  /** What pairing gave is renewed by the server: the certificate, which is then in one file with its key, and the `ca`. */
   readonly renew?: boolean | undefined;
 }
 
@@ -42,7 +42,7 @@ export const CREDENTIALS_SCHEMA: z.ZodType<AgentCredentials, unknown> = section(
 })
   .refine(
     ({ certificate, renew }) =>
-      !renew || (certificate !== undefined && /PRIVATE KEY/.test(readFileSync(certificate, "utf8"))),
+      !renew || certificate === undefined || /PRIVATE KEY/.test(readFileSync(certificate, "utf8")),
     "renew needs certificate and key in one file, so that they are exchanged together",
   )
   .refine((given) => (given.certificate === undefined) === (given.key === undefined), "certificate and key go together")

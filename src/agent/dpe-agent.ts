@@ -1,5 +1,5 @@
 import { randomInt } from "node:crypto";
-import type { RequestMessage, ResponseMessage } from "#coap/index.js";
+import type { RequestMessage } from "#coap/index.js";
 import { DpeError } from "#dpe/index.js";
 import { type Answer, DtlsError } from "#net/index.js";
 import { handshakeFailure } from "#security/index.js";
@@ -8,6 +8,7 @@ import type { AgentEvent } from "./agent-event.js";
 import { Backoff } from "./backoff.js";
 import { Connector } from "./connector.js";
 import { CertificateRenewal } from "./pairing/certificate-renewal.js";
+import { TrustRenewal } from "./pairing/trust-renewal.js";
 import { Dpe2Guard } from "./dpe2-guard.js";
 import { Dpe2Listener } from "./dpe2-listener.js";
 import { SecurityRequiredError } from "./security-required-error.js";
@@ -47,7 +48,8 @@ export class DpeAgent {
   readonly stopped: Promise<void>;
 
   readonly #config: AgentConfig;
-  readonly #renewal: CertificateRenewal | undefined;
+  readonly #certificate: CertificateRenewal | undefined;
+  readonly #trust: TrustRenewal | undefined;
   readonly #onEvent: (event: AgentEvent) => void;
   readonly #resources: Dpe2Resources;
   readonly #live: LiveSources;
@@ -74,11 +76,12 @@ export class DpeAgent {
   ) {
     this.#config = config;
     this.#onEvent = onEvent;
-    const { certificate, renew } = config.interfaces.dpe1.credentials;
-    this.#renewal =
-      renew === true && certificate !== undefined
-        ? new CertificateRenewal(certificate, config.interfaces.dpe1.ca, randomInt(1000) / 1000)
-        : undefined;
+    const { ca, credentials } = config.interfaces.dpe1;
+    if (credentials.renew === true) {
+      if (credentials.certificate !== undefined)
+        this.#certificate = new CertificateRenewal(credentials.certificate, randomInt(1000) / 1000);
+      if (ca !== undefined) this.#trust = new TrustRenewal(ca, randomInt(1000) / 1000, Date.now());
+    }
     this.#resources = new Dpe2Resources(this.properties, (authError) => onEvent({ type: "server-error", authError }));
     const store = config.store === undefined ? undefined : outboxJournal(config.store);
     this.#clock = new DeviceClock(hostClock(), store?.knownTime());
@@ -289,12 +292,11 @@ export class DpeAgent {
         if (first !== undefined) return first;
         returnAt = performance.now() + returnAfter;
       }
-      if (this.#renewal !== undefined && this.#renewal.dueAt <= Date.now())
-        await this.#renew(this.#renewal, association);
+      await this.#renew(association);
       if (this.#outbox.size === 0) {
         const turn = new AbortController();
         const isDone = AbortSignal.any([turn.signal, this.#closing.signal]);
-        const renewalMs = (this.#renewal?.dueAt ?? Infinity) - Date.now();
+        const renewalMs = this.#renewalAt - Date.now();
         const quietMs = keepAlive - association.silence.quietMs;
         const next = Math.min(refreshAt - performance.now(), returnAt - performance.now(), renewalMs, quietMs);
         const isDue = pause(next, isDone);
@@ -318,16 +320,26 @@ export class DpeAgent {
     }
   }
 
-  /** The next handshakes read the new certificate; this association goes on. */
-  async #renew(renewal: CertificateRenewal, association: ServerAssociation): Promise<void> {
+  /** What is due; the next handshakes read what has come, and this association goes on. */
+  async #renew(association: ServerAssociation): Promise<void> {
+    const now = Date.now();
+    if (this.#renewalAt > now) return;
+    const [certificate, trust] = [this.#certificate, this.#trust];
     try {
-      const post = (payload: Uint8Array): Promise<ResponseMessage> => association.renew(payload);
-      const validUntil = await renewal.renew(post, association.serverCertificates, Date.now());
-      this.#onEvent({ type: "renewed", validUntil });
+      if (certificate !== undefined && certificate.dueAt <= now)
+        this.#onEvent({ type: "renewed", validUntil: await certificate.renew(association, now) });
+      if (trust !== undefined && trust.dueAt <= now) {
+        const anchors = await trust.renew(association, now);
+        if (anchors !== undefined) this.#onEvent({ type: "trust-renewed", anchors });
+      }
     } catch (error) {
       // What ends the association is met where it is used next.
-      this.#onEvent({ type: "renewal-failed", error, retryAt: renewal.dueAt });
+      this.#onEvent({ type: "renewal-failed", error, retryAt: this.#renewalAt });
     }
+  }
+
+  get #renewalAt(): number {
+    return Math.min(this.#certificate?.dueAt ?? Infinity, this.#trust?.dueAt ?? Infinity);
   }
 
   async #sendNext(association: ServerAssociation): Promise<void> {

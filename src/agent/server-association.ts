@@ -26,6 +26,7 @@ import {
   offerAsText,
   SecurityError,
   securityRequiredOf,
+  type ServerAuthentication,
 } from "#security/index.js";
 import { encodePack, type SenmlRecord } from "#senml/index.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
@@ -51,6 +52,8 @@ export class ServerAssociation {
   readonly #connection: CoapConnection;
   readonly #endpoint: CoapEndpoint;
   readonly #parts: AssociationParts;
+  /** What of the server satisfied the policy. */
+  #acceptedBy: ServerAuthentication | undefined;
   #location: readonly string[] | undefined;
 
   private constructor(
@@ -154,6 +157,11 @@ export class ServerAssociation {
     return this.#connection.peerInfo?.certificates;
   }
 
+  /** The anchors to which the server's certificate led; undefined where it was accepted by anything else. */
+  get anchorsFile(): string | undefined {
+    return this.#acceptedBy === "certificate" ? this.#config.interfaces.dpe1.ca : undefined;
+  }
+
   /** The longest report that travels in one datagram. */
   get maxReportBytes(): number {
     const { transport } = this.#connection;
@@ -198,7 +206,7 @@ export class ServerAssociation {
     await this.#answered(() => this.#connection.ping({ signal: this.#parts.ending }));
   }
 
-  /** Asks for another certificate; whatever the server answers is given back. */
+  /** Asks for another certificate, or for the anchors alone; whatever the server answers is given back. */
   renew(payload: Uint8Array): Promise<ResponseMessage> {
     return this.#post([PATH.dpe1, PATH.renewal], [], payload, CONTENT_FORMAT.cbor);
   }
@@ -247,7 +255,10 @@ export class ServerAssociation {
       cause: decision.type === "accept" ? "accepted" : decision.error,
       offer: offerAsText(offer),
     });
-    if (decision.type === "accept") return;
+    if (decision.type === "accept") {
+      this.#acceptedBy = decision.mode;
+      return;
+    }
     await this.#tellNotAccepted();
     await this.#connection.close();
     throw new SecurityError("SECURITY_SERVER_NOT_ACCEPTED", `the server is not accepted: ${decision.rule}`);

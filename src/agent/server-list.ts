@@ -21,7 +21,10 @@ const URI = coapUri({ schemes: ["coap", "coaps", "coap+tcp", "coaps+tcp"] });
 const ENTRY: z.ZodType<ServerEntry, unknown> = section({
   uri: URI,
   ca: path({ isReadableFile: true }).optional(),
-  credentials: CREDENTIALS_SCHEMA.optional(),
+  credentials: CREDENTIALS_SCHEMA.refine(
+    ({ renew }) => renew !== true,
+    "renew is of interfaces.dpe1.credentials: what a server has of its own here is not renewed",
+  ).optional(),
 });
 
 /** A URI, or a list of URIs and sections, in the order in which they are tried. */

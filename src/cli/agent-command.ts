@@ -155,6 +155,7 @@ function write(log: Logger, event: AgentEvent): void {
       log.info({ validUntil: new Date("validUntil" in facts ? facts.validUntil : 0).toISOString() }, type);
       return;
     case "heard":
+    case "trust-renewed":
     case "registered":
     case "restored":
     case "store-recovered":

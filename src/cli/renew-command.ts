@@ -11,7 +11,7 @@ export const renewCommand: Command = {
   help:
     "A running server takes it at once, and no association ends. With renew: true in credentials it does so by itself.\n" +
     "--ca: the CA's certificate too, for the same key. --new-key: for a new key; with --ca also of the CA, whose former\n" +
-    "key is kept in a file that ends in .old. Paired devices go on, and trust the new CA after their next renewal.\n" +
+    "key is kept in a file that ends in .old. Paired devices go on, and trust the new CA within a week.\n" +
     "--days: how long the server's certificate is valid (730), never longer than its CA's (3650).",
   run: async (words) => {
     const options = {

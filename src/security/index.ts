@@ -27,8 +27,10 @@ export {
   parsePairingCode,
 } from "./pairing/pairing-code.js";
 export {
+  decodePairingAnchors,
   decodePairingGrant,
   decodePairingRequest,
+  encodePairingAnchors,
   encodePairingGrant,
   encodePairingRequest,
   type PairingGrant,

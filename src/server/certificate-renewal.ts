@@ -23,8 +23,8 @@ import type { ServerConfig } from "./server-config.js";
  * | what | key | devices that were paired before |
  * |---|---|---|
  * | server certificate | stays, or a new one | see nothing of it |
- * | CA, `renew` | stays | go on; with their next renewal they get the new certificate to trust |
- * | CA, `succeed` | a new one | go on, led to it by the certificate that the old key signed for the new one; with their next renewal they trust it by itself |
+ * | CA, `renew` | stays | go on; they get the new certificate to trust when they ask, every week |
+ * | CA, `succeed` | a new one | go on, led to it by the certificate that the old key signed for the new one; from when they have asked they trust it by itself |
  *
  * Invariant: after each file that is written the server can be started, and devices that trust the old CA alone accept it;
  * but for the moment between the CA's key and its certificate.

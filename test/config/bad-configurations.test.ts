@@ -161,6 +161,14 @@ const AGENT_FILES: readonly (readonly [string, string])[] = [
     "f.yaml:4:21 interfaces.dpe1: serverAuthentication certificate and ca go together",
   ],
   [
+    "endpoint: pi\nserver: coaps://h\ninterfaces: { dpe1: { connection: dtls, serverAuthentication: psk, credentials: { psk: { identity: a, key: b }, renew: true } } }",
+    "f.yaml:3:21 interfaces.dpe1: credentials.renew renews credentials.certificate and ca: there is neither",
+  ],
+  [
+    "endpoint: pi\nserver: [{ uri: coap://h, credentials: { username: a, password: b, renew: true } }]\ninterfaces: { dpe1: { connection: none, serverAuthentication: none } }",
+    "f.yaml:2:40 server[0].credentials: renew is of interfaces.dpe1.credentials: what a server has of its own here is not renewed",
+  ],
+  [
     reporting("sources: [{ use: hst }]"),
     'f.yaml:3:18 sources[0].use: expected one of firmware, host, exec, file, http; found "hst"; did you mean "host"?',
   ],

@@ -3,9 +3,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AGENT_SCHEMA, type AgentEvent, deviceFiles, DpeAgent, pairDevice, type Source } from "#agent/index.js";
+import { CODE, Options } from "#coap/index.js";
 import { loadConfig } from "#config/index.js";
 import { connect } from "#net/index.js";
-import { parsePairingCode } from "#security/index.js";
+import { encodePairingAnchors, parsePairingCode } from "#security/index.js";
 import {
   CertificateFiles,
   CertificateKeeper,
@@ -26,13 +27,17 @@ import {
   loadTrustAnchors,
   verifyPeerCertificates,
 } from "#x509/index.js";
+import { TrustRenewal } from "#agent/pairing/trust-renewal.js";
 import { Events } from "#testing/dpe-run.js";
 import test, { type ExecutionContext } from "ava";
 
 const DAY_MS = 86_400_000;
 
 /** A folder as `dpe init server` makes it, of a CA and a certificate that are that old; and the server of it. */
-async function initialized(t: ExecutionContext, { renew = false, days = 730, caDays = 3650, agoDays = 0 } = {}) {
+async function initialized(
+  t: ExecutionContext,
+  { renew = false, days = 730, caDays = 3650, agoDays = 0, kind = "certificate" } = {},
+) {
   const folder = mkdtempSync(join(tmpdir(), "dpe-renewal-"));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const { authority, certificatePem, privateKeyPem } = await issueThrowawayCredentials({
@@ -53,9 +58,9 @@ async function initialized(t: ExecutionContext, { renew = false, days = 730, caD
   const yaml = (port: number): string => `
 credentials: { certificate: server.pem, key: server.key, ca: ca.pem${renew ? ", renew: true" : ""} }
 interfaces:
-  dpe1: { listen: { host: 127.0.0.1, coaps: ${port} }, connection: dtls, clientAuthentication: [certificate] }
+  dpe1: { listen: { host: 127.0.0.1, coaps: ${port} }, connection: dtls, clientAuthentication: [${kind}] }
   dpe2: { connection: dtls }
-pairing: { ca: ca.pem, key: ca.key }
+pairing: { credentials: ${kind}, ca: ca.pem, key: ca.key }
 `;
   let bound = 0;
   const file = join(folder, "server.yaml");
@@ -76,7 +81,7 @@ pairing: { ca: ca.pem, key: ca.key }
     t.teardown(() => server.close());
     return { server, events, counts };
   };
-  return { folder, read, config, start, port: () => bound };
+  return { folder, read, write, config, start, port: () => bound };
 }
 
 /** A device that counts, and renews; its certificate is as old as that part of its validity. */
@@ -187,6 +192,82 @@ test("a CA whose certificate is renewed goes on for devices of before, which tru
   await again.events.until("registered");
   await again.agent.close();
   t.true(isInOrder(counts));
+});
+
+test("a device that was paired by password trusts the next CA before its own ends, and goes on when that is taken away", async (t) => {
+  t.timeout(60_000);
+  // Its CA ends in a minute and a half, so that the device asks in the next seconds.
+  const made = await initialized(t, { kind: "digest", days: 3650, agoDays: 3650 - 90 / 86_400 });
+  const { server, counts } = await made.start();
+  const paired = await device(t, server, made.port());
+  const old = made.read("ca.pem");
+  const now = Date.now();
+  const terms = { notAfterMs: now + 730 * DAY_MS, authorityNotAfterMs: now + 3650 * DAY_MS };
+  await new CertificateFiles(made.config()).succeedAuthority(terms, now);
+  await server.reload(made.config());
+  t.deepEqual(anchorsOf(paired.read("ca.pem")).map(serialOf), anchorsOf(old).map(serialOf));
+  const first = paired.start();
+  t.is((await first.events.until("trust-renewed")).anchors, 2, "the next one, and the one that still is");
+  t.deepEqual(anchorsOf(paired.read("ca.pem")).map(serialOf), anchorsOf(made.read("ca.pem")).map(serialOf));
+  t.is(statSync(join(paired.folder, "ca.pem")).mode & 0o777, 0o600);
+  await until(() => counts.length > 3);
+  await first.agent.close();
+  const [next] = anchorsOf(made.read("ca.pem"));
+  if (next === undefined) throw new Error("unreachable");
+  made.write("ca.pem", encodePemCertificates([next]), 0o644);
+  made.write("server.pem", made.read("server.pem").replace(/(?<=-----END CERTIFICATE-----\n)[^]*/, ""));
+  await server.reload(made.config());
+  const second = paired.start();
+  const had = counts.length;
+  await until(() => counts.length > had + 3);
+  t.is((await second.events.until("trust-renewed")).anchors, 1, "the old one is needed no more");
+  t.false(second.events.all.some(({ type }) => type === "renewal-failed"));
+  await second.agent.close();
+  t.true(isInOrder(counts));
+});
+
+test("anchors are taken of no server that was accepted by anything but its certificate", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "dpe-anchors-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const make = (name: string) =>
+    issueThrowawayCredentials({
+      commonName: name,
+      authorityName: name,
+      purpose: "serverAuth",
+      atMs: Date.now(),
+      dns: ["localhost"],
+    });
+  const [ours, theirs] = [(await make("ours")).authority, (await make("theirs")).authority];
+  const file = join(folder, "ca.pem");
+  writeFileSync(file, ours.certificatePem);
+  const asked: number[] = [];
+  const payload = encodePairingAnchors(anchorsOf(theirs.certificatePem));
+  const renew = () => {
+    asked.push(1);
+    return Promise.resolve({ code: CODE.Changed, options: Options.none, payload });
+  };
+  const trust = new TrustRenewal(file, 0, Date.now());
+  t.true(trust.dueAt <= Date.now());
+  t.is(await trust.renew({ anchorsFile: undefined, serverCertificates: undefined, renew }, Date.now()), undefined);
+  t.deepEqual(asked, []);
+  t.is(readFileSync(file, "utf8"), ours.certificatePem);
+  t.true(trust.dueAt > Date.now());
+  // A resumed association shows no certificate: what was trusted stays.
+  t.is(await trust.renew({ anchorsFile: file, serverCertificates: [], renew }, Date.now()), 2);
+  t.deepEqual(
+    anchorsOf(readFileSync(file, "utf8")).map(serialOf),
+    anchorsOf(theirs.certificatePem + ours.certificatePem).map(serialOf),
+  );
+  t.is(await trust.renew({ anchorsFile: file, serverCertificates: [], renew }, Date.now()), undefined, "no change");
+  const refusing = () => Promise.resolve({ code: CODE.Forbidden, options: Options.none, payload: new Uint8Array(0) });
+  await t.throwsAsync(trust.renew({ anchorsFile: file, serverCertificates: [], renew: refusing }, Date.now()), {
+    code: "SECURITY_PAIRING_REFUSED",
+  });
+  const other = { code: CODE.Changed, options: Options.none, payload: Uint8Array.of(0xa0) };
+  await t.throwsAsync(
+    trust.renew({ anchorsFile: file, serverCertificates: [], renew: () => Promise.resolve(other) }, Date.now()),
+    { code: "SECURITY_BAD_PAIRING_MESSAGE" },
+  );
 });
 
 test("a CA with a new key: devices of before are led to it, renew under it, and need the old one no more", async (t) => {

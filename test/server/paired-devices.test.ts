@@ -213,7 +213,11 @@ test("whoever is authenticated otherwise cannot pair, with a key or without", as
   const connection = coap.addSession(session);
   const payload = encodePairingRequest({ endpoint: "pi-2" });
   t.is(authErrorOf(await connection.request(post([PATH.dpe1, PATH.pairing], payload))), "not-authorized");
-  t.is(authErrorOf(await connection.request(post([PATH.dpe1, PATH.renewal], payload))), "not-authorized");
+  const { request } = await generateKeyAndRequest();
+  const renewal = post([PATH.dpe1, PATH.renewal], encodePairingRequest({ request }));
+  t.is(authErrorOf(await connection.request(renewal)), "not-authorized");
+  const anchors = post([PATH.dpe1, PATH.renewal], encodePairingRequest({}));
+  t.is((await connection.request(anchors)).code, CODE.NotFound, "by psk there is nothing to trust");
   await session.close();
   await coap.close();
 });

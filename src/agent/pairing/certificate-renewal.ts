@@ -1,17 +1,10 @@
 import { readFileSync } from "node:fs";
-import { CODE, type ResponseMessage } from "#coap/index.js";
+import { CODE } from "#coap/index.js";
 import { replaceFile } from "#config/index.js";
 import { decodePairingGrant, encodePairingRequest, SecurityError } from "#security/index.js";
-import {
-  encodePemCertificates,
-  generateKeyAndRequest,
-  loadCertificateChain,
-  loadCredentials,
-  loadTrustAnchors,
-  validityOf,
-  verifyPeerCertificates,
-} from "#x509/index.js";
+import { generateKeyAndRequest, loadCertificateChain, loadCredentials, validityOf } from "#x509/index.js";
 import { devicePem, refused } from "./pair-device.js";
+import { type RenewingServer, takeAnchors } from "./trust-renewal.js";
 
 /**
  * Renews the certificate of a paired device at the server that issued it, and takes the anchors that the server gives with it
@@ -21,18 +14,12 @@ import { devicePem, refused } from "./pair-device.js";
  */
 export class CertificateRenewal {
   readonly #file: string;
-  readonly #anchorsFile: string | undefined;
   readonly #early: number;
   #dueAt: number;
 
-  /**
-   * `file` has the certificate and its key, `anchorsFile` what the server's certificate leads to; `random` is within 0 to 1.
-   *
-   * @throws X509Error.
-   */
-  constructor(file: string, anchorsFile: string | undefined, random: number) {
+  /** `file` has the certificate and its key; `random` is within 0 to 1. @throws X509Error. */
+  constructor(file: string, random: number) {
     this.#file = file;
-    this.#anchorsFile = anchorsFile;
     this.#early = random / 10;
     this.#dueAt = renewalTime(loadCertificateChain(readFileSync(file, "utf8"))[0], this.#early);
   }
@@ -44,22 +31,18 @@ export class CertificateRenewal {
 
   /**
    * Makes a new key, has its certificate issued, and exchanges the file at once or not at all. Gives until when it is
-   * valid, ms since 1970. `shown`: the chain that the server has shown on this association, where it is known.
+   * valid, ms since 1970.
    *
    * @throws SecurityError SECURITY_PAIRING_REFUSED, SECURITY_BAD_PAIRING_MESSAGE; X509Error for a certificate that is not one
-   * of our key, or no later than what we have; what `post` throws; errors of the file system.
+   * of our key, or no later than what we have; what `server.renew` throws; errors of the file system.
    */
-  async renew(
-    post: (payload: Uint8Array) => Promise<ResponseMessage>,
-    shown: readonly Uint8Array[] | undefined,
-    now: number,
-  ): Promise<number> {
+  async renew(server: RenewingServer, now: number): Promise<number> {
     const before = readFileSync(this.#file, "utf8");
     const knownUntil = untilOf(before);
     const waitMs = Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, (knownUntil - now) / 20));
     this.#dueAt = now + waitMs;
     const { privateKeyPem, request } = await generateKeyAndRequest();
-    const response = await post(encodePairingRequest({ request }));
+    const response = await server.renew(encodePairingRequest({ request }));
     if (response.code !== CODE.Changed) throw refused(response);
     const { certificates = [], anchors = [] } = decodePairingGrant(response.payload);
     const text = devicePem(certificates, privateKeyPem);
@@ -70,34 +53,10 @@ export class CertificateRenewal {
         "SECURITY_PAIRING_REFUSED",
         "the new certificate ends no later than the one that we have",
       );
-    await this.#takeAnchors(anchors, shown, now);
+    await takeAnchors(server, anchors, now);
     replaceFile(this.#file, text);
     this.#dueAt = Math.max(now + MIN_RETRY_MS, renewalTime(certificates[0], this.#early));
     return validUntil;
-  }
-
-  /**
-   * What the server says devices are to trust, in place of what this one does; those that it trusts already stay, unless the
-   * server's own certificate has been seen to lead to the new ones, so that no answer can lock this device out.
-   */
-  async #takeAnchors(
-    anchors: readonly Uint8Array[],
-    shown: readonly Uint8Array[] | undefined,
-    now: number,
-  ): Promise<void> {
-    if (this.#anchorsFile === undefined || anchors.length === 0) return;
-    const before = loadTrustAnchors(readFileSync(this.#anchorsFile, "utf8"));
-    const isAmong = (list: readonly Uint8Array[], one: Uint8Array): boolean =>
-      list.some((other) => Buffer.compare(other, one) === 0);
-    const verdict =
-      shown === undefined || shown.length === 0
-        ? undefined
-        : await verifyPeerCertificates(shown, { anchors, purpose: "serverAuth", atMs: now });
-    const after = verdict?.ok === true ? anchors : [...anchors, ...before.filter((one) => !isAmong(anchors, one))];
-    if (after.length === before.length && after.every((one) => isAmong(before, one))) return;
-    const text = encodePemCertificates(after);
-    loadTrustAnchors(text);
-    replaceFile(this.#anchorsFile, text);
   }
 }
 

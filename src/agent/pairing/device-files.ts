@@ -30,7 +30,7 @@ function configOf(
   const credentials = {
     certificate:
       "{ certificate: device.pem, key: device.pem, renew: true }   # key and certificate; the agent renews it",
-    digest: `{ username: ${JSON.stringify(subscriber)}, password: file:password }`,
+    digest: `{ username: ${JSON.stringify(subscriber)}, password: file:password, renew: true }   # ca.pem follows the server's CA`,
     psk: `{ psk: { identity: ${JSON.stringify(subscriber)}, key: file:psk } }`,
   }[kind];
   return `# Written by dpe pair. dpe check --config agent.yaml tells what it comes to.

@@ -2,7 +2,10 @@ import { CborError, decodeCbor, encodeCbor } from "#cbor/index.js";
 import { PAIRING_KEY, PAIRING_KIND, type PairingKind } from "#dpe/index.js";
 import { SecurityError } from "../errors.js";
 
-/** What a device asks for: `POST /dpe1/pair`, and without a name `POST /dpe1/renew` (docs/pairing.md). */
+/**
+ * What a device asks for: `POST /dpe1/pair`, and without a name `POST /dpe1/renew`; of which, without a request either, only the
+ * anchors (docs/pairing.md).
+ */
 export interface PairingRequest {
   /** PKCS #10, DER. */
   readonly request?: Uint8Array;
@@ -80,6 +83,18 @@ export function decodePairingGrant(bytes: Uint8Array): PairingGrant {
     ...optional("intervalSeconds", numberAt(map, PAIRING_KEY.intervalSeconds)),
     ...optional("lifetimeSeconds", numberAt(map, PAIRING_KEY.lifetimeSeconds)),
   };
+}
+
+/** The answer to who asks for nothing but the anchors. */
+export function encodePairingAnchors(anchors: readonly Uint8Array[]): Uint8Array {
+  return encodeMap([[PAIRING_KEY.anchors, anchors]]);
+}
+
+/** @throws SecurityError SECURITY_BAD_PAIRING_MESSAGE. */
+export function decodePairingAnchors(bytes: Uint8Array): readonly Uint8Array[] {
+  const anchors = listAt(decodeMap(bytes), PAIRING_KEY.anchors);
+  if (anchors === undefined) throw bad("no anchor for the server's certificate");
+  return anchors;
 }
 
 type PairingMap = ReadonlyMap<unknown, unknown>;

@@ -7,6 +7,7 @@ import {
   type AssociationFacts,
   decideOnPairing,
   decodePairingRequest,
+  encodePairingAnchors,
   encodePairingGrant,
   formatPairingCode,
   formatPairingUri,
@@ -28,7 +29,7 @@ import { type CodeTerms, type CodeView, OpenCodes } from "./open-codes.js";
 import type { PairingConfig } from "./pairing-config.js";
 import { pairingHosts } from "./pairing-hosts.js";
 
-/** Pairs devices by one-time codes, and renews the certificates that it has issued (docs/pairing.md). */
+/** Pairs devices by one-time codes, and renews what it gave them (docs/pairing.md). */
 export class Pairing {
   readonly #config: PairingConfig;
   readonly #parts: PairingParts;
@@ -136,40 +137,53 @@ export class Pairing {
     }
   }
 
-  /** `POST /dpe1/renew` of a subscriber that a certificate of ours authenticated: another, of the same name. */
+  /** `POST /dpe1/renew` of a subscriber: another certificate of the same name, and the anchors, or the anchors alone. */
   async renew(
     request: RequestMessage,
     subscriber: Subscriber | undefined,
     mode: string,
     facts: AssociationFacts,
   ): Promise<ResponseMessage> {
-    const names = facts.identity?.certificateNames ?? [];
-    const uri = names.find((name) => name.startsWith(PAIRED_NAME) && subscriber?.certificateNames?.includes(name));
-    if (
-      this.#material.authority === undefined ||
-      subscriber === undefined ||
-      uri === undefined ||
-      mode !== "certificate"
-    )
-      return refusal("not-authorized");
-    if (!(await this.#parts.directory.isAdded(subscriber.name))) return refusal("not-authorized");
+    if (subscriber === undefined) return refusal("not-authorized");
     try {
-      const certificate = await this.#certificate(request, uri);
-      this.#tell({
-        outcome: "renewed",
-        subscriber: subscriber.name,
-        ...(facts.peer === undefined ? {} : { peer: facts.peer }),
-      });
-      const grant = {
-        endpoint: "-",
-        subscriber: subscriber.name,
-        kind: "certificate",
-        certificates: [certificate],
-      } as const;
-      return cbor(encodePairingGrant({ ...grant, anchors: this.#material.anchors }));
+      if (requestOf(request).request !== undefined) return await this.#renewed(request, subscriber, mode, facts);
     } catch (error) {
       return errorResponse(error);
     }
+    const { anchors } = this.#material;
+    if (anchors.length === 0)
+      return problem(
+        CODE.NotFound,
+        "devices of this server are paired without anchors: it has no certificate to verify",
+      );
+    return cbor(encodePairingAnchors(anchors));
+  }
+
+  /** For one that a certificate of ours authenticated. */
+  async #renewed(
+    request: RequestMessage,
+    subscriber: Subscriber,
+    mode: string,
+    facts: AssociationFacts,
+  ): Promise<ResponseMessage> {
+    const names = facts.identity?.certificateNames ?? [];
+    const uri = names.find((name) => name.startsWith(PAIRED_NAME) && subscriber.certificateNames?.includes(name));
+    if (this.#material.authority === undefined || uri === undefined || mode !== "certificate")
+      return refusal("not-authorized");
+    if (!(await this.#parts.directory.isAdded(subscriber.name))) return refusal("not-authorized");
+    const certificate = await this.#certificate(request, uri);
+    this.#tell({
+      outcome: "renewed",
+      subscriber: subscriber.name,
+      ...(facts.peer === undefined ? {} : { peer: facts.peer }),
+    });
+    const grant = {
+      endpoint: "-",
+      subscriber: subscriber.name,
+      kind: "certificate",
+      certificates: [certificate],
+    } as const;
+    return cbor(encodePairingGrant({ ...grant, anchors: this.#material.anchors }));
   }
 
   async #grant(request: RequestMessage, terms: CodeTerms): Promise<PairingGrant> {
@@ -272,7 +286,7 @@ export function pairingDecision(message: RequestMessage, peer: CoapConnection): 
   });
 }
 
-/** Whether a request is to renew a certificate. */
+/** Whether a request is to renew what pairing gave. */
 export function asksToRenew({ code, options }: RequestMessage): boolean {
   return code === CODE.POST && options.uriPath.join("/") === `${PATH.dpe1}/${PATH.renewal}`;
 }
