@@ -44,7 +44,7 @@ const LOADS: readonly (readonly [WorkloadName, readonly StartedName[]])[] = [
 
 /** Programs of their own, each of which prints Markdown. */
 const PARTS: readonly (readonly [title: string, script: string, ...options: readonly string[]])[] = [
-  ["What Digest costs, by its scope", "digest-scopes.js", isQuick ? "0.5" : "2"],
+  ["What Digest costs, by its scope", "digest-scopes.js", isQuick ? "0.3" : "1"],
   ["Durable reports", "store.js", ...(isQuick ? ["--quick"] : [])],
   ["The agent", "agent.js", ...(isQuick ? ["--quick"] : [])],
   ["Whether time tells an unknown user from a wrong password", "unknown-user.js", isQuick ? "5000" : "20000"],
