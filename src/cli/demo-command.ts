@@ -191,6 +191,7 @@ function onServerEvent(event: ServerEvent, seen: Seen): void {
     case "handshake-failed":
       say("server", `handshake with ${event.peer} failed: ${event.cause}`);
       return;
+    case "name-contested":
     case "address-changed":
     case "address-refused":
     case "audit":

@@ -65,6 +65,9 @@ export function writeEvent(log: Logger, event: ServerEvent): void {
     case "radius":
       log.debug({ ...event.event }, "radius");
       return;
+    case "name-contested":
+      log.warn({ endpoint: event.endpoint, peers: event.peers }, "name-contested: two devices register by turns");
+      return;
     case "handshake-failed":
       log.warn({ peer: event.peer, cause: event.cause }, "handshake-failed");
       return;

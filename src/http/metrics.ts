@@ -33,6 +33,7 @@ export class Metrics {
       reloads: counter("reloads_total", "Configurations that were read anew"),
       associationsEnded: counter("associations_ended_total", "Associations that a changed configuration ended"),
       associationsRestored: counter("associations_restored_total", "Associations from before a restart", "outcome"),
+      contestedNames: counter("contested_names_total", "Pairs of associations that register one name by turns"),
       clientErrors: counter("client_errors_total", "Clients that did not accept this server"),
       certificateRenewals: counter(
         "certificate_renewals_total",
@@ -155,6 +156,9 @@ export class Metrics {
       case "client-error":
         counters.clientErrors.inc();
         return;
+      case "name-contested":
+        counters.contestedNames.inc();
+        return;
       case "audit":
         counters.authentications.inc({ interface: event.event.interface, outcome: event.event.outcome });
         return;
@@ -213,6 +217,7 @@ type CounterName =
   | "handshakeFailures"
   | "authentications"
   | "addressChanges"
+  | "contestedNames"
   | "clientErrors"
   | "certificateRenewals"
   | "faults"

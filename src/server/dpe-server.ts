@@ -2,7 +2,13 @@ import { randomBytes } from "node:crypto";
 import type { EndpointCounters } from "#coap/index.js";
 import { BINDING_OPTION, BINDING_OPTION_FORMATS, type Registration } from "#dpe/index.js";
 import { changedKeys } from "#config/index.js";
-import { CoapEndpoint, type Observation, type SocketAddress, type SteeringCounters } from "#net/index.js";
+import {
+  CoapEndpoint,
+  formatAddress,
+  type Observation,
+  type SocketAddress,
+  type SteeringCounters,
+} from "#net/index.js";
 import {
   type AuditEvent,
   AuditTrail,
@@ -15,6 +21,7 @@ import {
 import type { SenmlRecord, SenmlValue } from "#senml/index.js";
 import { Store } from "#store/index.js";
 import { AssociationReview } from "./association-review.js";
+import { ContestedNames } from "./contested-names.js";
 import { Discovery, isOpenResource } from "./discovery.js";
 import { Dpe1Resources } from "./dpe1-resources.js";
 import { Dpe2Connections } from "./dpe2-connections.js";
@@ -127,9 +134,13 @@ export class DpeServer {
     });
     const common = { coap: this.#coap, credentials, onEvent, onAudit };
     this.#review = new AssociationReview({ ...common, facts });
-    this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint) =>
-      this.#endpoints.changed(endpoint),
-    );
+    const contested = new ContestedNames();
+    this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint, from, to) => {
+      this.#endpoints.changed(endpoint);
+      if (!contested.moved(endpoint, from, to)) return;
+      const peers = [from, to].flatMap((peer) => (peer === undefined ? [] : [formatAddress(peer.remoteAddress)]));
+      onEvent({ type: "name-contested", endpoint, peers });
+    });
     const changes = new SubscriberChanges({
       store,
       credentials,

@@ -22,7 +22,7 @@ export class Dpe2Connections {
   readonly #coap: CoapEndpoint;
   readonly #credentials: ServerCredentials;
   readonly #onAudit: (event: AuditEvent) => void;
-  readonly #onMoved: (endpoint: string) => void;
+  readonly #onMoved: OnMoved;
   /** The connection on which each endpoint was last heard. */
   readonly #heard = new Map<string, CoapConnection>();
   /** Connections that the server opened, by endpoint. */
@@ -34,7 +34,7 @@ export class Dpe2Connections {
     coap: CoapEndpoint,
     credentials: ServerCredentials,
     onAudit: (event: AuditEvent) => void,
-    onMoved: (endpoint: string) => void,
+    onMoved: OnMoved,
   ) {
     this.#onAudit = onAudit;
     this.#onMoved = onMoved;
@@ -47,7 +47,7 @@ export class Dpe2Connections {
     if (before === connection) return;
     before?.supersede();
     this.#heard.set(endpoint, connection);
-    this.#onMoved(endpoint);
+    this.#onMoved(endpoint, before, connection);
   }
 
   /** Another server has the endpoint: what it was heard on here leads nowhere. */
@@ -182,6 +182,8 @@ function* first<Item>(items: Iterable<Item>, count: number): Generator<Item> {
     yield item;
   }
 }
+
+type OnMoved = (endpoint: string, from: CoapConnection | undefined, to: CoapConnection) => void;
 
 interface Dialled {
   /** The URI, and whether it was raised to DTLS. */

@@ -10,6 +10,8 @@ export type ServerEvent =
   | { readonly type: "registered"; readonly registration: Registration }
   | { readonly type: "report"; readonly registration: Registration; readonly records: readonly SenmlRecord[] }
   | { readonly type: "gone"; readonly registration: Registration; readonly cause: "deregistered" | "expired" }
+  /** Two devices register under this name by turns, from these addresses: a mistake in a configuration, or a credential that was copied. */
+  | { readonly type: "name-contested"; readonly endpoint: string; readonly peers: readonly string[] }
   | { readonly type: "authentication-error"; readonly peer: string; readonly error: string; readonly rule: string }
   | { readonly type: "audit"; readonly event: AuditEvent }
   /** Credentials and subscribers were read anew; `waiting` are the keys that have changed and hold from the next start only. */

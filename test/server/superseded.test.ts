@@ -1,6 +1,6 @@
 import { AGENT_SCHEMA, type AgentEvent, DpeAgent, type Source } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
-import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
+import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import test from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -34,4 +34,46 @@ interfaces:
   await registered("pi-1");
   await registered("pi-2");
   t.is(server.associationCounts.full, 3);
+});
+
+test("two devices of one name are told of, once; one that moved to another association is not", async (t) => {
+  t.timeout(60_000);
+  const yaml = `
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coaps: 0 }, connection: dtls, clientAuthentication: [psk] }
+subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoints: ["*"] }]
+`;
+  const told: ServerEvent[] = [];
+  const server = await DpeServer.start(parseConfig(yaml, "server.yaml", SERVER_SCHEMA), (event) => told.push(event));
+  t.teardown(() => server.close());
+  const agentYaml = `
+endpoint: pi-1
+server: coaps://127.0.0.1:${server.addresses.coaps?.port}
+interfaces:
+  dpe1: { connection: dtls, serverAuthentication: psk, credentials: { psk: { identity: bench, key: "hex:${KEY}" } } }
+`;
+  const registrations = (): number => told.filter(({ type }) => type === "registered").length;
+  const until = async (isSo: () => boolean): Promise<void> => {
+    while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  const start = (everyMs: number): DpeAgent => {
+    let count = 0;
+    const source: Source = { name: "c", everyMs, read: () => Promise.resolve([{ name: "c", value: ++count }]) };
+    const agent = new DpeAgent(parseConfig(agentYaml, "agent.yaml", AGENT_SCHEMA), [source]);
+    t.teardown(() => agent.close());
+    return agent;
+  };
+  const contests = () => told.filter((event) => event.type === "name-contested");
+  // One device at a time, each on an association of its own, the one before of which is never closed by its device.
+  start(3_600_000);
+  await until(() => registrations() === 1);
+  start(100);
+  await until(() => registrations() === 2);
+  t.deepEqual(contests(), []);
+  start(100);
+  await until(() => registrations() > 8);
+  const [first, ...more] = contests();
+  t.like(first, { endpoint: "pi-1" });
+  t.is(new Set(first?.peers).size, 2);
+  t.deepEqual(more, [], "once for the two");
 });
