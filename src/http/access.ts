@@ -18,6 +18,13 @@ export function guardAccess(app: FastifyInstance, access: Access): void {
   });
 }
 
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** Needs no token: the page, which holds nothing secret and asks for it. Told by the route, for one route has many URLs. */
+    readonly isOpen?: boolean;
+  }
+}
+
 export type Access =
   | { readonly type: "socket" }
   | { readonly type: "loopback" }
@@ -43,16 +50,10 @@ function refusalOf(request: FastifyRequest, access: Access): Refusal | undefined
     return { status: 403, error: "HTTP_CROSS_SITE", message: "another site may not change anything here" };
   if (request.method === "POST" && request.headers["content-type"]?.startsWith("application/json") !== true)
     return { status: 415, error: "HTTP_NOT_JSON", message: "the body is JSON, with its content-type" };
-  if (access.type !== "token" || !needsToken(request.url)) return undefined;
+  if (access.type !== "token" || request.routeOptions.config.isOpen === true) return undefined;
   const [scheme = "", given = ""] = (request.headers.authorization ?? "").split(" ");
   if (scheme.toLowerCase() === "bearer" && isSameSecret(Buffer.from(given), access.token)) return undefined;
   return { status: 401, error: "HTTP_UNAUTHORIZED", message: "a token is needed: Authorization: Bearer TOKEN" };
-}
-
-/** The page itself holds nothing secret, and asks for the token. */
-function needsToken(url: string): boolean {
-  const [path = ""] = url.split("?");
-  return path.startsWith("/api/") || path === "/metrics";
 }
 
 /** Hashes have one length, so that the time says nothing of the token's. */

@@ -7,7 +7,7 @@ import type { FastifyInstance } from "fastify";
 /** The web page: a few files of the package, served from memory under a strict Content-Security-Policy. */
 export function addPage(app: FastifyInstance): void {
   for (const { path, body, type, tag } of pageFiles()) {
-    app.get(path, { schema: { hide: true } }, (request, reply) => {
+    app.get(path, { schema: { hide: true }, config: { isOpen: true } }, (request, reply) => {
       void reply.headers({
         "content-security-policy": POLICY,
         "referrer-policy": "no-referrer",

@@ -35,7 +35,13 @@ interface Answer {
 
 function send(
   url: string,
-  options: { method?: string; headers?: Record<string, string>; body?: string; socketPath?: string } = {},
+  options: {
+    method?: string;
+    headers?: Record<string, string>;
+    body?: string;
+    socketPath?: string;
+    path?: string;
+  } = {},
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const { body, socketPath, ...rest } = options;
@@ -167,6 +173,11 @@ test.serial("with a token the API, events and metrics are for its holder alone",
     t.is((await send(http + path)).status, 401, path);
     t.is((await send(http + path, bearer("a-long-enough-tokeN"))).status, 401, path);
   }
+  // One route has many URLs.
+  for (const path of ["/%61pi/devices", `${http}/api/devices`, "/%6detrics", "/metrics#", "/ap%69/openapi.json"])
+    t.is((await send(http, { path })).status, 401, path);
+  t.is((await send(`${http}/`)).status, 200);
+  t.is((await send(`${http}/page/page.js`)).status, 200);
   t.is((await send(`${http}/api/devices`, bearer("a-long-enough-token"))).status, 200);
   t.is(
     (await send(`${http}/api/devices`, { headers: { ...bearer("a-long-enough-token").headers, host: "dpe.example" } }))
