@@ -65,6 +65,11 @@ export class UdpSocket {
 
   send(datagram: Uint8Array, to: SocketAddress): void {
     if (this.#isClosed) return;
+    // What may stand in any datagram that comes in; Node.js throws for it, and so whoever forges it would end the process.
+    if (to.port === 0) {
+      this.counters.errors++;
+      return;
+    }
     this.counters.sent++;
     if (this.#isLost?.(this.counters.sent) === true) return;
     // Without a callback: it would cost a tick for each datagram, to tell what UDP promises nothing about.

@@ -1,4 +1,6 @@
+import { Options } from "#coap/index.js";
 import {
+  CoapEndpoint,
   connect,
   DtlsEndpoint,
   type DtlsSession,
@@ -170,3 +172,35 @@ test("what sessions drop is counted by reason at the endpoint, and told of with 
   t.true(seen.includes(`bad-mac ${String(socket.address.port)}`));
   t.is(sessions[0]?.stats.dropped["bad-mac"], 1);
 });
+
+test("a datagram that says it came from port 0 is answered nowhere, and harms nobody", async (t) => {
+  const from = { address: "127.0.0.1", port: 0 };
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  const plain = new CoapEndpoint({ onRequest: () => ({ code: 0x45, options: Options.none, payload: bytes("here") }) });
+  t.teardown(() => plain.close());
+  plain.addSocket(socket);
+  socket.onDatagram?.(Uint8Array.of(0x40, 1, 0, 1), from);
+  t.deepEqual(socket.counters, { sent: 0, received: 0, errors: 1 });
+  const client = await UdpSocket.bind({ host: "127.0.0.1" });
+  const answer = new Promise<Uint8Array>((resolve) => (client.onDatagram = resolve));
+  client.send(Uint8Array.of(0x40, 1, 0, 2), socket.address);
+  t.is(new TextDecoder().decode((await answer).subarray(-4)), "here", "others are served");
+  await client.close();
+
+  const hello = await clientHello();
+  const dtls = await UdpSocket.bind({ host: "127.0.0.1" });
+  const endpoint = new DtlsEndpoint(dtls, { server: { pskEnabled: true } });
+  t.teardown(() => endpoint.close());
+  dtls.onDatagram?.(hello, from);
+  t.deepEqual(dtls.counters, { sent: 0, received: 0, errors: 1 });
+});
+
+/** As a client's socket sends it. */
+async function clientHello(): Promise<Uint8Array> {
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  const sent = new Promise<Uint8Array>((resolve) => (socket.onDatagram = resolve));
+  const session = await connect({ host: "127.0.0.1", port: socket.address.port }, PSK);
+  const hello = await sent;
+  await Promise.all([session.close(), socket.close()]);
+  return hello;
+}
