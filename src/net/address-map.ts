@@ -2,11 +2,11 @@ import type { SocketAddress } from "./udp-socket.js";
 
 /**
  * A map by remote address. Two levels of plain keys: one text of both would be put together, and hashed, for each datagram
- * that comes in, which costs four times as much. An address with one port, as most have, needs no map of its own, which
- * would take 140 bytes more.
+ * that comes in, which costs four times as much. The port goes first: the address, a new text with each datagram, is hashed only
+ * where more peers have that port, and one of its own, as most have, needs no map of its own, which would take 140 bytes more.
  */
 export class AddressMap<Value> {
-  readonly #ports = new Map<string, Map<number, Value> | OnlyPort<Value>>();
+  readonly #addresses = new Map<number, Map<string, Value> | OnlyAddress<Value>>();
   #size = 0;
 
   get size(): number {
@@ -14,49 +14,51 @@ export class AddressMap<Value> {
   }
 
   get({ address, port }: SocketAddress): Value | undefined {
-    const ports = this.#ports.get(address);
-    if (ports instanceof OnlyPort) return ports.port === port ? ports.value : undefined;
-    return ports?.get(port);
+    const addresses = this.#addresses.get(port);
+    if (addresses instanceof OnlyAddress) return addresses.address === address ? addresses.value : undefined;
+    return addresses?.get(address);
   }
 
   set({ address, port }: SocketAddress, value: Value): void {
-    const ports = this.#ports.get(address);
-    if (ports === undefined) {
-      this.#ports.set(address, new OnlyPort(port, value));
+    const addresses = this.#addresses.get(port);
+    if (addresses === undefined) {
+      this.#addresses.set(port, new OnlyAddress(address, value));
       this.#size++;
-    } else if (ports instanceof Map) {
-      if (!ports.has(port)) this.#size++;
-      ports.set(port, value);
-    } else if (ports.port === port) {
-      ports.value = value;
+    } else if (addresses instanceof Map) {
+      if (!addresses.has(address)) this.#size++;
+      addresses.set(address, value);
+    } else if (addresses.address === address) {
+      addresses.value = value;
     } else {
-      this.#ports.set(address, new Map<number, Value>().set(ports.port, ports.value).set(port, value));
+      const both = new Map<string, Value>().set(addresses.address, addresses.value).set(address, value);
+      this.#addresses.set(port, both);
       this.#size++;
     }
   }
 
   delete({ address, port }: SocketAddress): void {
-    const ports = this.#ports.get(address);
-    const isThere = ports instanceof OnlyPort ? ports.port === port : ports?.delete(port) === true;
+    const addresses = this.#addresses.get(port);
+    const isThere =
+      addresses instanceof OnlyAddress ? addresses.address === address : addresses?.delete(address) === true;
     if (!isThere) return;
     this.#size--;
-    if (ports instanceof OnlyPort || ports?.size === 0) this.#ports.delete(address);
+    if (addresses instanceof OnlyAddress || addresses?.size === 0) this.#addresses.delete(port);
   }
 
   *values(): Generator<Value> {
-    for (const ports of this.#ports.values()) {
-      if (ports instanceof OnlyPort) yield ports.value;
-      else yield* ports.values();
+    for (const addresses of this.#addresses.values()) {
+      if (addresses instanceof OnlyAddress) yield addresses.value;
+      else yield* addresses.values();
     }
   }
 }
 
-class OnlyPort<Value> {
-  readonly port: number;
+class OnlyAddress<Value> {
+  readonly address: string;
   value: Value;
 
-  constructor(port: number, value: Value) {
-    this.port = port;
+  constructor(address: string, value: Value) {
+    this.address = address;
     this.value = value;
   }
 }
