@@ -28,8 +28,9 @@ export class AmplificationGuard {
    * sent again: it only read, or was refused.
    */
   needsProof(request: RequestMessage, response: ResponseMessage): boolean {
+    const bytes = sizeOf(response);
     const isRepeatable = isSafe(request.code) || response.code >> 5 === 4;
-    return isRepeatable && sizeOf(response) > this.#allowedBytes(request);
+    return bytes > ALWAYS_ALLOWED_BYTES && isRepeatable && bytes > this.#allowedBytes(request);
   }
 
   /** The largest block for the answer to a request that has been carried out; undefined: any. */

@@ -36,6 +36,7 @@ export class BlockwiseServer<P extends object> extends TransferServer<P, Transfe
     cutBytes: number = this.#options.blockBytes,
   ): BlockwiseInput {
     this.transfers.sweep(now);
+    if (!mayBeBlock(request)) return { type: "whole", request };
     let block1: Block | undefined;
     let block2: Block | undefined;
     try {
@@ -67,6 +68,7 @@ export class BlockwiseServer<P extends object> extends TransferServer<P, Transfe
     principal = "",
     maxBlockBytes: number = this.#options.blockBytes,
   ): ResponseMessage {
+    if (!mayBeBlock(request) && response.payload.length <= maxBlockBytes) return response;
     const { block1, block2 } = request.options;
     const sizeBytes = cutOf(block2, maxBlockBytes);
     const isCut = response.payload.length > sizeBytes || (block2 !== undefined && block2.number > 0);
@@ -166,6 +168,11 @@ export const DEFAULT_BLOCKWISE_SERVER_OPTIONS: BlockwiseServerOptions = {
   lifetimeMs: 247_000,
   optionsOutsideOperation: [],
 };
+
+/** Nearly all requests have none of Block1, Block2 and Size2, of whose numbers Block2's is the lowest. */
+function mayBeBlock({ options }: RequestMessage): boolean {
+  return options.highestNumber >= OPTION.Block2;
+}
 
 /** How many bytes the answer's block may hold: what the request asks for, within what the peer and the transport take. */
 function cutOf(block2: Block | undefined, cutBytes: number): number {

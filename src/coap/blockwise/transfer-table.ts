@@ -77,6 +77,7 @@ export class TransferTable<P extends object, T extends Tracked<P> = Transfer<P>>
   }
 
   sweep(now: number): void {
+    if (this.#byAge.size === 0) return;
     for (const kept of this.#byAge) {
       if (kept.expiresAt > now) return;
       this.#drop(kept, "expired");

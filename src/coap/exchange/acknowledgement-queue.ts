@@ -6,9 +6,8 @@ import type { IncomingRequest } from "./incoming-request.js";
  */
 export class AcknowledgementQueue {
   readonly #delayMs: number;
-  /** Handed out since the last look; the array stays, as emptying it by its length costs V8 a call of its runtime. */
-  readonly #fresh: (IncomingRequest | undefined)[] = [];
-  #freshCount = 0;
+  /** Handed out last: not looked at yet. */
+  #latest: IncomingRequest | undefined;
   readonly #waiting: IncomingRequest[] = [];
   #first = 0;
 
@@ -17,7 +16,8 @@ export class AcknowledgementQueue {
   }
 
   add(incoming: IncomingRequest): void {
-    this.#fresh[this.#freshCount++] = incoming;
+    this.#lookAtLatest();
+    this.#latest = incoming;
   }
 
   /** When the first one is due, absolute ms. */
@@ -35,7 +35,7 @@ export class AcknowledgementQueue {
   }
 
   #head(): IncomingRequest | undefined {
-    this.#lookAtFresh();
+    this.#lookAtLatest();
     if (this.#waiting.length === 0) return undefined;
     for (let head = this.#waiting[this.#first]; head !== undefined; head = this.#waiting[++this.#first]) {
       if (!isUnanswered(head)) continue;
@@ -50,13 +50,11 @@ export class AcknowledgementQueue {
     return undefined;
   }
 
-  #lookAtFresh(): void {
-    for (let index = 0; index < this.#freshCount; index++) {
-      const incoming = this.#fresh[index];
-      this.#fresh[index] = undefined;
-      if (incoming !== undefined && isUnanswered(incoming)) this.#waiting.push(incoming);
-    }
-    this.#freshCount = 0;
+  #lookAtLatest(): void {
+    const latest = this.#latest;
+    if (latest === undefined) return;
+    this.#latest = undefined;
+    if (isUnanswered(latest)) this.#waiting.push(latest);
   }
 }
 

@@ -82,6 +82,12 @@ export class Options implements Iterable<Option> {
     return this.#list()[Symbol.iterator]();
   }
 
+  /** The number of the last option; -1 where there is none. One look at it tells that none of a higher number is there. */
+  get highestNumber(): number {
+    const places = this.#places;
+    return places.length === 0 ? -1 : (places[places.length - 3] ?? -1);
+  }
+
   /** The number of the option at this position, counted from 0. */
   numberAt(position: number): number {
     return this.#places[position * 3] ?? -1;
