@@ -1,5 +1,14 @@
 import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } from "node:crypto";
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { ServerConfig } from "./server-list.js";
 
@@ -56,7 +65,7 @@ export class SessionFile {
       const path = join(this.#folder, FILE);
       const file = openSync(`${path}.new`, "w", 0o600);
       try {
-        writeSync(file, seal(this.#key, text));
+        writeFileSync(file, seal(this.#key, text));
       } finally {
         closeSync(file);
       }
@@ -122,7 +131,7 @@ function readKey(folder: string): Uint8Array {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   try {
     const made = openSync(path, "wx", 0o600);
-    writeSync(made, randomBytes(KEY_BYTES));
+    writeFileSync(made, randomBytes(KEY_BYTES));
     closeSync(made);
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;

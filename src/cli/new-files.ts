@@ -7,7 +7,7 @@ import {
   openSync,
   renameSync,
   unlinkSync,
-  writeSync,
+  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { UsageError } from "./exit.js";
@@ -61,8 +61,11 @@ function unready(folder: string, { name, text }: NewFile): string {
   remove(path);
   const descriptor = openSync(path, "wx", 0o600);
   try {
-    writeSync(descriptor, text);
+    writeFileSync(descriptor, text);
     fsyncSync(descriptor);
+  } catch (error) {
+    remove(path);
+    throw error;
   } finally {
     closeSync(descriptor);
   }

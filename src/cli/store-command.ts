@@ -1,4 +1,4 @@
-import { createReadStream, openSync, writeSync, closeSync } from "node:fs";
+import { createReadStream, openSync, writeFileSync, closeSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { loadConfig } from "#config/index.js";
 import { SERVER_SCHEMA, type ServerConfig } from "#server/index.js";
@@ -52,7 +52,7 @@ async function exportTo(config: ServerConfig, file: string | undefined): Promise
   try {
     for await (const line of exportStore(backend)) {
       if (descriptor === undefined) process.stdout.write(`${line}\n`);
-      else writeSync(descriptor, `${line}\n`);
+      else writeFileSync(descriptor, `${line}\n`);
     }
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);

@@ -1,4 +1,4 @@
-import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, statSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 
 /**
@@ -12,7 +12,8 @@ export function replaceFile(path: string, text: string): void {
   const mode = statSync(path, { throwIfNoEntry: false })?.mode;
   const descriptor = openSync(unready, "w", 0o600);
   try {
-    writeSync(descriptor, text);
+    // All of it: a write to a disk that fills up takes a part, and calls that a success.
+    writeFileSync(descriptor, text);
     if (mode !== undefined) fchmodSync(descriptor, mode & 0o777);
     fsyncSync(descriptor);
   } catch (error) {

@@ -99,7 +99,8 @@ export class Journal<T> {
 
   async #appendToFile(lines: string): Promise<void> {
     this.#file ??= await open(this.#path, "a", 0o600);
-    await this.#file.write(lines);
+    // All of it, where `write` takes a part on a disk that fills up.
+    await this.#file.appendFile(lines);
     await this.#file.datasync();
     this.#fileBytes += lines.length;
   }

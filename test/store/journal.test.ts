@@ -2,6 +2,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Journal } from "#store/index.js";
+import { withRoomFor } from "#testing/full-disk.js";
 import test, { type ExecutionContext } from "ava";
 
 function fileOf(t: ExecutionContext): string {
@@ -89,6 +90,24 @@ test("invariant 3: after a failed write everything is written once the disk can 
     [3, "c"],
   ]);
   await journal.close();
+});
+
+test("invariant 1: what a disk that fills up takes a part of is not acknowledged", (t) => {
+  const path = fileOf(t);
+  const acknowledged = withRoomFor(
+    8,
+    `import { Journal } from "#store/index.js";
+    const journal = new Journal(${JSON.stringify(path)});
+    for (let number = 0; number < 12; number++)
+      await journal.change([[number, "x".repeat(997)]], []).then(() => console.log(number), () => undefined);
+    process.exit();`,
+  );
+  const numbers = acknowledged.trim().split("\n").map(Number);
+  t.true(numbers.length > 4 && numbers.length < 12);
+  t.deepEqual(
+    valuesOf(path).map(([number]) => number),
+    numbers,
+  );
 });
 
 test("invariant 4: the file is its owner's alone, and does not grow with what was removed", async (t) => {
