@@ -19,7 +19,7 @@ import {
   TLS12_CID,
   writeEpochAndSequence,
 } from "./wire/record.js";
-import { datagramBytes } from "./wire/writer.js";
+import { copyInto, datagramBytes } from "./wire/writer.js";
 
 /**
  * Record protection of one association. There are two epochs: 0 in the clear, and 1 under the keys of the handshake
@@ -153,7 +153,7 @@ export class RecordLayer {
    */
   seal(epoch: Epoch, type: ContentType, plaintext: Uint8Array): Uint8Array {
     const record = datagramBytes(this.#recordBytes(epoch, plaintext.length));
-    record.set(plaintext, this.contentAt(epoch));
+    copyInto(plaintext, record, this.contentAt(epoch));
     this.sealInPlace(epoch, type, plaintext.length, record, 0);
     return record;
   }

@@ -17,12 +17,17 @@ export function sha256Into(bytes: Uint8Array, into: Uint8Array, at: number): voi
   for (let i = 0; i < end; i++) into[at + i] = digest.charCodeAt(i);
 }
 
+/** The digest as a text, of a character for each byte. */
+export function sha256Text(bytes: Uint8Array): string {
+  return hash("sha256", bytes, "binary");
+}
+
 /** The same of a digest that is a secret: what it passed through is wiped. */
 export function secretSha256Into(bytes: Uint8Array, into: Uint8Array, at: number): void {
   const digest = hash("sha256", bytes, "buffer");
   const end = Math.min(into.length - at, SHA256_BYTES);
   for (let i = 0; i < end; i++) into[at + i] = digest[i] ?? 0;
-  digest.fill(0);
+  for (let i = 0; i < SHA256_BYTES; i++) digest[i] = 0;
 }
 
 /**

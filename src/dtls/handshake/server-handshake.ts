@@ -328,7 +328,7 @@ export class ServerHandshake implements HandshakeMachine {
       const identity = message.pskIdentity;
       const hint = this.#options.pskIdentityHint;
       this.#state = { name: "AwaitPsk", hellos, identity, ecdhSecret };
-      channel.ask({ type: "need-psk", identity, ...(hint === undefined ? {} : { hint }) });
+      channel.ask(hint === undefined ? { type: "need-psk", identity } : { type: "need-psk", identity, hint });
       return;
     }
     const master = agreeOnKeys(hellos, { ecdhSecret }, channel);

@@ -1,4 +1,4 @@
-import { SHA256_BYTES, sha256Into } from "../crypto/sha256.js";
+import { SHA256_BYTES, sha256Text } from "../crypto/sha256.js";
 import { HANDSHAKE_HEADER_BYTES, writeHandshakeFragment } from "../wire/handshake-header.js";
 import type { HandshakeMessage } from "./reassembly.js";
 
@@ -10,6 +10,9 @@ export class Transcript {
   #messages: Uint8Array = SPARE.pop() ?? new Uint8Array(PSK_HANDSHAKE_BYTES);
   #end = 0;
   #lastAt = 0;
+  /** The hash made last, and of how many bytes it is: the session hash is that of the client's Finished, without a CertificateVerify. */
+  #digest = "";
+  #digestOf = -1;
 
   add({ type, messageSeq, body }: HandshakeMessage): void {
     const { length } = body;
@@ -36,6 +39,7 @@ export class Transcript {
   clear(): void {
     this.#end = 0;
     this.#lastAt = 0;
+    this.#digestOf = -1;
   }
 
   /** The handshake is complete, and no view of this is needed any more: gives the array to the next one. */
@@ -47,14 +51,12 @@ export class Transcript {
 
   /** In scratch space, as is `hashBeforeLast`: valid until the next of either is asked for. */
   hash(): Uint8Array {
-    sha256Into(this.bytes(), HASH, 0);
-    return HASH;
+    return this.#hashTo(this.#end);
   }
 
   /** Without the message added last: what that message's sender had before it. */
   hashBeforeLast(): Uint8Array {
-    sha256Into(this.bytesBeforeLast(), HASH, 0);
-    return HASH;
+    return this.#hashTo(this.#lastAt);
   }
 
   /** A view, as is `bytesBeforeLast`. */
@@ -64,6 +66,15 @@ export class Transcript {
 
   bytesBeforeLast(): Uint8Array {
     return this.#messages.subarray(0, this.#lastAt);
+  }
+
+  #hashTo(end: number): Uint8Array {
+    if (end !== this.#digestOf) {
+      this.#digest = sha256Text(this.#messages.subarray(0, end));
+      this.#digestOf = end;
+    }
+    for (let i = 0; i < SHA256_BYTES; i++) HASH[i] = this.#digest.charCodeAt(i);
+    return HASH;
   }
 }
 

@@ -1,4 +1,4 @@
-import { ByteReader, decodeUint16List } from "./reader.js";
+import { ByteReader } from "./reader.js";
 import { concat, uint16List, vector16, vector8 } from "./writer.js";
 
 /**
@@ -26,7 +26,7 @@ export const CLIENT_CERTIFICATE_TYPES = { rsa_sign: 1, ecdsa_sign: 64 } as const
 export function decodeCertificateRequest(body: Uint8Array): CertificateRequest {
   const reader = new ByteReader(body);
   const certificateTypes = [...reader.vector8(1)];
-  const signatureSchemes = decodeUint16List(reader.vector16(2));
+  const signatureSchemes = reader.uint16List(2);
   const names = new ByteReader(reader.vector16());
   reader.end();
   const certificateAuthorities: Uint8Array[] = [];

@@ -1,5 +1,5 @@
 import { DtlsError } from "../errors.js";
-import { ByteReader, decodeUint16List } from "./reader.js";
+import { ByteReader } from "./reader.js";
 import { ByteWriter, copyOf, uint16List, uint8, vector16, vector8 } from "./writer.js";
 
 /**
@@ -29,12 +29,11 @@ export const EXTENSION_TYPES = {
 export function decodeExtensions(reader: ByteReader): Extensions {
   const extensions = new Map<number, Uint8Array>();
   if (reader.remaining === 0) return extensions;
-  const block = new ByteReader(reader.vector16());
-  reader.end();
-  while (block.remaining > 0) {
-    const type = block.uint16();
+  if (reader.uint16() !== reader.remaining) throw new DtlsError("DTLS_DECODE_ERROR", "extensions");
+  while (reader.remaining > 0) {
+    const type = reader.uint16();
     if (extensions.has(type)) throw new DtlsError("DTLS_DECODE_ERROR", `extension ${String(type)} occurs twice`);
-    extensions.set(type, block.vector16());
+    extensions.set(type, reader.vector16());
   }
   return extensions;
 }
@@ -68,7 +67,7 @@ export function writeExtensions(extensions: Extensions, writer: ByteWriter): voi
 /** `NamedCurveList` (RFC 8422 §5.1.1) and `SignatureScheme` lists (RFC 5246 §7.4.1.4.1) have one form. */
 export function decodeIdList(data: Uint8Array): number[] {
   const reader = new ByteReader(data);
-  const list = decodeUint16List(reader.vector16(2));
+  const list = reader.uint16List(2);
   reader.end();
   return list;
 }

@@ -96,7 +96,7 @@ export function encodeRecordHeader(
   into[offset + 1] = header.version >> 8;
   into[offset + 2] = header.version;
   writeEpochAndSequence(header.epoch, header.sequenceNumber, into, offset + 3);
-  into.set(connectionId, offset + CONNECTION_ID_AT);
+  if (connectionId.length > 0) into.set(connectionId, offset + CONNECTION_ID_AT);
   const lengthAt = offset + CONNECTION_ID_AT + connectionId.length;
   into[lengthAt] = header.length >> 8;
   into[lengthAt + 1] = header.length;
