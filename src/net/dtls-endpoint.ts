@@ -8,8 +8,6 @@ import {
   SharedKeys,
 } from "#dtls/index.js";
 import { addressBytes } from "./address-bytes.js";
-import { AddressMap } from "./address-map.js";
-import { AddressCounts } from "./address-counts.js";
 import { decodeSessionState } from "./association-store.js";
 import { DtlsSession } from "./dtls-session.js";
 import { ENDPOINT_DEFAULTS, type EndpointDropReason, type EndpointOptions } from "./endpoint-options.js";
@@ -40,10 +38,7 @@ export class DtlsEndpoint {
   readonly #sessions = new SessionTable();
   readonly #timers = new SessionTimers();
   readonly #random = pooledRandom();
-  /** Handshakes, of new peers or of peers that have a session still. */
-  readonly #handshakes = new AddressMap<DtlsSession>();
   readonly #joiner: RecordJoiner<DtlsSession>;
-  readonly #addresses = new AddressCounts();
   readonly #keeper: SessionKeeper;
   readonly #sweeper: NodeJS.Timeout | undefined;
   #onSession: ((session: DtlsSession) => void) | undefined;
@@ -77,7 +72,7 @@ export class DtlsEndpoint {
   }
 
   get handshakeCount(): number {
-    return this.#handshakes.size;
+    return this.#sessions.handshakeCount;
   }
 
   /** Begins a handshake toward an address. @throws NetError NET_CLOSED; DtlsError DTLS_BAD_OPTION. */
@@ -96,7 +91,7 @@ export class DtlsEndpoint {
    */
   replaceServer(server: ServerOptions): void {
     this.#gate = new ServerGate(this.#serverOptions(server));
-    for (const handshake of this.#handshakes.values()) void handshake.close();
+    for (const handshake of [...this.#sessions.handshakes()]) void handshake.close();
   }
 
   /**
@@ -114,7 +109,7 @@ export class DtlsEndpoint {
     this.#onSession = undefined;
     clearInterval(this.#sweeper);
     this.#keeper.close(this.#sessions);
-    await Promise.all([...this.#sessions, ...this.#handshakes.values()].map((session) => session.close()));
+    await Promise.all([...this.#sessions, ...this.#sessions.handshakes()].map((session) => session.close()));
     this.#timers.close();
     await Promise.all([this.#socket.close(), this.#options.steering?.close()]);
   }
@@ -129,15 +124,17 @@ export class DtlsEndpoint {
       return;
     }
     if (hasConnectionId && this.#options.steering?.forward(datagram, from) === true) return;
-    const session = hasConnectionId ? undefined : this.#sessions.ofAddress(from);
-    const handshake = this.#handshakes.get(from);
-    if (hasConnectionId && handshake === undefined) return this.#drop("unknown-connection-id", from);
+    const session = hasConnectionId ? this.#sessions.handshakeAt(from) : this.#sessions.ofAddress(from);
+    if (session === undefined) {
+      if (hasConnectionId) this.#drop("unknown-connection-id", from);
+      else this.#receiveAtGate(datagram, from, now);
+      return;
+    }
+    const renewal = hasConnectionId ? undefined : this.#sessions.renewalAt(from);
     // What is not authentic for a session is dropped by it in silence, so both may look.
-    session?.receive(datagram, now);
-    handshake?.receive(datagram, now);
-    const isKnown = session !== undefined || handshake !== undefined;
-    if (isKnown && !isClientHello(datagram)) return;
-    if (session?.beganWith(datagram) === true || handshake?.beganWith(datagram) === true) return;
+    session.receive(datagram, now);
+    renewal?.receive(datagram, now);
+    if (!isClientHello(datagram) || session.beganWith(datagram) || renewal?.beganWith(datagram) === true) return;
     this.#receiveAtGate(datagram, from, now);
   }
 
@@ -156,15 +153,15 @@ export class DtlsEndpoint {
 
   #receiveAtGate(datagram: Uint8Array, from: SocketAddress, now: number): void {
     if (this.#gate === undefined || this.#isClosed) return;
-    const demandsCookie =
-      this.#limits.cookiesAboveHandshakes === 0 || this.#handshakes.size > this.#limits.cookiesAboveHandshakes;
+    const { cookiesAboveHandshakes } = this.#limits;
+    const demandsCookie = cookiesAboveHandshakes === 0 || this.handshakeCount > cookiesAboveHandshakes;
     const answer = this.#gate.handleDatagram(datagram, addressBytes(from), now, demandsCookie);
     switch (answer.type) {
       case "reply":
         this.#socket.send(answer.bytes, from);
         return;
       case "accept": {
-        const replaced = this.#handshakes.get(from);
+        const replaced = this.#sessions.handshakeAt(from);
         const full = replaced === undefined ? this.#fullness(from, now) : undefined;
         if (full !== undefined) return this.#drop(full, from);
         this.#newSession(answer.association, { address: from.address, port: from.port }).pump();
@@ -185,7 +182,6 @@ export class DtlsEndpoint {
       }
       const session = new DtlsSession(association, kept.remoteAddress, this.#surroundings, kept);
       this.#sessions.add(session);
-      this.#addresses.add("sessions", session);
       this.#onSession?.(session);
       return session.state === "connected" ? session : undefined;
     } catch (error) {
@@ -197,13 +193,13 @@ export class DtlsEndpoint {
   /** Whether there is room for the handshake of a new peer; makes some where a stale session can go. */
   #fullness({ address }: SocketAddress, now: number): EndpointDropReason | undefined {
     const limits = this.#limits;
-    if (this.#handshakes.size >= limits.maxHandshakes) return "too-many-handshakes";
-    if (this.#addresses.of("handshakes", address) >= limits.maxHandshakesPerAddress) {
-      return "too-many-handshakes-of-address";
+    if (this.handshakeCount >= limits.maxHandshakes) return "too-many-handshakes";
+    const { handshakes, sessions } = this.#sessions.countOf(address);
+    if (handshakes >= limits.maxHandshakesPerAddress) return "too-many-handshakes-of-address";
+    if (sessions + handshakes >= limits.maxSessionsPerAddress && !this.#evict(now, address)) {
+      return "too-many-sessions-of-address";
     }
-    const ofAddress = this.#addresses.of("sessions", address) + this.#addresses.of("handshakes", address);
-    if (ofAddress >= limits.maxSessionsPerAddress && !this.#evict(now, address)) return "too-many-sessions-of-address";
-    const isFull = this.#sessions.size + this.#handshakes.size >= limits.maxSessions;
+    const isFull = this.#sessions.size + this.handshakeCount >= limits.maxSessions;
     return isFull && !this.#evict(now) ? "too-many-sessions" : undefined;
   }
 
@@ -239,9 +235,8 @@ export class DtlsEndpoint {
   #newSession(association: Association, remote: SocketAddress): DtlsSession {
     const session = new DtlsSession(association, remote, this.#surroundings);
     // One that was under way from there is given up by the peer; an alert would reach the new one.
-    this.#handshakes.get(remote)?.abandon();
-    this.#handshakes.set(remote, session);
-    this.#addresses.add("handshakes", session);
+    this.#sessions.handshakeAt(remote)?.abandon();
+    this.#sessions.begin(session);
     return session;
   }
 
@@ -300,11 +295,7 @@ export class DtlsEndpoint {
     onSave: (session) => this.#keeper.save(session),
     keepSession: (sessionId, state, lifetimeSeconds) => void this.#keepSession(sessionId, state, lifetimeSeconds),
     onOpened: (session) => {
-      const { handshakeAddress } = session;
-      if (this.#handshakes.get(handshakeAddress) === session) this.#handshakes.delete(handshakeAddress);
-      this.#addresses.remove("handshakes", session);
-      this.#addresses.add("sessions", session);
-      const earlier = this.#sessions.add(session);
+      const earlier = this.#sessions.open(session);
       // With a connection identifier the earlier one is not lost: its peer may have moved, and left the address to another.
       if (earlier !== undefined && earlier.connectionId.length === 0) void earlier.close();
       this.#onSession?.(session);
@@ -312,13 +303,9 @@ export class DtlsEndpoint {
     onMoved: (session, previous) => this.#options.onAddressChanged?.(session, previous),
     onRefused: (session, candidate) => this.#options.onAddressRefused?.(session, candidate),
     onClosed: (session, error) => {
-      const { handshakeAddress } = session;
-      this.#addresses.remove(this.#sessions.delete(session) ? "sessions" : "handshakes", session);
+      const wasOpen = this.#sessions.delete(session);
       this.#keeper.forget(session);
-      if (this.#handshakes.get(handshakeAddress) === session) {
-        this.#handshakes.delete(handshakeAddress);
-        this.#options.onHandshakeFailed?.(session.remoteAddress, error);
-      }
+      if (!wasOpen) this.#options.onHandshakeFailed?.(session.remoteAddress, error);
     },
     onFault: (what, error) => this.#options.onFault?.(what, error),
   };

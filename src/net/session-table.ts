@@ -3,27 +3,63 @@ import type { DtlsSession } from "./dtls-session.js";
 import type { SocketAddress } from "./udp-socket.js";
 
 /**
- * The open sessions of an endpoint. A datagram finds its session by the connection identifier that it carries (RFC 9146),
- * else by the address that the session's handshake came from, both in constant time.
+ * The sessions of an endpoint, those included that shake hands still. A datagram finds its session by the connection
+ * identifier that it carries (RFC 9146), else by the address that the session's handshake came from, both in constant time.
+ *
+ * An address has an open session, a handshake, or both, while the peer begins anew (RFC 6347 §4.2.8). Nearly always it has one
+ * of them, which has the one place that is looked at, from its ClientHello to its end.
  */
 export class SessionTable {
+  /** Open ones. */
   readonly #sessions = new Set<DtlsSession>();
+  /** The open session of an address, or its handshake, where it has only that. */
   readonly #byAddress = new AddressMap<DtlsSession>();
+  /** The handshakes of addresses that have an open session. */
+  readonly #renewals = new AddressMap<DtlsSession>();
   readonly #byConnectionId = new Map<string, DtlsSession>();
   /** How many sessions have identifiers of a length: nearly always there is one length. */
   readonly #lengths = new Map<number, number>();
+  /** By IP address. */
+  readonly #counts = new Map<string, AddressCount>();
+  #handshakeCount = 0;
 
+  /** Of open sessions. */
   get size(): number {
     return this.#sessions.size;
   }
 
-  /** In order of the last {@link keep}, or of opening. */
+  get handshakeCount(): number {
+    return this.#handshakeCount;
+  }
+
+  /** Open ones, in order of the last {@link keep}, or of opening. */
   [Symbol.iterator](): IterableIterator<DtlsSession> {
     return this.#sessions.values();
   }
 
+  *handshakes(): Generator<DtlsSession> {
+    for (const session of this.#byAddress.values()) if (!this.#sessions.has(session)) yield session;
+    yield* this.#renewals.values();
+  }
+
+  /** How many an IP address has, by where their handshakes came from. */
+  countOf(address: string): Readonly<AddressCount> {
+    return this.#counts.get(address) ?? NONE;
+  }
+
+  /** The open session, or the handshake where there is none. */
   ofAddress(address: SocketAddress): DtlsSession | undefined {
     return this.#byAddress.get(address);
+  }
+
+  /** The handshake beside an open session. */
+  renewalAt(address: SocketAddress): DtlsSession | undefined {
+    return this.#renewals.size === 0 ? undefined : this.#renewals.get(address);
+  }
+
+  handshakeAt(address: SocketAddress): DtlsSession | undefined {
+    const session = this.#byAddress.get(address);
+    return session !== undefined && this.#sessions.has(session) ? this.renewalAt(address) : session;
   }
 
   /** By the record that the datagram begins with, whose content type is tls12_cid. */
@@ -39,37 +75,94 @@ export class SessionTable {
     return this.#byConnectionId.has(textOf(connectionId));
   }
 
-  /** Gives back the session that shook hands at the same address before, if any: it is found there no more. */
+  /** Adds a handshake, of an address that has no other. */
+  begin(session: DtlsSession): void {
+    const { handshakeAddress } = session;
+    const isRenewal = this.#byAddress.get(handshakeAddress) !== undefined;
+    (isRenewal ? this.#renewals : this.#byAddress).set(handshakeAddress, session);
+    this.#handshakeCount++;
+    this.#count(handshakeAddress).handshakes++;
+  }
+
+  /** A handshake is complete. Gives back the session that was open at the address before, if any: it is found there no more. */
+  open(session: DtlsSession): DtlsSession | undefined {
+    const { handshakeAddress } = session;
+    if (this.renewalAt(handshakeAddress) === session) this.#renewals.delete(handshakeAddress);
+    this.#handshakeCount--;
+    this.#count(handshakeAddress).handshakes--;
+    return this.add(session);
+  }
+
+  /** Adds an open session that no handshake was seen of; gives back what `open` does. */
   add(session: DtlsSession): DtlsSession | undefined {
     const { connectionId, handshakeAddress } = session;
     const earlier = this.#byAddress.get(handshakeAddress);
     this.#sessions.add(session);
-    this.#byAddress.set(handshakeAddress, session);
+    this.#count(handshakeAddress).sessions++;
+    if (earlier !== session) this.#byAddress.set(handshakeAddress, session);
     if (connectionId.length > 0) {
       this.#byConnectionId.set(textOf(connectionId), session);
       this.#lengths.set(connectionId.length, (this.#lengths.get(connectionId.length) ?? 0) + 1);
     }
-    return earlier;
+    return earlier === session ? undefined : earlier;
   }
 
+  /** Gives whether it was open; if not, its handshake has failed. */
   delete(session: DtlsSession): boolean {
-    if (!this.#sessions.delete(session)) return false;
-    const { connectionId, handshakeAddress } = session;
-    if (this.#byAddress.get(handshakeAddress) === session) this.#byAddress.delete(handshakeAddress);
-    if (connectionId.length > 0) {
-      const key = textOf(connectionId);
-      if (this.#byConnectionId.get(key) === session) this.#byConnectionId.delete(key);
-      const left = (this.#lengths.get(connectionId.length) ?? 1) - 1;
-      if (left === 0) this.#lengths.delete(connectionId.length);
-      else this.#lengths.set(connectionId.length, left);
+    const { handshakeAddress } = session;
+    const wasOpen = this.#sessions.delete(session);
+    const count = this.#count(handshakeAddress);
+    if (wasOpen) {
+      count.sessions--;
+      this.#forgetConnectionId(session);
+    } else {
+      count.handshakes--;
+      this.#handshakeCount--;
     }
-    return true;
+    if (count.sessions + count.handshakes === 0) this.#counts.delete(handshakeAddress.address);
+    this.#vacate(session);
+    return wasOpen;
   }
 
   /** Puts a session at the end of the order. */
   keep(session: DtlsSession): void {
     if (this.#sessions.delete(session)) this.#sessions.add(session);
   }
+
+  /** With an open session its handshake beside it takes the place. */
+  #vacate(session: DtlsSession): void {
+    const { handshakeAddress } = session;
+    const renewal = this.renewalAt(handshakeAddress);
+    const hasPlace = this.#byAddress.get(handshakeAddress) === session;
+    if (renewal !== undefined && (hasPlace || renewal === session)) this.#renewals.delete(handshakeAddress);
+    if (!hasPlace) return;
+    if (renewal === undefined) this.#byAddress.delete(handshakeAddress);
+    else this.#byAddress.set(handshakeAddress, renewal);
+  }
+
+  #forgetConnectionId(session: DtlsSession): void {
+    const { connectionId } = session;
+    if (connectionId.length === 0) return;
+    const key = textOf(connectionId);
+    if (this.#byConnectionId.get(key) === session) this.#byConnectionId.delete(key);
+    const left = (this.#lengths.get(connectionId.length) ?? 1) - 1;
+    if (left === 0) this.#lengths.delete(connectionId.length);
+    else this.#lengths.set(connectionId.length, left);
+  }
+
+  #count({ address }: SocketAddress): AddressCount {
+    let count = this.#counts.get(address);
+    if (count === undefined) {
+      count = { handshakes: 0, sessions: 0 };
+      this.#counts.set(address, count);
+    }
+    return count;
+  }
+}
+
+interface AddressCount {
+  handshakes: number;
+  sessions: number;
 }
 
 function textOf(connectionId: Uint8Array): string {
@@ -78,3 +171,4 @@ function textOf(connectionId: Uint8Array): string {
 
 /** RFC 9146 §4. */
 const CONNECTION_ID_AT = 11;
+const NONE: Readonly<AddressCount> = { handshakes: 0, sessions: 0 };
