@@ -1,5 +1,5 @@
 import { timingSafeEqual } from "node:crypto";
-import { SHA256_BLOCK_BYTES, SHA256_BYTES, sha256Into, viewOf } from "./crypto/sha256.js";
+import { SHA256_BLOCK_BYTES, sha256Into, viewOf } from "./crypto/sha256.js";
 import type { SharedKeys } from "./shared-keys.js";
 import type { ClientHelloParts } from "./wire/client-hello.js";
 
@@ -28,7 +28,9 @@ export class CookieKeys {
   readonly #keys: SharedKeys;
   readonly #lifetimeMs: number;
   #period = -1;
-  #key: Uint8Array = NO_KEY;
+  /** What is hashed, room for all but long ones: the key of `#period` stays where it stands, and zeros to the end of its block. */
+  readonly #message: Uint8Array = new Uint8Array(MESSAGE_BYTES);
+  readonly #views: (Uint8Array | undefined)[] = [];
 
   constructor(keys: SharedKeys, lifetimeMs: number) {
     this.#keys = keys;
@@ -62,9 +64,10 @@ export class CookieKeys {
     // Without the cookie, and the byte before it that says how long it is.
     const length = LENGTHS_BYTES + addressBytes + (to - from - cookieBytes - 1);
     const end = SHA256_BLOCK_BYTES + length;
-    const isLong = end > MESSAGE.length;
-    const message = isLong ? new Uint8Array(end) : MESSAGE;
-    message.set(this.#keyOf(period));
+    this.#useKeyOf(period);
+    const isLong = end > MESSAGE_BYTES;
+    const message = isLong ? new Uint8Array(end) : this.#message;
+    if (isLong) message.set(this.#message.subarray(0, SHA256_BLOCK_BYTES));
     let at = SHA256_BLOCK_BYTES;
     message[at++] = length >> 24;
     message[at++] = length >> 16;
@@ -75,28 +78,21 @@ export class CookieKeys {
     for (let i = 0; i < addressBytes; i++) message[at++] = peerAddress[i] ?? 0;
     for (let i = from; i < cookieAt - 1; i++) message[at++] = bytes[i] ?? 0;
     for (let i = cookieAt + cookieBytes; i < to; i++) message[at++] = bytes[i] ?? 0;
-    sha256Into(isLong ? message : viewOf(MESSAGE, MESSAGE_VIEWS, end), DIGEST, 0);
-    message.fill(0, 0, SHA256_BYTES);
     EXPECTED[0] = period;
-    for (let i = 1; i < COOKIE_BYTES; i++) EXPECTED[i] = DIGEST[i - 1] ?? 0;
+    sha256Into(isLong ? message : viewOf(message, this.#views, end), EXPECTED, 1);
+    if (isLong) message.fill(0, 0, SHA256_BLOCK_BYTES);
   }
 
-  #keyOf(period: number): Uint8Array {
-    if (period !== this.#period) {
-      this.#key = this.#keys.keyOf("cookie, one hash", period);
-      this.#period = period;
-    }
-    return this.#key;
+  #useKeyOf(period: number): void {
+    if (period === this.#period) return;
+    this.#message.set(this.#keys.keyOf("cookie, one hash", period));
+    this.#period = period;
   }
 }
 
 export const COOKIE_BYTES = 21;
-const NO_KEY: Uint8Array = new Uint8Array(0);
 const LENGTHS_BYTES = 6;
-// Scratch space of the process: nothing is kept in it between calls, and no call is re-entered. The key has 32 bytes; those
-// after it, to the end of the block, stay zero.
-const MESSAGE: Uint8Array = new Uint8Array(512);
-const MESSAGE_VIEWS: (Uint8Array | undefined)[] = Array.from({ length: MESSAGE.length + 1 }, () => undefined);
-const DIGEST: Uint8Array = new Uint8Array(SHA256_BYTES);
+const MESSAGE_BYTES = 512;
+// Scratch space of the process: nothing is kept in it between calls, and no call is re-entered.
 const FOUND: Uint8Array = new Uint8Array(COOKIE_BYTES);
 const EXPECTED: Uint8Array = new Uint8Array(COOKIE_BYTES);

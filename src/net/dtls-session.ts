@@ -339,25 +339,26 @@ export class DtlsSession implements Timed {
 
   /** A lookup that fails is an unknown identity: the peer is told nothing else. One that takes no time costs no promise. */
   #lookUpPsk(identity: Uint8Array): void {
-    const failed = (error: unknown): PskAnswer => {
-      this.#surroundings.onFault("PSK lookup", error);
-      return undefined;
-    };
     let answer: PskAnswer | Promise<PskAnswer>;
     try {
       answer = this.#surroundings.pskOf(identity);
     } catch (error) {
-      answer = failed(error);
+      this.#surroundings.onFault("PSK lookup", error);
     }
-    if (answer instanceof Promise) {
-      void answer.catch(failed).then((key) => {
-        this.#association.answerPsk(identity, key, monotonicNow());
-        this.pump();
-      });
-    } else {
-      // The caller polls on.
-      this.#association.answerPsk(identity, answer, monotonicNow());
+    if (answer instanceof Promise) void this.#answerPsk(identity, answer);
+    // The caller polls on.
+    else this.#association.answerPsk(identity, answer, monotonicNow());
+  }
+
+  async #answerPsk(identity: Uint8Array, answer: Promise<PskAnswer>): Promise<void> {
+    let key: PskAnswer;
+    try {
+      key = await answer;
+    } catch (error) {
+      this.#surroundings.onFault("PSK lookup", error);
     }
+    this.#association.answerPsk(identity, key, monotonicNow());
+    this.pump();
   }
 
   /** A store that fails has no such session: the handshake is a full one. */
