@@ -19,7 +19,7 @@ import {
   TLS12_CID,
   writeEpochAndSequence,
 } from "./wire/record.js";
-import { copyInto, datagramBytes } from "./wire/writer.js";
+import { datagramBytes } from "./wire/writer.js";
 
 /**
  * Record protection of one association. There are two epochs: 0 in the clear, and 1 under the keys of the handshake
@@ -67,7 +67,8 @@ export class RecordLayer {
 
   /** Makes epoch 1 readable and writable. `keyBlock` is kept: one array for both directions, as each costs 200 bytes besides its own. */
   installKeys(aead: AeadName, keyBlock: Uint8Array, role: "client" | "server"): void {
-    const [write, read] = role === "client" ? [0, 1] : [1, 0];
+    const write = role === "client" ? 0 : 1;
+    const read = 1 - write;
     this.#keys = {
       read: createAeadKey(aead, keyBlock, read * KEY_BYTES),
       write: createAeadKey(aead, keyBlock, write * KEY_BYTES),
@@ -153,7 +154,7 @@ export class RecordLayer {
    */
   seal(epoch: Epoch, type: ContentType, plaintext: Uint8Array): Uint8Array {
     const record = datagramBytes(this.#recordBytes(epoch, plaintext.length));
-    copyInto(plaintext, record, this.contentAt(epoch));
+    record.set(plaintext, this.contentAt(epoch));
     this.sealInPlace(epoch, type, plaintext.length, record, 0);
     return record;
   }

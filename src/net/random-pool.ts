@@ -10,12 +10,10 @@ export function pooledRandom(): (size: number) => Uint8Array {
       randomFillSync(pool);
       used = 0;
     }
-    const taken = new Uint8Array(size);
-    for (let i = 0; i < size; i++) {
-      taken[i] = pool[used] ?? 0;
-      // What was given out may be a secret, and is not to be found here.
-      pool[used++] = 0;
-    }
+    used += size;
+    const taken = pool.slice(used - size, used);
+    // What was given out may be a secret, and is not to be found here.
+    pool.fill(0, used - size, used);
     return taken;
   };
 }

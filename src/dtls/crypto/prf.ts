@@ -24,8 +24,7 @@ export function publicPrfInto(secret: Uint8Array, label: string, seed: Uint8Arra
 
 /**
  * P_SHA256(secret, s) = HMAC(secret, A(1) ‖ s) ‖ HMAC(secret, A(2) ‖ s) ‖ …, where A(0) = s, A(i) = HMAC(secret, A(i − 1)).
- * A handshake has four of them, and an array costs as much as a hash: so all is done in one, by loops, since `fill` and
- * `copyWithin` leave compiled code.
+ * A handshake has four of them, and an array costs as much as a hash: so all is done in one.
  *
  * ```
  *  0              32      64     96
@@ -56,7 +55,7 @@ function expand(
   if (seedEnd.length > 0) message.set(seedEnd, seedEndAt);
   const first = isLong ? message.subarray(FIRST_PAD_AT) : viewOf(SCRATCH_FIRST, FIRST_VIEWS, end - FIRST_PAD_AT);
   sha256Into(first, OUTER, SHA256_BLOCK_BYTES);
-  for (let i = 0; i < SHA256_BLOCK_BYTES; i++) message[i] = message[FIRST_PAD_AT + i] ?? 0;
+  message.copyWithin(0, FIRST_PAD_AT, SEED_AT);
   sha256Into(OUTER, message, A_AT);
   for (let offset = 0; offset < length; offset += SHA256_BYTES) {
     if (offset > 0) {
@@ -67,11 +66,8 @@ function expand(
     if (offset < secretBytes) secretSha256Into(OUTER, output, offset);
     else sha256Into(OUTER, output, offset);
   }
-  // Both have as many bytes of it.
-  for (let i = 0; i < SEED_AT; i++) {
-    message[i] = 0;
-    OUTER[i] = 0;
-  }
+  message.fill(0, 0, SEED_AT);
+  OUTER.fill(0);
 }
 
 const NONE: Uint8Array = new Uint8Array(0);

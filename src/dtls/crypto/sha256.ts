@@ -27,7 +27,7 @@ export function secretSha256Into(bytes: Uint8Array, into: Uint8Array, at: number
   const digest = hash("sha256", bytes, "buffer");
   const end = Math.min(into.length - at, SHA256_BYTES);
   for (let i = 0; i < end; i++) into[at + i] = digest[i] ?? 0;
-  for (let i = 0; i < SHA256_BYTES; i++) digest[i] = 0;
+  digest.fill(0);
 }
 
 /**

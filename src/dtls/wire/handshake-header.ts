@@ -1,5 +1,3 @@
-import { copyInto } from "./writer.js";
-
 /**
  * The header of a handshake message or of a fragment of one (RFC 6347 §4.2.2):
  *
@@ -89,7 +87,7 @@ export function encodeHandshakeFragment(fragment: HandshakeFragment): Uint8Array
 export function writeHandshakeFragment(fragment: HandshakeFragment, into: Uint8Array, at: number): void {
   const { type, length, messageSeq, fragmentOffset, fragment: body } = fragment;
   writeHandshakeHeader(type, length, messageSeq, fragmentOffset, body.length, into, at);
-  copyInto(body, into, at + HANDSHAKE_HEADER_BYTES);
+  into.set(body, at + HANDSHAKE_HEADER_BYTES);
 }
 
 export function writeHandshakeHeader(

@@ -49,7 +49,7 @@ export class ByteWriter {
   }
 
   bytes(bytes: Uint8Array): void {
-    copyInto(bytes, this.#bytes, this.#offset);
+    this.#bytes.set(bytes, this.#offset);
     this.#offset += bytes.length;
   }
 
@@ -81,13 +81,7 @@ export function copyOf(bytes: Uint8Array, from = 0, to: number = bytes.length): 
   return copy;
 }
 
-/** All of `bytes`, at `at` of `into`, where there must be room. */
-export function copyInto(bytes: Uint8Array, into: Uint8Array, at: number): void {
-  if (bytes.length > LOOP_COPY_BYTES) into.set(bytes, at);
-  else for (let i = 0; i < bytes.length; i++) into[at + i] = bytes[i] ?? 0;
-}
-
-/** Up to here a loop is faster than `set`, and a view for it. */
+/** Up to here a loop is faster than a view for `set`. */
 const LOOP_COPY_BYTES = 96;
 
 export function uint8(value: number): Uint8Array {
