@@ -91,7 +91,7 @@ export class DtlsEndpoint {
    */
   replaceServer(server: ServerOptions): void {
     this.#gate = new ServerGate(this.#serverOptions(server));
-    for (const handshake of [...this.#sessions.handshakes()]) void handshake.close();
+    for (const handshake of this.#sessions.handshakes()) void handshake.close();
   }
 
   /**
