@@ -58,9 +58,14 @@ test("an address has its newest open session and one handshake, whichever ends f
             sessions: open.filter((one) => one.host === index).length,
           });
         }
-        const underWay = handshakes.find((one) => one.place === place);
-        t.is(table.ofAddress(handshakeAddress), (newest.get(place) ?? underWay)?.session);
-        t.is(table.renewalAt(handshakeAddress), newest.has(place) ? underWay?.session : undefined);
+        for (const [index, address] of ADDRESSES.entries()) {
+          for (const at of [0, 1, 2]) {
+            const found = newest.get(`${index}:${at}`);
+            const underWay = handshakes.find((one) => one.place === `${index}:${at}`);
+            t.is(table.ofAddress({ address, port: at }), (found ?? underWay)?.session);
+            t.is(table.renewalAt({ address, port: at }), found === undefined ? undefined : underWay?.session);
+          }
+        }
       }
     }),
   );
