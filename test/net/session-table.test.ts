@@ -13,7 +13,7 @@ interface Known {
 const ADDRESSES = ["192.0.2.1", "192.0.2.2"] as const;
 const STEPS = fc.array(
   fc.record({ kind: fc.constantFrom("begin", "open", "end"), host: fc.nat(1), port: fc.nat(2), pick: fc.nat(9) }),
-  { maxLength: 60 },
+  { minLength: 40, maxLength: 60 },
 );
 
 test("an address has its newest open session and one handshake, whichever ends first, and all are counted", (t) => {
