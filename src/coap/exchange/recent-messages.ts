@@ -47,7 +47,8 @@ export class RecentMessages {
     return found !== undefined && found.expiresAt > now ? found : undefined;
   }
 
-  remember(peer: Peer, messageId: number, expiresAt: number): RecentMessage {
+  remember(peer: Peer, messageId: number, until: number): RecentMessage {
+    const expiresAt = Math.ceil(until);
     const message = this.#forgottenFor(peer) ?? recentMessage(peer, messageId, expiresAt);
     message.messageId = messageId;
     message.expiresAt = expiresAt;
@@ -201,7 +202,10 @@ type RecentLimits = Pick<EndpointLimits, "maxRecentMessages" | "maxRecentMessage
 export interface RecentMessage {
   readonly peer: Peer;
   messageId: number;
-  /** Absolute ms; in the past when it was forgotten before. */
+  /**
+   * Absolute ms; in the past when it was forgotten before. An integer: V8 has small ones in the object itself, and makes another
+   * object for any other number, which is out of the processor's caches by the time that it is needed.
+   */
   expiresAt: number;
   /** Its slot, where it is short. */
   reply: number | Uint8Array | undefined;
@@ -223,6 +227,6 @@ export interface RecentOfPeer {
   size: number;
 }
 
-const FORGOTTEN = -Infinity;
+const FORGOTTEN = -1;
 /** So that a busy endpoint does not wake for every message that expires. */
 const SWEEP_INTERVAL_MS = 5000;
