@@ -101,8 +101,14 @@ export class RecordLayer {
   /** Of our records; with padding included, what stays for the content (RFC 8449 §4). */
   maxPlaintextBytes(epoch: Epoch): number {
     if (epoch === 0) return this.#limits.sendPlaintextBytes;
-    const padding = this.#peerConnectionId.length === 0 ? 0 : this.#paddingBlockBytes;
-    return Math.max(1, this.#limits.sendProtectedBytes - padding);
+    const { sendProtectedBytes } = this.#limits;
+    if (this.#peerConnectionId.length === 0) return sendProtectedBytes;
+    return sendProtectedBytes - (sendProtectedBytes % this.#blockBytes) - 1;
+  }
+
+  /** Padding never takes a record past what the peer takes. */
+  get #blockBytes(): number {
+    return Math.min(this.#paddingBlockBytes, this.#limits.sendProtectedBytes);
   }
 
   /** Of epoch 1: the number that our next record has, the newest of the peer's, and that of the record opened last. */
@@ -138,7 +144,7 @@ export class RecordLayer {
   overheadBytes(epoch: Epoch): number {
     if (epoch === 0 || this.#keys === undefined) return RECORD_HEADER_BYTES;
     const connectionIdBytes = this.#peerConnectionId.length;
-    const innerBytes = connectionIdBytes === 0 ? 0 : connectionIdBytes + this.#paddingBlockBytes;
+    const innerBytes = connectionIdBytes === 0 ? 0 : connectionIdBytes + this.#blockBytes;
     return RECORD_HEADER_BYTES + innerBytes + EXPLICIT_NONCE_BYTES + this.#keys.write.tagBytes;
   }
 
@@ -233,7 +239,7 @@ export class RecordLayer {
     const around = RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES + this.#keys.write.tagBytes;
     const connectionIdBytes = this.#peerConnectionId.length;
     if (connectionIdBytes === 0) return around + plaintextBytes;
-    return around + connectionIdBytes + innerPlaintextBytes(plaintextBytes, this.#paddingBlockBytes);
+    return around + connectionIdBytes + innerPlaintextBytes(plaintextBytes, this.#blockBytes);
   }
 
   #openWithConnectionId(

@@ -219,3 +219,26 @@ test("the largest data fit in a datagram of the MTU, with identifier and padding
   t.is(server.received[0]?.length, bytes);
   t.throws(() => client.association?.send(new Uint8Array(bytes + 1)), { code: "DTLS_MESSAGE_TOO_LARGE" });
 });
+
+test("RFC 8449 §4: padding stays within what the peer takes, and leaves room for the content", (t) => {
+  for (const paddingBlockBytes of [1, 33, 63, 64, 65, 128, 256]) {
+    const limited = { connectionId: () => OWN, recordSizeLimitBytes: 64 };
+    const { client, server } = connectedPair(limited, { paddingBlockBytes });
+    const bytes = server.association?.maxDataBytes ?? 0;
+    t.true(bytes >= 32, `${bytes} bytes beside padding to ${paddingBlockBytes}`);
+    server.association?.send(new Uint8Array(bytes));
+    const datagram = server.pollDatagram(0) ?? new Uint8Array(0);
+    t.true(datagram.length <= 13 + OWN.length + 8 + 64 + 8);
+    client.handleDatagram(datagram, 0);
+    t.is(client.received[0]?.length, bytes);
+  }
+});
+
+test("an identifier of the peer's that leaves no room in a datagram ends the handshake", (t) => {
+  const pair = makePair({
+    client: { psk: PSK, cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"], connectionId: () => seededRandom(2)(255) },
+    server: { pskEnabled: true, mtuBytes: 340 },
+  });
+  new VirtualLink({ seed: 1 }).run(pair.client, pair.server, () => pair.server.closed !== undefined);
+  t.is(pair.server.closed?.error?.code, "DTLS_ILLEGAL_PARAMETER");
+});

@@ -1,3 +1,4 @@
+import { DtlsError } from "../errors.js";
 import type { Epoch, RecordLayer } from "../record-layer.js";
 import { HANDSHAKE_HEADER_BYTES, type HandshakeFragment, writeHandshakeFragment } from "../wire/handshake-header.js";
 import { CONTENT_TYPES } from "../wire/record.js";
@@ -11,7 +12,7 @@ export type FlightItem =
   | { readonly kind: "message"; readonly epoch: Epoch; readonly message: HandshakeMessage }
   | { readonly kind: "change_cipher_spec" };
 
-/** The flight as datagrams of at most `maxBytes`: messages fragmented where they must be, records packed where they fit. */
+/** The flight as datagrams of at most `maxBytes`: messages fragmented where they must be, records packed where they fit. @throws DtlsError DTLS_ILLEGAL_PARAMETER */
 export function packFlight(flight: Flight, layer: RecordLayer, maxBytes: number): Uint8Array[] {
   const packer = new DatagramPacker(layer, maxBytes, Math.min(wholeBytes(flight, layer), maxBytes));
   for (const item of flight) {
@@ -89,6 +90,7 @@ function wholeBytes(flight: Flight, layer: RecordLayer): number {
   return bytes;
 }
 
+/** @throws DtlsError DTLS_ILLEGAL_PARAMETER */
 function packMessage(message: HandshakeMessage, epoch: Epoch, layer: RecordLayer, packer: DatagramPacker): void {
   const { type, messageSeq, body } = message;
   const overhead = layer.overheadBytes(epoch) + HANDSHAKE_HEADER_BYTES;
@@ -96,8 +98,12 @@ function packMessage(message: HandshakeMessage, epoch: Epoch, layer: RecordLayer
   do {
     const left = body.length - offset;
     if (packer.roomBytes < overhead + Math.min(left, LEAST_FRAGMENT_BYTES)) packer.startDatagram();
-    const end =
-      offset + Math.min(left, packer.roomBytes - overhead, layer.maxPlaintextBytes(epoch) - HANDSHAKE_HEADER_BYTES);
+    const room = Math.min(packer.roomBytes - overhead, layer.maxPlaintextBytes(epoch) - HANDSHAKE_HEADER_BYTES);
+    // The peer chose how long its connection identifier is.
+    if (room < Math.min(left, 1)) {
+      throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "the peer's connection identifier leaves no room in a datagram");
+    }
+    const end = offset + Math.min(left, room);
     const fragment = end - offset === body.length ? body : body.subarray(offset, end);
     packer.addFragment(epoch, { type, length: body.length, messageSeq, fragmentOffset: offset, fragment });
     offset = end;
