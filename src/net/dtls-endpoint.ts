@@ -99,7 +99,7 @@ export class DtlsEndpoint {
    * before anything else. Gives how many there were, and how many of them were of no use.
    */
   restore(): RestoredCounts {
-    return this.#keeper.restore((state) => this.#revive(state));
+    return this.#keeper.restore((state, adopt) => this.#revive(state, adopt));
   }
 
   /** Saves the sessions, where there is a store for them, or closes them in order; then closes the socket. */
@@ -172,7 +172,7 @@ export class DtlsEndpoint {
     }
   }
 
-  #revive(state: Uint8Array): DtlsSession | undefined {
+  #revive(state: Uint8Array, adopt: (session: DtlsSession) => void): DtlsSession | undefined {
     const kept = decodeSessionState(state);
     if (kept === undefined || this.#gate === undefined) return undefined;
     try {
@@ -182,6 +182,7 @@ export class DtlsEndpoint {
       }
       const session = new DtlsSession(association, kept.remoteAddress, this.#surroundings, kept);
       this.#sessions.add(session);
+      adopt(session);
       this.#onSession?.(session);
       return session.state === "connected" ? session : undefined;
     } catch (error) {

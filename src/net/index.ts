@@ -30,6 +30,7 @@ export {
   type SessionStore,
 } from "./endpoint-options.js";
 export { DtlsSession } from "./dtls-session.js";
+export type { RestoredCounts } from "./session-keeper.js";
 export type { PskAnswer, SessionAnswer } from "./session-surroundings.js";
 export { FileAssociationStore, type StoreRefusal } from "./file-association-store.js";
 export { NetError, type NetErrorCode } from "./net-error.js";

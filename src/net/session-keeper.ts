@@ -14,18 +14,22 @@ export class SessionKeeper {
     this.#onFault = onFault;
   }
 
-  /** Goes through what was kept; `revive` makes a session of a state, or gives undefined when it is of no use. */
-  restore(revive: (state: Uint8Array) => DtlsSession | undefined): RestoredCounts {
+  /**
+   * Goes through what was kept; `revive` makes a session of a state, or gives undefined when it is of no use. It adopts the
+   * session before it lets it do anything: what that saves takes the place of the state that it was made of.
+   */
+  restore(
+    revive: (state: Uint8Array, adopt: (session: DtlsSession) => void) => DtlsSession | undefined,
+  ): RestoredCounts {
     const counts = { restored: 0, refused: 0 };
     for (const { id, state } of this.#store?.load() ?? []) {
       this.#nextId = Math.max(this.#nextId, id + 1);
-      const session = revive(state);
+      const session = revive(state, (adopted) => this.#ids.set(adopted, id));
       if (session === undefined) {
         counts.refused++;
         this.#store?.delete(id);
       } else {
         counts.restored++;
-        this.#ids.set(session, id);
       }
     }
     return counts;

@@ -4,7 +4,15 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
-import { connect, type DtlsEndpoint, type DtlsSession, FileAssociationStore, listen, NetError } from "#net/index.js";
+import {
+  connect,
+  type DtlsEndpoint,
+  type DtlsSession,
+  FileAssociationStore,
+  listen,
+  NetError,
+  type RestoredCounts,
+} from "#net/index.js";
 import { freePort } from "#testing/free-port.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -167,6 +175,36 @@ test("what a session has attached, its peer's facts and its identifier come back
   t.deepEqual(session?.attachment, bytes("attached"));
   t.is(await echo(kept, "y"), 1);
   await kept.close();
+});
+
+test("S1 what a session sends as soon as it is back is saved in the place of what it was made of", async (t) => {
+  const path = join(folder(t), "associations");
+  const port = await freePort();
+  const first = await pair(t, FileAssociationStore.open(path), port);
+  const clients = [1, 2].map(() => connect({ host: "127.0.0.1", port }, PSK));
+  for (const session of await Promise.all(clients)) {
+    t.teardown(() => session.close());
+    await session.opened;
+    await echo(session, "before");
+  }
+  await first.close();
+  const counts: RestoredCounts[] = [];
+  const store = FileAssociationStore.open(path);
+  const second = await listen((session) => session.send(bytes("back")), {
+    host: "127.0.0.1",
+    port,
+    server: { pskEnabled: true },
+    associations: store,
+    onRestored: (all) => counts.push(all),
+  });
+  t.deepEqual(counts, [{ restored: 2, refused: 0 }]);
+  t.is(store.size.associations, 2);
+  // As a kill at this moment leaves it.
+  const file = readFileSync(path);
+  await second.close();
+  writeFileSync(path, file);
+  await pair(t, FileAssociationStore.open(path), port);
+  for (const session of await Promise.all(clients)) t.is(await echo(session, "after"), 1, "no number comes twice");
 });
 
 test("F4 a store is held by one user at a time; F1 its files are their owner's only", (t) => {
