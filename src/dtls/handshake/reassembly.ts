@@ -13,7 +13,7 @@ export class Reassembly {
 
   /**
    * `maxBytes`: the longest message, and the most that is held for the next message, and once more for those after it,
-   * a fixed cost for each piece included. Nothing is allocated ahead of what arrives.
+   * and as much again of what came in verified records, a fixed cost for each piece included. Nothing is allocated ahead of what arrives.
    */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -47,9 +47,8 @@ export class Reassembly {
     if (known !== undefined && (known.type !== fragment.type || known.length !== length)) {
       throw new DtlsError("DTLS_ILLEGAL_PARAMETER", "fragments of one message disagree");
     }
-    if (!isVerified && this.#heldBytes(messageSeq) + PIECE_COST_BYTES + fragment.fragment.length > this.#budget()) {
-      return "reassembly-limit";
-    }
+    const heldBytes = this.#heldBytes(messageSeq, isVerified);
+    if (heldBytes + PIECE_COST_BYTES + fragment.fragment.length > this.#budget()) return "reassembly-limit";
     const message = known ?? { type: fragment.type, length, messageSeq, isVerified, pieces: [] };
     messages.set(messageSeq, message);
     insert(message.pieces, fragment.fragmentOffset, fragment.fragment);
@@ -85,10 +84,11 @@ export class Reassembly {
     return this.#maxBytes + MAX_MESSAGES_AHEAD * PIECE_COST_BYTES;
   }
 
-  /** What is held for the next message, or for all the ones after it. */
-  #heldBytes(messageSeq: number): number {
+  /** What is held for the next message, or for all the ones after it, verified or not. */
+  #heldBytes(messageSeq: number, isVerified: boolean): number {
     let held = 0;
     for (const message of this.#messages?.values() ?? []) {
+      if (message.isVerified !== isVerified) continue;
       if ((message.messageSeq === this.nextSeq) !== (messageSeq === this.nextSeq)) continue;
       for (const piece of message.pieces) held += PIECE_COST_BYTES + piece.bytes.length;
     }
