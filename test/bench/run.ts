@@ -21,7 +21,7 @@ const WARM_UP: Readonly<Record<WorkloadName, number>> = {
   "encrypted-get": 60_000,
   "encrypted-get-single": 30_000,
   "plain-get": 60_000,
-  "psk-handshake": 10_000,
+  "psk-handshake": 30_000,
   "ecdsa-handshake": 3000,
   "mutual-handshake": 2000,
 };
