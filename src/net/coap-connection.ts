@@ -32,6 +32,8 @@ export class CoapConnection {
   onHeard: (() => void) | undefined;
   /** For the endpoint: requests of the peer that are not answered yet. */
   unanswered = 0;
+  /** For the endpoint: called when one of them is, later than at once. */
+  onAnswered: (() => void) | undefined;
   /** For the endpoint: whether the peer has Q-Block (RFC 9177), where that is known. */
   hasQBlock: boolean | undefined;
   /** For the endpoint: what the peer does not want to be asked for a while. */

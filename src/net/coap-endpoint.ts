@@ -20,6 +20,7 @@ import { PlainPeers, type PlainTransport } from "./plain-peers.js";
 import { QBlockRequests } from "./q-block-requests.js";
 import { pooledRandom } from "./random-pool.js";
 import { StreamBudget } from "./stream-budget.js";
+import { StreamInput } from "./stream-input.js";
 import { TurnClock } from "./turn-clock.js";
 import type { CoapEndpointOptions, EndpointUsage } from "./coap-endpoint-options.js";
 import type { DtlsSession } from "./dtls-session.js";
@@ -134,15 +135,20 @@ export class CoapEndpoint {
       this.#pump();
     }, CSM_TIMEOUT_MS);
     await new Promise<void>((resolve) => {
+      const input = new StreamInput(connection, stream, decoder, {
+        handle: (message) => {
+          this.#endpoint.handleStreamMessage(peer, message, monotonicNow());
+          this.#pump();
+        },
+        abort: (reason) => {
+          this.#endpoint.abort(peer, reason);
+          this.#pump();
+        },
+      });
+      connection.onAnswered = () => input.goOn();
       stream.onData = (bytes) => {
         connection.onHeard?.();
-        try {
-          for (const message of decoder.push(bytes)) this.#endpoint.handleStreamMessage(peer, message, monotonicNow());
-          stream.keeps(decoder.bufferedBytes);
-        } catch (error) {
-          this.#endpoint.abort(peer, error instanceof Error ? error.message : "malformed");
-        }
-        this.#pump();
+        input.push(bytes);
         if (peer.stream?.isSettled === true) resolve();
       };
       void stream.closed.then(() => {

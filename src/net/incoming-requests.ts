@@ -14,7 +14,6 @@ import {
 import { AmplificationGuard } from "./amplification-guard.js";
 import type { CoapConnection } from "./coap-connection.js";
 import type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
-import { CoapStream } from "./coap-stream.js";
 import { QBlockService } from "./q-block-service.js";
 import { StreamedBodies } from "./streamed-bodies.js";
 import { streamCutBytes } from "./transfer-options.js";
@@ -109,8 +108,7 @@ export class IncomingRequests {
       return this.#pump();
     }
     this.#unanswered++;
-    if (++connection.unanswered >= MAX_UNANSWERED_ON_STREAM && connection.transport instanceof CoapStream)
-      connection.transport.setReading(false);
+    connection.unanswered++;
     let answer: Answer;
     try {
       answer =
@@ -135,10 +133,12 @@ export class IncomingRequests {
   }
 
   #await(incoming: IncomingRequest, connection: CoapConnection, answer: Promise<ObservableResponse>): void {
-    void answer.then(
-      (response) => this.#finish(incoming, connection, response),
-      (error: unknown) => this.#fail(incoming, connection, error),
-    );
+    void answer
+      .then(
+        (response) => this.#finish(incoming, connection, response),
+        (error: unknown) => this.#fail(incoming, connection, error),
+      )
+      .then(connection.onAnswered);
   }
 
   #serve(message: RequestMessage, connection: CoapConnection, context: unknown): Answer {
@@ -221,7 +221,6 @@ export class IncomingRequests {
   #leave(connection: CoapConnection): void {
     connection.unanswered--;
     this.#unanswered--;
-    if (connection.transport instanceof CoapStream) connection.transport.setReading(true);
   }
 
   #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
@@ -296,8 +295,6 @@ export interface IncomingSurroundings {
 }
 
 const DEFAULT_MAX_AMPLIFICATION = 3;
-/** Requests of one TCP connection under way at once; the next ones wait in the network. */
-const MAX_UNANSWERED_ON_STREAM = 64;
 const DEFAULT_MAX_UNANSWERED_PER_PEER = 256;
 const DEFAULT_MAX_UNANSWERED = 20_000;
 /** What is answered in a moment is done in a few seconds, or not at all. */

@@ -99,6 +99,7 @@ async function bare(t: ExecutionContext, port: number) {
     writeBytes: (value: Uint8Array) => socket.write(value),
     got: (code: number) => until(() => received.some((message) => message.code === code)),
     closed: () => until(() => isClosed),
+    until,
   };
 }
 
@@ -334,6 +335,35 @@ test("a peer that takes no blocks gets no message that is too long for it", asyn
   peer.write({ code: CODE.GET, token: Uint8Array.of(1) });
   await peer.got(CODE.InternalServerError);
   t.is(peer.received.length, 2);
+});
+
+test("of what a connection asks at once 64 requests are handled, the others as those are answered; so nobody else waits", async (t) => {
+  const waiting: (() => void)[] = [];
+  const answer = { code: CODE.Content, options: Options.none, payload: NONE };
+  const { port, endpoint } = await serve(t, {
+    onRequest: ({ options }) =>
+      options.uriPath.length > 0 ? answer : new Promise((resolve) => waiting.push(() => resolve(answer))),
+  });
+  const peer = await bare(t, port);
+  peer.write({ code: SIGNAL.CSM });
+  await peer.got(SIGNAL.CSM);
+  const request = encodeStreamMessage({ code: CODE.GET, token: NONE, options: Options.none, payload: NONE });
+  const count = 10_000;
+  peer.writeBytes(Buffer.concat(Array.from({ length: count }, () => request)));
+  while (waiting.length < 64) await new Promise((resolve) => setImmediate(resolve));
+  const other = await dial(t, port);
+  const quick = { ...getRequest(), options: Options.none.withAll(OPTION.UriPath, ["quick"]) };
+  t.is((await other.request(quick)).code, CODE.Content);
+  t.is(endpoint.usage.unanswered, 64);
+  t.is(waiting.length, 64);
+  t.true(endpoint.usage.streamBytes >= 16_384, "what waits is counted");
+  for (let answered = 0; answered < count; answered++) {
+    while (waiting.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    waiting.shift()?.();
+    if (endpoint.usage.unanswered > 64) return t.fail(`${endpoint.usage.unanswered} at once`);
+  }
+  await peer.until(() => peer.received.length === count + 1);
+  t.is(endpoint.usage.unanswered, 0);
 });
 
 test("a request that is under way fails when the connection ends, and a refused connection is refused by code", async (t) => {

@@ -37,55 +37,67 @@ export function encodeStreamMessage(message: Omit<Message, "type" | "messageId">
   return bytes;
 }
 
-/** Cuts a byte stream into messages. What it keeps is bounded by the largest message that it takes. */
+/** Cuts a byte stream into messages. What it keeps is bounded by the largest message that it takes, and one chunk. */
 export class StreamDecoder {
   readonly #maxMessageBytes: number;
-  #buffer: Uint8Array = new Uint8Array(0);
-  #length = 0;
+  #buffer: Uint8Array = NOTHING;
+  /** Where the next message begins, and what has come ends. */
+  #start = 0;
+  #end = 0;
 
   constructor(maxMessageBytes: number) {
     this.#maxMessageBytes = maxMessageBytes;
   }
 
-  /** What is kept for a message that is not whole yet. */
+  /** What is kept for messages that were not taken, or are not whole yet. */
   get bufferedBytes(): number {
     return this.#buffer.length;
   }
 
-  /**
-   * Takes the next bytes of the stream, and gives the messages that are whole now; they own their bytes.
-   *
-   * @throws CoapError COAP_FORMAT_ERROR: the connection is to be aborted (RFC 8323 §5.6), since nothing after it can be read.
-   */
+  /** The next bytes of the stream, and the messages that are whole now. @throws as `next` does */
   push(chunk: Uint8Array): StreamMessage[] {
-    this.#append(chunk);
-    const bytes = this.#buffer.subarray(0, this.#length);
+    this.add(chunk);
     const messages: StreamMessage[] = [];
-    let at = 0;
-    for (let head = headAt(bytes, at); head !== undefined; head = headAt(bytes, at)) {
-      if (head.bytes > this.#maxMessageBytes)
-        throw new CoapError("COAP_FORMAT_ERROR", `a message of more than ${this.#maxMessageBytes} bytes`);
-      if (bytes.length - at < head.bytes) break;
-      messages.push(decode(bytes.subarray(at, at + head.bytes), head));
-      at += head.bytes;
-    }
-    this.#buffer.copyWithin(0, at, this.#length);
-    this.#length -= at;
-    // An idle connection keeps nothing.
-    if (this.#length === 0) this.#buffer = NOTHING;
+    for (let message = this.next(); message !== undefined; message = this.next()) messages.push(message);
     return messages;
   }
 
-  /** Grows by doubling, so that a message in many small pieces costs no more than its bytes. */
-  #append(chunk: Uint8Array): void {
-    const needed = this.#length + chunk.length;
+  /** The next bytes of the stream. */
+  add(chunk: Uint8Array): void {
+    this.#buffer.copyWithin(0, this.#start, this.#end);
+    this.#end -= this.#start;
+    this.#start = 0;
+    const needed = this.#end + chunk.length;
     if (needed > this.#buffer.length) {
-      const grown = new Uint8Array(Math.max(needed, this.#length * 2));
-      grown.set(this.#buffer.subarray(0, this.#length));
+      // Grows by doubling, so that a message in many small pieces costs no more than its bytes.
+      const grown = new Uint8Array(Math.max(needed, this.#end * 2));
+      grown.set(this.#buffer.subarray(0, this.#end));
       this.#buffer = grown;
     }
-    this.#buffer.set(chunk, this.#length);
-    this.#length = needed;
+    this.#buffer.set(chunk, this.#end);
+    this.#end = needed;
+  }
+
+  /**
+   * The next message, which owns its bytes; undefined while none is whole.
+   *
+   * @throws CoapError COAP_FORMAT_ERROR: the connection is to be aborted (RFC 8323 §5.6), since nothing after it can be read.
+   */
+  next(): StreamMessage | undefined {
+    const bytes = this.#buffer.subarray(this.#start, this.#end);
+    const head = headOf(bytes);
+    if (head !== undefined && head.bytes > this.#maxMessageBytes)
+      throw new CoapError("COAP_FORMAT_ERROR", `a message of more than ${this.#maxMessageBytes} bytes`);
+    if (head !== undefined && bytes.length >= head.bytes) {
+      this.#start += head.bytes;
+      return decode(bytes.subarray(0, head.bytes), head);
+    }
+    // An idle connection keeps nothing.
+    if (bytes.length === 0) {
+      this.#buffer = NOTHING;
+      this.#start = this.#end = 0;
+    }
+    return undefined;
   }
 }
 
@@ -99,19 +111,19 @@ interface Head {
   readonly tokenBytes: number;
 }
 
-function headAt(bytes: Uint8Array, at: number): Head | undefined {
-  const first = bytes[at];
+function headOf(bytes: Uint8Array): Head | undefined {
+  const first = bytes[0];
   if (first === undefined) return undefined;
   const nibble = first >> 4;
   const tokenBytes = first & 0x0f;
   if (tokenBytes > MAX_TOKEN_BYTES) throw new CoapError("COAP_FORMAT_ERROR", "token length 9 to 15 is reserved");
   const extended = nibble < 13 ? 0 : nibble === 15 ? 4 : nibble - 12;
-  if (bytes.length < at + 1 + extended) return undefined;
+  if (bytes.length < 1 + extended) return undefined;
   let length = nibble;
   if (extended > 0) {
     length = [0, 13, 269, 0, 65_805][extended] ?? 0;
     let read = 0;
-    for (let index = 1; index <= extended; index++) read = read * 256 + (bytes[at + index] ?? 0);
+    for (let index = 1; index <= extended; index++) read = read * 256 + (bytes[index] ?? 0);
     length += read;
   }
   return { bytes: 2 + extended + tokenBytes + length, code: 1 + extended, tokenBytes };
