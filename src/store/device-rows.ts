@@ -42,8 +42,13 @@ export function withoutNames({
 
 /** Reports that should have come by `now` by the interval last declared, with half of one to spare. */
 export function missedBetween(heard: HeardRow | undefined, now: number): number {
-  if (heard?.intervalSeconds === undefined || heard.intervalSeconds <= 0) return 0;
+  if (heard?.intervalSeconds === undefined || !isInterval(heard.intervalSeconds)) return 0;
   return Math.max(0, Math.floor((now - heard.at) / (heard.intervalSeconds * 1000) - 0.5));
+}
+
+/** Whether what a device declares is an interval: one below a millisecond would count its reports into infinity. */
+export function isInterval(seconds: number): boolean {
+  return seconds >= LEAST_INTERVAL_SECONDS;
 }
 
 export function deadlineOf({ endpoint, registration, ended }: DeviceRow): Place {
@@ -78,3 +83,4 @@ export function ownerOf(subscriber: string): string {
 }
 
 export const NOTHING: Uint8Array = new Uint8Array(0);
+const LEAST_INTERVAL_SECONDS = 0.001;

@@ -2,7 +2,7 @@ import type { SenmlRecord } from "#senml/index.js";
 import type { Backend, Change, Check } from "./backend.js";
 import { writtenRow, readRow } from "./codec.js";
 import type { DeviceSecurity, HeardRow } from "./device.js";
-import { heardPlace, missedBetween } from "./device-rows.js";
+import { heardPlace, isInterval, missedBetween } from "./device-rows.js";
 import type { KeptRow } from "./known-endpoints.js";
 import { planOutbox } from "./outbox.js";
 import type { LatestState } from "./latest-state.js";
@@ -69,8 +69,8 @@ export class ReportPlanner {
 function shortestInterval(records: readonly SenmlRecord[]): number | undefined {
   let shortest: number | undefined;
   for (const { updateTimeSeconds } of records)
-    if (updateTimeSeconds !== undefined && !(shortest !== undefined && shortest <= updateTimeSeconds))
-      shortest = updateTimeSeconds;
+    if (updateTimeSeconds !== undefined && isInterval(updateTimeSeconds))
+      shortest = Math.min(shortest ?? updateTimeSeconds, updateTimeSeconds);
   return shortest;
 }
 

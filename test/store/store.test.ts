@@ -318,6 +318,18 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     t.like((await registrations.device("pi-1", at(37)))?.heard, { missed: 3, at: at(36), intervalSeconds: 10 });
   });
 
+  on("R6 what is no interval counts nothing as missed, and takes the place of none", async (t, open) => {
+    const { registrations } = await open();
+    const declaring = (...seconds: number[]) =>
+      of(...seconds.map((updateTimeSeconds, index) => ({ ...reading(`t${index}`, 10, 1), updateTimeSeconds })));
+    const odd = [5e-324, -10, 0];
+    const { registration } = await registrations.register(request("pi-1"), declaring(...odd), NOW);
+    t.like(await registrations.device("pi-1", NOW + 1000), { overdue: 0 });
+    await registrations.report(registration.id, "alice", declaring(...odd, 10), NOW + 1000);
+    const device = await registrations.device("pi-1", NOW + 27_000);
+    t.like(device, { overdue: 2, heard: { missed: 0, intervalSeconds: 10 } });
+  });
+
   on("S1 S2 S3 subscribers are kept, banned and removed, and each change is counted", async (t, open) => {
     const { subscribers } = await open();
     const row = { name: "älice x", digest: { realm: "r", ha1: { "SHA-256": Uint8Array.of(1, 2) } } };
