@@ -101,14 +101,18 @@ export const DEFAULT_FAILURE_LIMITS: FailureLimitOptions = {
   maxEntries: 20_000,
 };
 
+/** Within it a step of a time service delays somebody by no more. */
+const MAX_STEP_BACK_MS = 60_000;
+
 interface Bucket {
   /** Failures still allowed at `at`. */
   readonly level: number;
   readonly at: number;
 }
 
+/** A wall clock that was set back, by how much nobody knows: then what was failed before it is forgotten. */
 function levelOf({ level, at }: Bucket, burst: number, refillMs: number, now: number): number {
-  return Math.min(burst, level + Math.max(0, now - at) / refillMs);
+  return now < at - MAX_STEP_BACK_MS ? burst : Math.min(burst, level + Math.max(0, now - at) / refillMs);
 }
 
 /** An address as it is counted: whoever has one of IPv6 mostly has its whole /64. Canonical addresses in. */

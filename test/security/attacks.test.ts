@@ -159,6 +159,17 @@ test("failures are bounded, delay nobody elsewhere, and no neighbour that was au
   t.is(shared.waitMs("y", "2001:db8:0:1::1", 0), 0);
 });
 
+test("a clock that is set back by a year locks nobody out for a year", (t) => {
+  const limits = new FailureLimits();
+  const year = 365 * 86_400_000;
+  for (let index = 0; index < 50; index++) limits.failed("alice", "192.0.2.1", year);
+  t.true(limits.waitMs("alice", "192.0.2.1", year - 1000) > 0, "a small step forgets nothing");
+  t.is(limits.waitMs("alice", "192.0.2.1", 3_600_000), 0);
+  for (let index = 0; index < 50; index++) limits.failed("alice", "192.0.2.1", 3_600_000);
+  t.true(limits.waitMs("alice", "192.0.2.1", 3_600_000) > 0, "and counts on");
+  t.is(limits.waitMs("alice", "192.0.2.1", 3_660_000), 0);
+});
+
 test("10,000 wrong passwords from 100 addresses: answered by 4.29 soon, memory flat, the true subscriber gets in", async (t) => {
   t.timeout(120_000);
   // Buckets that do not fill again, however long it takes here.
