@@ -153,7 +153,7 @@ export const audit: object = {
     type: "object",
     properties: {
       limit,
-      before: { type: "string", pattern: "^[0-9a-f.]+$", description: "the `next` of the page before" },
+      before: { type: "string", pattern: "^[0-9a-f.-]+$", description: "the `next` of the page before" },
       type: { type: "string" },
       endpoint,
       subscriber: name,

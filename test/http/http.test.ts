@@ -163,6 +163,8 @@ test.serial("without a token only this machine's names are served, and no other 
   t.regex(String(page.headers["content-security-policy"]), /default-src 'none'; script-src 'self'/);
   t.is((await send(`${http}/page/page.js`)).status, 200);
   t.is((await send(`${http}/page/../package.json`)).status, 404);
+  const next = "c27a400000000000.000000001.0a1b2c3d4e5f-1";
+  t.is((await send(`${http}/api/audit?before=${next}`)).status, 200, "a key of one of several processes");
 });
 
 test.serial("with a token the API, events and metrics are for its holder alone", async (t) => {
