@@ -1,4 +1,4 @@
-import type { SenmlRecord } from "#senml/index.js";
+import { isoTime, type SenmlRecord } from "#senml/index.js";
 import type { AuditEntry, Device, QueuedRequest, SubscriberRow } from "#store/index.js";
 
 /** A device as the API gives it; times are ISO 8601. */
@@ -8,19 +8,19 @@ export function deviceView(device: Device): object {
     endpoint: device.endpoint,
     ...(device.subscriber === undefined ? {} : { subscriber: device.subscriber }),
     state: stateOf(device),
-    firstRegisteredAt: iso(device.firstRegisteredAt),
+    firstRegisteredAt: isoTime(device.firstRegisteredAt),
     ...(registration === undefined
       ? {}
       : {
-          registeredAt: iso(registration.registeredAt),
-          expiresAt: iso(registration.expiresAt),
+          registeredAt: isoTime(registration.registeredAt),
+          expiresAt: isoTime(registration.expiresAt),
           queueMode: registration.isQueueMode,
         }),
-    ...(ended === undefined ? {} : { endedAt: iso(ended.at) }),
+    ...(ended === undefined ? {} : { endedAt: isoTime(ended.at) }),
     ...(heard === undefined
       ? {}
       : {
-          lastHeardAt: iso(heard.at),
+          lastHeardAt: isoTime(heard.at),
           server: heard.server,
           missed: heard.missed,
           ...(heard.intervalSeconds === undefined ? {} : { intervalSeconds: heard.intervalSeconds }),
@@ -48,7 +48,7 @@ export function propertyView({ name, unit, value, sum, timeSeconds, updateTimeSe
         ? {}
         : { value }),
     ...(sum === undefined ? {} : { sum }),
-    ...(timeSeconds === undefined ? {} : { time: iso(timeSeconds * 1000) }),
+    ...(timeSeconds === undefined ? {} : { time: isoTime(timeSeconds * 1000) }),
     ...(updateTimeSeconds === undefined ? {} : { intervalSeconds: updateTimeSeconds }),
   };
 }
@@ -57,8 +57,8 @@ export function requestView({ id, names, createdAt, expiresAt, state, records, e
   return {
     id,
     names,
-    createdAt: iso(createdAt),
-    expiresAt: iso(expiresAt),
+    createdAt: isoTime(createdAt),
+    expiresAt: isoTime(expiresAt),
     state,
     ...(records === undefined ? {} : { properties: records.map((record) => propertyView(record)) }),
     ...(error === undefined ? {} : { message: error }),
@@ -66,7 +66,7 @@ export function requestView({ id, names, createdAt, expiresAt, state, records, e
 }
 
 export function auditView({ key, at, event }: AuditEntry): object {
-  return { ...event, key, at: iso(at) };
+  return { ...event, key, at: isoTime(at) };
 }
 
 /** Never a credential, only of which kinds there are. */
@@ -87,9 +87,4 @@ export function subscriberView(row: SubscriberRow): object {
     isBanned: row.isBanned === true,
     isConfigured: row.isConfigured === true,
   };
-}
-
-/** A time far outside of the calendar is given as it can be. */
-function iso(ms: number): string {
-  return new Date(Math.max(-8.64e15, Math.min(8.64e15, Number.isFinite(ms) ? ms : 0))).toISOString();
 }

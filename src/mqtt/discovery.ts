@@ -1,18 +1,21 @@
 import type { SenmlRecord } from "#senml/index.js";
+import { topicOf } from "./topic.js";
 
 /** The retained message by which Home Assistant makes an entity of a property (its MQTT discovery). */
 export function discoveryOf(endpoint: string, record: SenmlRecord, topic: string): DiscoveryMessage {
   const { name, unit, value } = record;
   const isBinary = typeof value === "boolean";
   const kind = isBinary ? "binary_sensor" : "sensor";
-  const id = `${identifier(endpoint)}_${identifier(name)}`;
+  // Two marks: an identifier has one only before a digit, so that no two pairs of names make one.
+  const id = `${identifier(endpoint)}__${identifier(name)}`;
+  const place = topicOf(topic, endpoint, name);
   const known = unit === undefined ? undefined : UNITS[unit];
   const payload = {
     name: name.replaceAll("/", " "),
     unique_id: `dpe_${id}`,
-    state_topic: `${topic}/${endpoint}/${name}`,
+    state_topic: place,
     value_template: isBinary ? "{{ 'ON' if value_json.value else 'OFF' }}" : "{{ value_json.value }}",
-    json_attributes_topic: `${topic}/${endpoint}/${name}`,
+    json_attributes_topic: place,
     availability: [{ topic: `${topic}/status` }, { topic: `${topic}/${endpoint}/status` }],
     availability_mode: "all",
     ...(typeof value === "number" && unit !== undefined && unit !== "/"

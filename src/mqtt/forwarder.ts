@@ -1,14 +1,15 @@
 import { connect, type IClientOptions, type MqttClient } from "mqtt";
-import type { SenmlRecord } from "#senml/index.js";
+import { isoTime, type SenmlRecord } from "#senml/index.js";
 import type { OutboxEntry, Store } from "#store/index.js";
 import { drain } from "./drain.js";
 import { discoveryOf, type DiscoveryMessage } from "./discovery.js";
+import { topicOf } from "./topic.js";
 
 /**
  * Forwards what devices report to an MQTT broker, at least once: an entry of the outbox is removed only when the broker has
  * acknowledged every message of it (QoS 1). Of several servers on one store, one forwards at a time.
  *
- * `TOPIC/ENDPOINT/PROPERTY` has the value as JSON, retained; `TOPIC/ENDPOINT/status` is `online` or `offline`;
+ * `TOPIC/ENDPOINT/PROPERTY` ({@link topicOf}) has the value as JSON, retained; `TOPIC/ENDPOINT/status` is `online` or `offline`;
  * `TOPIC/status` tells the same of this forwarder, by its last will too.
  */
 export class Forwarder {
@@ -127,7 +128,7 @@ export class Forwarder {
     const sent: Promise<void>[] = [];
     for (const record of records) {
       if (discovery === "homeassistant") sent.push(this.#announce(endpoint, record));
-      sent.push(this.#publish(`${topic}/${endpoint}/${record.name}`, JSON.stringify(stateOf(record))));
+      sent.push(this.#publish(topicOf(topic, endpoint, record.name), JSON.stringify(stateOf(record))));
     }
     if (!this.#online.has(endpoint)) {
       this.#online.add(endpoint);
@@ -169,7 +170,7 @@ function stateOf({ value, sum, unit, timeSeconds }: SenmlRecord): object {
   return {
     value: value instanceof Uint8Array ? Buffer.from(value).toString("base64") : (value ?? sum),
     ...(unit === undefined ? {} : { unit }),
-    ...(timeSeconds === undefined ? {} : { time: new Date(timeSeconds * 1000).toISOString() }),
+    ...(timeSeconds === undefined ? {} : { time: isoTime(timeSeconds * 1000) }),
   };
 }
 

@@ -4,8 +4,10 @@ import { freePort } from "#testing/free-port.js";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
 import { ReportingDevice } from "#testing/reporting-device.js";
 import { folderOf, startServerProcess } from "#testing/server-process.js";
+import { CoapClient } from "#api/index.js";
+import { discoveryOf } from "#mqtt/discovery.js";
 import { connect } from "mqtt";
-import type { ExecutionContext } from "ava";
+import test, { type ExecutionContext } from "ava";
 
 async function broker(t: ExecutionContext, folder: string, port: number): Promise<PeerProcess> {
   const file = join(folder, "mosquitto.conf");
@@ -41,6 +43,19 @@ interfaces:
     const first = await broker(t, folder, mqtt);
     const heard = listen(t, mqtt);
     const server = await startServerProcess(t, folder, yaml);
+    // Whatever the time of one device is, the others' readings are not held up.
+    const odd = new CoapClient();
+    const pack = JSON.stringify([{ n: "status", v: 7, t: 1e300 }]);
+    t.true(
+      (
+        await odd.request(`coap://127.0.0.1:${coap}/dpe1/reg?ep=odd`, {
+          method: "POST",
+          payload: pack,
+          contentFormat: 110,
+        })
+      ).ok,
+    );
+    await odd.close();
     const device = await ReportingDevice.open("pi.1", [coap]);
     const running = device.run(50);
     const values = (): number[] =>
@@ -50,10 +65,12 @@ interfaces:
     };
     await reaches(3);
     t.is(heard.get("dpe/status")?.at(-1), "online");
+    t.like(JSON.parse(heard.get("dpe/odd/_status")?.at(-1) ?? "{}"), { value: 7, time: "+275760-09-13T00:00:00.000Z" });
+    t.is(heard.get("dpe/odd/status")?.at(-1), "online", "a property of that name is not in its place");
     t.is(heard.get("dpe/pi.1/status")?.at(-1), "online");
-    const [config = "{}"] = heard.get("homeassistant/sensor/dpe_pi_2e1_count/config") ?? [];
+    const [config = "{}"] = heard.get("homeassistant/sensor/dpe_pi_2e1__count/config") ?? [];
     t.like(JSON.parse(config), {
-      unique_id: "dpe_pi_2e1_count",
+      unique_id: "dpe_pi_2e1__count",
       state_topic: "dpe/pi.1/count",
       device: { identifiers: ["dpe_pi_2e1"], name: "pi.1" },
     });
@@ -76,3 +93,8 @@ interfaces:
     );
   },
 );
+
+test("no two properties make one entity of Home Assistant", (t) => {
+  const idOf = (endpoint: string, name: string) => discoveryOf(endpoint, { name, value: 1 }, "dpe").topic;
+  t.not(idOf("a", "3ab/c"), idOf("a:b", "2fc"));
+});
