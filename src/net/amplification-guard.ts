@@ -33,11 +33,15 @@ export class AmplificationGuard {
     return bytes > ALWAYS_ALLOWED_BYTES && isRepeatable && bytes > this.#allowedBytes(request);
   }
 
-  /** The largest block for the answer to a request that has been carried out; undefined: any. */
+  /** The largest block for the answer to a request; undefined: any, as it can be asked for again with a proof. */
   maxBlockBytes(request: RequestMessage): number | undefined {
-    if (isSafe(request.code)) return undefined;
+    return isSafe(request.code) ? undefined : this.maxNotifiedBytes(request);
+  }
+
+  /** The largest block for what nobody asks for again: the answer to a request that has been carried out, a notification. */
+  maxNotifiedBytes(request: RequestMessage): number {
     const room = this.#allowedBytes(request) - OPTIONS_OF_A_BLOCK_BYTES;
-    return BLOCK_SIZES_BYTES.findLast((size) => size <= room) ?? BLOCK_SIZES_BYTES[0];
+    return BLOCK_SIZES_BYTES.findLast((size) => size <= room) ?? 16;
   }
 
   /** 4.01 with a value to echo. */

@@ -185,8 +185,8 @@ export class IncomingRequests {
     message: RequestMessage,
     response: ObservableResponse,
     principal = "",
+    cutBytes: number | undefined = this.#cutBytes(connection, message, response),
   ): ObservableResponse {
-    const cutBytes = this.#cutBytes(connection, message, response);
     const first = this.#blockwise.send(connection, message, response, this.#clock.now(), principal, cutBytes);
     return response.observe === undefined ? first : { ...first, observe: response.observe, principal };
   }
@@ -254,8 +254,11 @@ export class IncomingRequests {
     const { code, payload } = incoming;
     const asked = { code, options: incoming.options.without(OPTION.Block1), payload };
     return observe((notification) => {
+      const cutBytes = this.#isTrusted(connection) ? undefined : this.#amplification.maxNotifiedBytes(incoming);
       const message =
-        response.isMessage === true ? notification : this.#cut(connection, asked, notification, response.principal);
+        response.isMessage === true
+          ? notification
+          : this.#cut(connection, asked, notification, response.principal, cutBytes);
       this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
       this.#pump();
     });

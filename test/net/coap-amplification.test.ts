@@ -7,6 +7,7 @@ import {
   MESSAGE_TYPE,
   OPTION,
   Options,
+  type ResponseMessage,
 } from "#coap/index.js";
 import { CoapEndpoint, type CoapEndpointOptions, type SocketAddress, UdpSocket } from "#net/index.js";
 import test, { type ExecutionContext } from "ava";
@@ -35,13 +36,16 @@ async function bare(t: ExecutionContext) {
   const socket = await UdpSocket.bind(LOOPBACK);
   t.teardown(() => socket.close());
   let messageId = 1;
-  return async (to: SocketAddress, code: number, options: Options): Promise<Message> => {
-    const answer = new Promise<Message>((resolve) => (socket.onDatagram = (bytes) => resolve(decodeMessage(bytes))));
+  const next = (): Promise<Message> =>
+    new Promise((resolve) => (socket.onDatagram = (bytes) => resolve(decodeMessage(bytes))));
+  const send = async (to: SocketAddress, code: number, options: Options): Promise<Message> => {
+    const answer = next();
     const type = MESSAGE_TYPE.Confirmable;
     const payload = new Uint8Array(0);
     socket.send(encodeMessage({ type, code, messageId: messageId++, token: Uint8Array.of(1), options, payload }), to);
     return answer;
   };
+  return Object.assign(send, { next });
 }
 
 test("RFC 9175 §2.4: an address that has shown nothing is sent no more than three times what it sent", async (t) => {
@@ -73,6 +77,39 @@ test("RFC 9175 §2.4: what has been carried out is not asked for again: its answ
   t.is(first.code, CODE.Changed);
   t.deepEqual(first.options.block2, { number: 0, hasMore: true, sizeBytes: 64 });
   t.deepEqual(handled, [CODE.POST]);
+});
+
+test("RFC 9175 §2.4: a notification to an address that has shown nothing is a small block, and all of it to others", async (t) => {
+  let notify = (_state: ResponseMessage): void => undefined;
+  const small = { code: CODE.Content, options: Options.none, payload: BODY.subarray(0, 20) };
+  const { address } = await serve(t, {
+    onRequest: (request) => ({
+      ...(request.options.observe === 0 ? small : { ...small, payload: BODY }),
+      observe: (tell) => {
+        notify = tell;
+        return () => undefined;
+      },
+    }),
+  });
+  const send = await bare(t);
+  const observe = Options.none.with(OPTION.Observe, 0);
+  t.is((await send(address, CODE.GET, observe)).payload.length, 20);
+  const notified = send.next();
+  notify({ ...small, payload: BODY });
+  const { type, options, payload } = await notified;
+  t.deepEqual([type, payload.length], [MESSAGE_TYPE.Confirmable, 64]);
+  t.deepEqual(options.block2, { number: 0, hasMore: true, sizeBytes: 64 });
+
+  const client = new CoapEndpoint();
+  t.teardown(() => client.close());
+  const connection = client.addSocket(await UdpSocket.bind(LOOPBACK)).connectTo(address);
+  const observation = await connection.observe(getRequest());
+  const states = observation[Symbol.asyncIterator]();
+  for (let round = 0; round < 2; round++) {
+    notify({ ...small, payload: BODY });
+    t.deepEqual(Uint8Array.from((await states.next()).value?.payload ?? []), BODY, "who asks for the rest gets it");
+  }
+  observation.cancel();
 });
 
 test("our client echoes by itself, and runs into nothing; without a limit nobody is asked", async (t) => {
