@@ -307,6 +307,29 @@ test("Q-Block bodies that are never finished take up what has come of them, with
   t.is(server.bufferedBytes, 0);
 });
 
+test("Q-Block bodies of short blocks count what those take up: 250 bytes for each of 16, as a heap has it", (t) => {
+  const { server } = alone({ maxBufferedBytes: 1_000_000 });
+  const peers = Array.from({ length: 40 }, () => ({}));
+  let refused: number | undefined;
+  let held = 0;
+  while (refused === undefined) {
+    const number = 1 + (held % 2000);
+    const options = post(NONE)
+      .options.with(OPTION.RequestTag, 1 + Math.floor(held / 2000))
+      .with(OPTION.QBlock1, encodeBlock({ number, hasMore: true, sizeBytes: 16 }));
+    server.receive(
+      peers[Math.floor(held / 2000)] ?? PEER,
+      held,
+      { code: CODE.POST, options, payload: new Uint8Array(16) },
+      0,
+    );
+    for (let out = server.poll(); out !== undefined; out = server.poll())
+      if (out.response.code === CODE.ServiceUnavailable) refused = held;
+    held++;
+  }
+  t.true(held < 1_000_000 / 240, `${held} blocks`);
+});
+
 test("Q-Block messages that make no sense are refused: no tag, mixed with Block, wrong sizes, another end, options out of order", (t) => {
   const { server, send, answers } = alone();
   const receive = (options: Options): number | undefined => {

@@ -12,8 +12,9 @@ export class BlockSet {
     this.sizeBytes = sizeBytes;
   }
 
-  get bytes(): number {
-    return this.#bytes;
+  /** What it takes up: short blocks more than their bytes. */
+  get heldBytes(): number {
+    return this.#bytes + this.#blocks.size * BLOCK_COST_BYTES;
   }
 
   /** Blocks of the whole body, where the last one has come. */
@@ -61,3 +62,6 @@ export class BlockSet {
     return body;
   }
 }
+
+/** An array and its entry in the map, measured. */
+const BLOCK_COST_BYTES = 232;

@@ -151,7 +151,7 @@ export class QBlockServer<P extends object, R> {
     if (added === "known") return undefined;
     entry.attempts = 0;
     entry.timeoutAt = now + parameters.nonReceiveTimeoutMs;
-    entry.bytes = ENTRY_BYTES + key.length + set.bytes;
+    entry.bytes = ENTRY_BYTES + key.length + set.heldBytes;
     if (set.isWhole) {
       const whole = { ...request, payload: set.body() };
       this.#keep({ ...kept(peer, key, 0), type: "handling" }, now);
