@@ -254,14 +254,30 @@ export class IncomingRequests {
     const { code, payload } = incoming;
     const asked = { code, options: incoming.options.without(OPTION.Block1), payload };
     return observe((notification) => {
-      const cutBytes = this.#isTrusted(connection) ? undefined : this.#amplification.maxNotifiedBytes(incoming);
       const message =
         response.isMessage === true
           ? notification
-          : this.#cut(connection, asked, notification, response.principal, cutBytes);
+          : this.#notified(incoming, connection, asked, notification, response);
       this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
       this.#pump();
     });
+  }
+
+  /** What cannot be sent to this one observer ends its observation; whoever tells of a state tells others too. */
+  #notified(
+    incoming: IncomingRequest,
+    connection: CoapConnection,
+    asked: RequestMessage,
+    notification: ResponseMessage,
+    { principal }: ObservableResponse,
+  ): ResponseMessage {
+    const cutBytes = this.#isTrusted(connection) ? undefined : this.#amplification.maxNotifiedBytes(incoming);
+    try {
+      return this.#cut(connection, asked, notification, principal, cutBytes);
+    } catch (error) {
+      this.#options.onFault?.(error, incoming, connection);
+      return emptyResponse(CODE.InternalServerError);
+    }
   }
 
   /** What a request is answered with where too many are waiting for their answers; undefined: it may join them. */

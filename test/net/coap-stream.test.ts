@@ -6,6 +6,7 @@ import {
   OPTION,
   Options,
   type RequestMessage,
+  type ResponseMessage,
   SIGNAL,
   SIGNAL_OPTION,
   StreamDecoder,
@@ -335,6 +336,33 @@ test("a peer that takes no blocks gets no message that is too long for it", asyn
   peer.write({ code: CODE.GET, token: Uint8Array.of(1) });
   await peer.got(CODE.InternalServerError);
   t.is(peer.received.length, 2);
+});
+
+test("a state that is too long for an observer without blocks ends its observation, and harms nobody who tells of it", async (t) => {
+  let notify = (_state: ResponseMessage): void => undefined;
+  let ended = 0;
+  const content = (length: number) => ({
+    code: CODE.Content,
+    options: Options.none,
+    payload: LONG.subarray(0, length),
+  });
+  const { port, endpoint } = await serve(t, {
+    onRequest: () => ({
+      ...content(20),
+      observe: (tell) => {
+        notify = tell;
+        return () => void ended++;
+      },
+    }),
+  });
+  const peer = await bare(t, port);
+  peer.write({ code: SIGNAL.CSM });
+  peer.write({ code: CODE.GET, token: Uint8Array.of(1), options: Options.none.with(OPTION.Observe, 0) });
+  await peer.got(CODE.Content);
+  t.notThrows(() => notify(content(2000)));
+  await peer.got(CODE.InternalServerError);
+  t.is(ended, 1);
+  t.is(endpoint.usage.observations, 0);
 });
 
 test("of what a connection asks at once 64 requests are handled, the others as those are answered; so nobody else waits", async (t) => {
