@@ -287,6 +287,21 @@ test("RFC 8323 §5.4.1: a Ping with Custody is answered when all requests before
   );
 });
 
+test("RFC 8323 §5.4.1: a request that is refused for want of room is answered, and nothing of it is kept", async (t) => {
+  const { port, endpoint } = await serve(t, { maxUnanswered: 1, onRequest: () => new Promise(() => undefined) });
+  const first = await bare(t, port);
+  first.write({ code: SIGNAL.CSM });
+  first.write({ code: CODE.GET });
+  while (endpoint.usage.unanswered === 0) await new Promise((resolve) => setImmediate(resolve));
+  const second = await bare(t, port);
+  second.write({ code: SIGNAL.CSM });
+  second.write({ code: CODE.GET });
+  await second.got(CODE.ServiceUnavailable);
+  second.write({ code: SIGNAL.Ping, options: Options.none.with(SIGNAL_OPTION.Custody, NONE) });
+  await second.got(SIGNAL.Pong);
+  t.true(second.received.at(-1)?.options.has(SIGNAL_OPTION.Custody), "all that came before is answered");
+});
+
 test("RFC 8323 §5.3: a further CSM changes what it names, and leaves the rest", async (t) => {
   const { port } = await serve(t, {
     onRequest: () => ({ code: CODE.Content, options: Options.none, payload: LONG.subarray(0, 1500) }),

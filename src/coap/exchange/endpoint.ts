@@ -194,6 +194,7 @@ export class Endpoint {
   /** As {@link respond}, but never sent again: what an address that may be forged is told (RFC 9175 §2.4). */
   respondOnce(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
     this.#responder.respond(incoming, response, now, false);
+    this.#signals.requestAnswered(incoming);
   }
 
   /** As {@link respond}, any number of times: after the first one by Non-confirmable messages (RFC 9177 §4.4). */
