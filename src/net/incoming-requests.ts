@@ -235,12 +235,26 @@ export class IncomingRequests {
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
       this.#endpoint.respond(incoming, response, now);
     } else if (this.#endpoint.respondObserved(incoming, response, now, this.#isTrusted(connection))) {
-      this.#observers.set(incoming, this.#observe(incoming, connection, response, observe));
+      this.#beginObservation(incoming, connection, response, observe);
     } else {
       observe(() => undefined)();
     }
     this.#pump();
     if (connection.isReleased) this.#closeReleased(connection);
+  }
+
+  /** A notification at once may end it before it is known what does. */
+  #beginObservation(
+    incoming: IncomingRequest,
+    connection: CoapConnection,
+    response: ObservableResponse,
+    observe: NonNullable<ObservableResponse["observe"]>,
+  ): void {
+    let isOver = false;
+    this.#observers.set(incoming, () => (isOver = true));
+    const stop = this.#observe(incoming, connection, response, observe);
+    if (isOver) stop();
+    else this.#observers.set(incoming, stop);
   }
 
   /** Returns what ends it. */

@@ -1,4 +1,12 @@
-import { CODE, CoapError, emptyResponse, OPTION, Options, type RequestMessage } from "#coap/index.js";
+import {
+  CODE,
+  CoapError,
+  emptyResponse,
+  OPTION,
+  Options,
+  type RequestMessage,
+  type ResponseMessage,
+} from "#coap/index.js";
 import { CIPHER_SUITES, DtlsError, type ServerOptions } from "#dtls/index.js";
 import {
   type CoapConnection,
@@ -210,6 +218,24 @@ test("an observation over DTLS delivers the newest state until the client stops 
   t.deepEqual(values, ["second", long]);
   while (stopped === 0) await client.request(get("x"));
   t.is(stopped, 1);
+});
+
+test("an observation that its first notification ends is stopped, whether its handler took its time or not", async (t) => {
+  for (const takesTime of [false, true]) {
+    let stopped = 0;
+    const answer = {
+      ...emptyResponse(CODE.Content),
+      observe: (notify: (response: ResponseMessage) => void) => {
+        notify(emptyResponse(CODE.NotFound));
+        return () => stopped++;
+      },
+    };
+    const { client, server } = await pskPair(t, { onRequest: () => (takesTime ? Promise.resolve(answer) : answer) });
+    const observation = await client.observe(get("t"));
+    for await (const { code } of observation) t.is(code, CODE.NotFound);
+    t.is(stopped, 1, takesTime ? "later" : "at once");
+    t.is(server.usage.observations, 0);
+  }
 });
 
 test("messages can be refused before they are put together, and ours changed before they are sent", async (t) => {
