@@ -27,7 +27,8 @@ export class Dpe2Connections {
   readonly #heard = new Map<string, CoapConnection>();
   /** Connections that the server opened, by endpoint. */
   readonly #dialled = new Map<string, Dialled>();
-  #plain: Promise<PlainTransport> | undefined;
+  /** By the address that they are bound to, one of each family. */
+  readonly #plain = new Map<string, Promise<PlainTransport>>();
 
   /** `onAudit` is told of handshakes that fail, `onMoved` of endpoints that are heard on another connection than before. */
   constructor(
@@ -140,9 +141,15 @@ export class Dpe2Connections {
   }
 
   async #openPlain({ address, port }: Dpe2Uri): Promise<CoapConnection> {
-    const isIpv6 = address.includes(":");
-    this.#plain ??= UdpSocket.bind({ host: isIpv6 ? "::" : "0.0.0.0" }).then((socket) => this.#coap.addSocket(socket));
-    return (await this.#plain).connectTo({ address, port });
+    const host = address.includes(":") ? "::" : "0.0.0.0";
+    let plain = this.#plain.get(host);
+    if (plain === undefined) {
+      plain = UdpSocket.bind({ host }).then((socket) => this.#coap.addSocket(socket));
+      this.#plain.set(host, plain);
+      // What could not be bound is tried again.
+      plain.catch(() => this.#plain.delete(host));
+    }
+    return (await plain).connectTo({ address, port });
   }
 
   async #openSecure({ address, port }: Dpe2Uri, subscriber: string | undefined): Promise<CoapConnection> {

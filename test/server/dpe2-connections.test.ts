@@ -1,4 +1,6 @@
-import { type CoapConnection, CoapEndpoint } from "#net/index.js";
+import { CODE, Options, type RequestMessage } from "#coap/index.js";
+import type { Registration } from "#dpe/index.js";
+import { type CoapConnection, CoapEndpoint, UdpSocket } from "#net/index.js";
 import { parseConfig } from "#config/index.js";
 import { Dpe2Connections } from "#server/dpe2-connections.js";
 import { ServerCredentials } from "#server/server-credentials.js";
@@ -6,8 +8,7 @@ import { SERVER_SCHEMA } from "#server/index.js";
 import test from "ava";
 
 test("what is kept of endpoints that were heard is bounded by those that are registered, though nobody tells that they end", async (t) => {
-  const yaml = "interfaces: { dpe1: { listen: { coap: 0 }, connection: none, clientAuthentication: [none] } }";
-  const credentials = new ServerCredentials(parseConfig(yaml, "server.yaml", SERVER_SCHEMA));
+  const credentials = new ServerCredentials(parseConfig(YAML, "server.yaml", SERVER_SCHEMA));
   const moved: string[] = [];
   const connections = new Dpe2Connections(
     new CoapEndpoint(),
@@ -41,3 +42,33 @@ test("what is kept of endpoints that were heard is bounded by those that are reg
   t.true(connections.hears("pi-7"));
   t.is(moved.length, 5002);
 });
+
+test("endpoints that listen on IPv4 and on IPv6 are both reached, whichever is the first", async (t) => {
+  const ask: RequestMessage = { code: CODE.GET, options: Options.none, payload: new Uint8Array(0) };
+  for (const hosts of [
+    ["127.0.0.1", "::1"],
+    ["::1", "127.0.0.1"],
+  ]) {
+    const coap = new CoapEndpoint();
+    t.teardown(() => coap.close());
+    const credentials = new ServerCredentials(parseConfig(YAML, "server.yaml", SERVER_SCHEMA));
+    const connections = new Dpe2Connections(
+      coap,
+      credentials,
+      () => undefined,
+      () => undefined,
+    );
+    for (const host of hosts) {
+      const device = new CoapEndpoint({ onRequest: () => ({ ...ask, code: CODE.Content }) });
+      t.teardown(() => device.close());
+      const socket = await UdpSocket.bind({ host });
+      device.addSocket(socket);
+      const uri = `coap://${host.includes(":") ? `[${host}]` : host}:${socket.address.port}`;
+      const connection = await connections.to({ endpoint: host, dpe2: { type: "uri", uri } } as Registration);
+      const { code } = await connection.request(ask, { signal: AbortSignal.timeout(10_000) });
+      t.is(code, CODE.Content, `${host} of ${hosts.join(", ")}`);
+    }
+  }
+});
+
+const YAML = "interfaces: { dpe1: { listen: { coap: 0 }, connection: none, clientAuthentication: [none] } }";
