@@ -33,7 +33,7 @@ export class PeerFacts {
     // Whoever changed is another: with the subscriber that Digest bound, the binding ends.
     const isBound = bound !== undefined && this.#credentials.subscribers.named(bound.name) === bound;
     const digestSubscriber = isBound ? bound : undefined;
-    const now = this.workOut(peer, this.#credentials.subscribers);
+    const now = this.workOut(peer, this.#credentials.subscribers, known?.identity?.certificateNames);
     const externalSubscriber = known?.address === now.address ? known.externalSubscriber : undefined;
     const facts = {
       ...now,
@@ -46,14 +46,14 @@ export class PeerFacts {
     return facts;
   }
 
-  /** What they are by those subscribers; nothing is kept of it. */
-  workOut(peer: CoapConnection, subscribers: Subscribers): AssociationFacts {
+  /** What they are by those subscribers; nothing is kept of it. `namesKnown`: of its certificate, which stays the same. */
+  workOut(peer: CoapConnection, subscribers: Subscribers, namesKnown?: readonly string[]): AssociationFacts {
     const { address } = peer.remoteAddress;
     const facts = { address: canonicalAddress(address) ?? address, peer: formatAddress(peer.remoteAddress) };
     if (!peer.isSecure) return { ...facts, connection: "none" };
     const pskIdentity = peer.peerInfo?.pskIdentity;
     const leaf = peer.peerInfo?.certificates?.[0];
-    const names = leaf === undefined ? this.#namesKept(peer) : this.#credentials.namesOf(leaf);
+    const names = leaf === undefined ? this.#namesKept(peer) : (namesKnown ?? this.#credentials.namesOf(leaf));
     const rawPublicKey = peer.peerInfo?.rawPublicKey;
     const fingerprint =
       rawPublicKey === undefined ? leaf && certificateKeyFingerprint(leaf) : keyFingerprint(rawPublicKey);
