@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -91,6 +91,42 @@ test("exec runs a program without a shell, and says how it failed", async (t) =>
     "s: sleep: not done after 100 ms",
   );
 });
+
+test("what a program of exec has started ends with it, by its time, its output and the agent's end", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "dpe-exec-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, "pid");
+  // The shell waits for a program of its own, which holds the output open.
+  const endless = (then: string): string => JSON.stringify(["sh", "-c", `sleep 300 & echo $! > ${file}; ${then}`]);
+  const started = async (): Promise<number> => {
+    for (;;) {
+      const pid = Number(existsSync(file) ? readFileSync(file, "utf8") : 0);
+      if (pid > 0) return pid;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  };
+  const ends: [string, string, RegExp, boolean][] = [
+    ["wait", "500ms", /not done after 500 ms/, false],
+    ["yes", "30s", /prints more than 65536 bytes/, false],
+    ["wait", "30s", /no longer wanted/, true],
+  ];
+  for (const [then, timeout, why, isClosed] of ends) {
+    const source = sourceOf(`{ use: exec, name: s, command: ${endless(then)}, timeout: ${timeout} }`);
+    const failed = failureOf(source);
+    const pid = await started();
+    if (isClosed) await source.close?.();
+    t.regex(await failed, why);
+    while (isRunning(pid)) await new Promise((resolve) => setTimeout(resolve, 10));
+    rmSync(file);
+  }
+});
+
+function isRunning(pid: number): boolean {
+  const state = /^State:\s+(\w)/m.exec(
+    existsSync(`/proc/${pid}/status`) ? readFileSync(`/proc/${pid}/status`, "utf8") : "",
+  );
+  return state !== null && state[1] !== "Z";
+}
 
 test("file reads a number of the kernel and scales it", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "dpe-source-"));

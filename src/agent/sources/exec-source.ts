@@ -1,30 +1,26 @@
-import { execFile, type ExecFileException } from "node:child_process";
 import { AgentError } from "../agent-error.js";
 import { readingsOf } from "./json-readings.js";
+import { runProgram } from "./run-program.js";
 import type { Source } from "./source.js";
 
 /** The source `exec`: what a program prints, as JSON or as one number or word. It is run without a shell. */
 export function execSource({ name, command, every, timeout, unit }: ExecOptions): Source {
-  const [program = "", ...words] = command;
+  const closing = new AbortController();
+  const limits = { timeoutMs: timeout, maxBytes: MAX_OUTPUT_BYTES, signal: closing.signal };
   return {
     name,
     everyMs: every,
-    read: () =>
-      new Promise((resolve, reject) => {
-        const options = { timeout, maxBuffer: MAX_OUTPUT_BYTES, killSignal: "SIGKILL", windowsHide: true } as const;
-        execFile(program, words, options, (error, stdout) => {
-          if (error !== null) {
-            const why = error.killed === true ? `not done after ${timeout} ms` : reasonOf(error);
-            reject(new AgentError("AGENT_SOURCE_FAILED", `${name}: ${program}: ${why}`, { cause: error }));
-            return;
-          }
-          try {
-            resolve(readingsOf(stdout, name, unit));
-          } catch (fault) {
-            reject(fault instanceof Error ? fault : new Error(String(fault)));
-          }
-        });
-      }),
+    read: async () => {
+      let output: string;
+      try {
+        output = await runProgram(command, limits);
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${command[0] ?? ""}: ${why}`, { cause: error });
+      }
+      return readingsOf(output, name, unit);
+    },
+    close: () => Promise.resolve(closing.abort()),
   };
 }
 
@@ -38,12 +34,6 @@ export interface ExecOptions {
   /** A program that takes longer is killed, ms. */
   readonly timeout: number;
   readonly unit?: string | undefined;
-}
-
-function reasonOf(error: ExecFileException): string {
-  if (error.code === "ENOENT") return "no such program";
-  if (error.code === "EACCES") return "may not be run";
-  return typeof error.code === "number" ? `ended with ${error.code}` : String(error.code ?? error.message);
 }
 
 const MAX_OUTPUT_BYTES = 65_536;

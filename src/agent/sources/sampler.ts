@@ -75,6 +75,7 @@ export class Sampler {
       outbox.add(filter.select(readings, performance.now()).map((reading) => ({ ...reading, stamp })));
       if (this.#failures.delete(source)) this.#surroundings.onSourceFault(source.name, undefined);
     } catch (error) {
+      if (this.#isStopped) return;
       const fault = describeFault(error);
       if (this.#failures.get(source) === fault) return;
       this.#failures.set(source, fault);
