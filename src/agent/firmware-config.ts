@@ -40,7 +40,7 @@ export function firmwareSchema(
     baud: z.int().min(300).max(4_000_000).default(115_200),
     protocol: oneOf("slipmux", "json-lines").default("slipmux"),
     checksum: oneOf("optional", "required").default("optional"),
-    every: duration({ minMs: 1000 }).default(10_000),
+    every: duration({ minMs: 1000, maxMs: 86_400_000 }).default(10_000),
     writable: listOf(text()).default([]),
     as: oneOf("properties", "endpoint").default("properties"),
     prefix: text()

@@ -42,7 +42,7 @@ export function coapWords(command: Command, method: Method, isObserve: boolean, 
   const target = schemeOf(uri, fail);
   const isStream = (values.proxy === undefined ? target : schemeOf(values.proxy, fail)).endsWith("+tcp");
   const number = numberReader(fail);
-  const seconds = values.seconds === undefined ? undefined : number("-s", values.seconds, 1, 86_400 * 365);
+  const seconds = values.seconds === undefined ? undefined : number("-s", values.seconds, 1, MAX_OBSERVE_SECONDS);
   const observeSeconds = seconds ?? (isObserve ? Infinity : undefined);
   const body = bodyOf(values, method, fail);
   const [from, sizeBytes] = values.block === undefined ? [] : (blockOf(values.block) ?? fail(BLOCK_USAGE));
@@ -243,6 +243,8 @@ const BLOCK_USAGE = "-b takes 16, 32, 64, 128, 256, 512 or 1024, and before it a
 const LOSS_USAGE = "-l takes numbers and ranges such as 1,4-6, or a percentage such as 20%";
 /** Of -L: libcoap's COAP_BLOCK_TRY_Q_BLOCK. */
 const Q_BLOCK = 4;
+/** Timers of Node.js end at 24.8 days, and a longer one at once. */
+const MAX_OBSERVE_SECONDS = 24 * 86_400;
 const MAX_BLOCK_NUMBER = 0xf_ffff;
 /** Every peer may count on it (RFC 8323 §5.3.1). */
 const MIN_MESSAGE_BYTES = 1152;

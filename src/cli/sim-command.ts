@@ -78,6 +78,7 @@ async function runFleet(words: readonly string[]): Promise<void> {
     );
   const user = pairOf("--user", values.user);
   const expectations = values.expect.map((text) => attempt("--expect", () => parseExpectation(text)));
+  const durationMs = values.duration === undefined ? undefined : checked("--duration", TIMED, values.duration);
   const fleet = await Fleet.of({
     scheme: scheme === "coap" ? "coap" : "coaps",
     host,
@@ -90,12 +91,10 @@ async function runFleet(words: readonly string[]): Promise<void> {
     password: user?.[1],
     psk: psk === undefined ? undefined : { identity: psk[0], key: psk[1] },
     ca: values.ca,
-    everyMs: values.every === undefined ? undefined : checked("--every", duration({ minMs: 1000 }), values.every),
+    everyMs: values.every === undefined ? undefined : checked("--every", TIMED, values.every),
     startsPerSecond: count("--rate", values.rate, 100_000),
     seed: count("--seed", values.seed, 2 ** 31, 0),
   });
-  const durationMs =
-    values.duration === undefined ? undefined : checked("--duration", duration({ minMs: 1000 }), values.duration);
 
   fleet.start((sample) => show(fleet, sample));
   await Promise.race([untilSignal(), ...(durationMs === undefined ? [] : [wait(durationMs)])]);
@@ -210,6 +209,8 @@ function wait(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** Timers of Node.js end at 24.8 days, and a longer one at once. */
+const TIMED = duration({ minMs: 1000, maxMs: 24 * 86_400_000 });
 const BAR_LENGTH = 20;
 /** What was read last gets that time to be acknowledged, before it counts as lost. */
 const SETTLE_MS = 10_000;

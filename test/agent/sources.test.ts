@@ -190,6 +190,7 @@ test("wrong sources are refused with their place", (t) => {
     ["{ use: file, name: '/x', path: /x }", /sources\[0\]\.name: .*property's name/],
     ["{ use: http, name: a, url: ftp://x }", /sources\[0\]\.url: .*http/],
     ["{ use: host, rules: [{ match: '*', deadBand: -1 }] }", /deadBand/],
+    ["{ use: firmware, port: /dev/ttyACM0, every: 30d }", /every: expected a duration of at least 1s and at most 1d/],
     ["{ use: host, evry: 10s }", /evry.*did you mean "every"/],
   ] as const) {
     t.regex(t.throws(() => sourceOf(yaml))?.message ?? "", said);

@@ -273,6 +273,7 @@ test("errors are one line and an exit code: the server's 1, the command line's 2
     [["get", "-p", "0", plain], /-p takes/],
     [["get", "-G", "256", plain], /-G takes/],
     [["observe", "-G", "2", plain], /-G does not go with observing/],
+    [["get", "-s", "2592000", plain], /-s takes .* 1 to 2073600/],
     [["get", "-H", "0", plain], /-H takes a whole number from 1 to 255/],
     [["get", "-L", "2", plain], /-L 2/],
     [["get", "-L", "8", plain], /-L with 8/],

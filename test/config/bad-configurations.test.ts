@@ -38,6 +38,10 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
     'f.yaml:1:44 pairing.codeLifetime: expected a duration of at least 10s and at most 1d; found "25h"',
   ],
   [
+    serving("pairing: { credentials: psk, every: 25h }"),
+    'f.yaml:1:37 pairing.every: expected a duration of at least 1s and at most 1d; found "25h"',
+  ],
+  [
     serving("pairing: { credentials: psk, maxCodes: 0 }"),
     "f.yaml:1:40 pairing.maxCodes: expected a whole number from 1 to 1000; found 0",
   ],

@@ -246,6 +246,8 @@ test("dpe sim says what is wrong with its words, and fails when an expectation d
     [["--server", "http://x"], /--server: http:\/\/x: expected a coap/],
     [["--server", "coaps://x", "--profile", "pie"], /pie is none of pi, battery-sensor, gateway, hostile/],
     [["--server", "coaps://x", "--stack", "third-party"], /needs --psk/],
+    [["--server", "coap://x", "--duration", "30d"], /--duration: 30d: .*at most 24d/],
+    [["--server", "coap://x", "--every", "30d"], /--every: 30d: .*at most 24d/],
     [["link"], /needs --to/],
   ] as const) {
     const { code, stderr } = await run(...words);

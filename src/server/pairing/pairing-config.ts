@@ -32,7 +32,8 @@ export function pairingSection(): z.ZodType<PairingConfig, unknown> {
     validity: duration({ minMs: MINUTE_MS, maxMs: 3650 * DAY_MS }).default(365 * DAY_MS),
     codeLifetime: duration({ minMs: 10_000, maxMs: DAY_MS }).default(10 * MINUTE_MS),
     maxCodes: integer({ min: 1, max: 1000 }).default(20),
-    every: duration({ minMs: 1000 }).optional(),
+    // As an agent takes it.
+    every: duration({ minMs: 1000, maxMs: DAY_MS }).optional(),
     lifetime: duration({ minMs: 10_000 }).optional(),
   })
     .refine((given) => (given.ca === undefined) === (given.key === undefined), "ca and key go together")
