@@ -33,7 +33,7 @@ export function quantity(value, unit) {
   }
   if (unit === "/") return [digits(value * 100), "%"];
   if (unit === "s" && Math.abs(value) >= 7200) return [digits(value / 3600), "h"];
-  return [digits(value), { Cel: "°C", "%RH": "% RH", "%EL": "% battery", count: "" }[unit] ?? unit ?? ""];
+  return [digits(value), { __proto__: null, Cel: "°C", "%RH": "% RH", "%EL": "% battery", count: "" }[unit] ?? unit ?? ""];
 }
 
 function digits(value) {

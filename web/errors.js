@@ -60,6 +60,7 @@ function rowOf({ at, type, error, cause, peer, subscriber, endpoint, name, rule,
 
 const HEADINGS = ["When", "What", "Cause", "Who", "Rule"];
 const WORDS = {
+  __proto__: null,
   authentication: "refused",
   "authentication-error": "refused",
   "handshake-failed": "handshake failed",
@@ -79,6 +80,7 @@ const WORDS = {
   forgotten: "device forgotten",
 };
 const MEANINGS = {
+  __proto__: null,
   decrypt_error: ["decrypt_error", "a wrong or unknown pre-shared key, or pairing code"],
   unknown_ca: ["unknown_ca", "a certificate of an authority that is not trusted"],
   certificate_expired: ["certificate_expired", "a certificate whose time is over, or has not come"],

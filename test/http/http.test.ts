@@ -295,6 +295,14 @@ testWith(
     await page.getByRole("row", { name: /refused.*invalid-credentials.*127\.0\.0\.1/ }).waitFor();
     if (shots !== undefined) await page.screenshot({ path: `${shots}/errors.png` });
 
+    // Devices choose their names: one that every object of JavaScript has too.
+    const event = { key: "1", at: new Date().toISOString(), type: "pairing-paired", peer: "192.0.2.1:1" };
+    await page.route("**/api/audit?*", (route) =>
+      route.fulfill({ json: { events: [{ ...event, endpoint: "constructor" }] } }),
+    );
+    await page.reload();
+    await page.getByRole("row", { name: /device paired.*constructor/ }).waitFor();
+
     // By keyboard alone: the first stop leads past the header, the second to the fleet.
     await page.goto(`${http}/`);
     await page.getByRole("row", { name: /pi-1/ }).waitFor();
