@@ -232,9 +232,11 @@ export class IncomingRequests {
       observe?.(() => undefined)();
       return;
     }
+    const isTrusted = this.#isTrusted(connection);
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
-      this.#endpoint.respond(incoming, response, now);
-    } else if (this.#endpoint.respondObserved(incoming, response, now, this.#isTrusted(connection))) {
+      if (isTrusted) this.#endpoint.respond(incoming, response, now);
+      else this.#endpoint.respondOnce(incoming, response, now);
+    } else if (this.#endpoint.respondObserved(incoming, response, now, isTrusted)) {
       this.#beginObservation(incoming, connection, response, observe);
     } else {
       observe(() => undefined)();

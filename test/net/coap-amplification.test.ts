@@ -155,6 +155,39 @@ test("RFC 9175 §2.4: what demands an Echo is never sent twice, also where the a
   );
 });
 
+test("RFC 9175 §2.4: an answer that took its time is sent once to an address that has shown nothing, and until acknowledged to others", async (t) => {
+  const { address } = await serve(t, {
+    parameters: { ackTimeoutMs: 20, separateResponseDelayMs: 10 },
+    onRequest: ({ options }) => {
+      const content = { code: CODE.Content, options: Options.none, observe: () => () => undefined };
+      if (options.uriPath.length > 0) return { ...content, payload: BODY };
+      const slow = { ...content, payload: BODY.subarray(0, 110) };
+      return new Promise((resolve) => setTimeout(() => resolve(slow), 50));
+    },
+  });
+  const long = Options.none.withAll(OPTION.UriPath, ["long"]);
+  const socket = await UdpSocket.bind(LOOPBACK);
+  t.teardown(() => socket.close());
+  let received: Message[] = [];
+  socket.onDatagram = (bytes) => received.push(decodeMessage(bytes));
+  const ask = async (messageId: number, options: Options): Promise<string[]> => {
+    received = [];
+    const request = { type: MESSAGE_TYPE.Confirmable, code: CODE.GET, messageId, token: Uint8Array.of(messageId) };
+    socket.send(encodeMessage({ ...request, options, payload: new Uint8Array(0) }), address);
+    await new Promise((resolve) => setTimeout(resolve, 800));
+    return received.map(({ type, code }) => `${type} ${code}`);
+  };
+  const acknowledged = `${MESSAGE_TYPE.Acknowledgement} ${CODE.Empty}`;
+  const once = `${MESSAGE_TYPE.NonConfirmable} ${CODE.Content}`;
+  t.deepEqual(await ask(1, Options.none), [acknowledged, once]);
+  t.deepEqual(await ask(2, Options.none.with(OPTION.Observe, 0)), [acknowledged, once]);
+  await ask(3, long);
+  const echo = received[0]?.options.get(OPTION.Echo) ?? new Uint8Array(0);
+  t.deepEqual(await ask(4, long.with(OPTION.Echo, echo)), [`${MESSAGE_TYPE.Acknowledgement} ${CODE.Content}`]);
+  const confirmable = `${MESSAGE_TYPE.Confirmable} ${CODE.Content}`;
+  t.deepEqual(await ask(5, Options.none), [acknowledged, ...Array.from({ length: 5 }, () => confirmable)]);
+});
+
 /** A server by hand: each request that it gets, answered by what `answer` makes of it. */
 async function byHand(
   t: ExecutionContext,

@@ -205,7 +205,8 @@ export class Endpoint {
 
   /**
    * As {@link respond}, and keeps the observation that was asked for. Returns whether there is one. Where `isProven` is not,
-   * the address may be forged: its first notification is Confirmable, whatever the request was (RFC 7641 §7).
+   * the address may be forged: the answer is sent once, and its first notification is Confirmable, whatever the request was (RFC
+   * 7641 §7).
    */
   respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number, isProven = true): boolean {
     const isObserved = this.#responder.respondObserved(incoming, response, now, isProven);

@@ -83,7 +83,7 @@ export class Responder {
       previous !== undefined ||
       ((peer.observed?.size ?? 0) < maxObservationsPerPeer && this.#observations < maxObservations);
     if (!incoming.isObserve || !isSuccessCode(response.code) || !hasRoom) {
-      this.respond(incoming, response, now);
+      this.respond(incoming, response, now, isProven);
       return false;
     }
     if (previous !== undefined) this.endObservation(previous, "replaced", now);
@@ -91,7 +91,7 @@ export class Responder {
     const unconfirmed = isProven ? 0 : this.#core.parameters.maxNonConfirmableNotifications;
     peer.observed.set(key, new ObservedRequest(this, incoming, key, now, unconfirmed));
     this.#observations++;
-    this.#answer(incoming, withSequence(peer, response), now);
+    this.#answer(incoming, withSequence(peer, response), now, isProven);
     return true;
   }
 
