@@ -44,7 +44,7 @@ export class IncomingRequests {
     this.#pump = surroundings.pump;
     this.#closeReleased = surroundings.closeReleased;
     this.#amplification = new AmplificationGuard(options.maxAmplification ?? DEFAULT_MAX_AMPLIFICATION);
-    this.#blockwise = new BlockwiseServer(options.blockwise);
+    this.#blockwise = new BlockwiseServer(options.blockwise, (connection) => !this.#isTrusted(connection));
     const blockBytes = options.blockwise?.blockBytes ?? DEFAULT_BLOCKWISE_SERVER_OPTIONS.blockBytes;
     this.#streamed = new StreamedBodies(
       options,

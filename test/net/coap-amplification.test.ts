@@ -38,10 +38,14 @@ async function bare(t: ExecutionContext) {
   let messageId = 1;
   const next = (): Promise<Message> =>
     new Promise((resolve) => (socket.onDatagram = (bytes) => resolve(decodeMessage(bytes))));
-  const send = async (to: SocketAddress, code: number, options: Options): Promise<Message> => {
+  const send = async (
+    to: SocketAddress,
+    code: number,
+    options: Options,
+    payload: Uint8Array = new Uint8Array(0),
+  ): Promise<Message> => {
     const answer = next();
     const type = MESSAGE_TYPE.Confirmable;
-    const payload = new Uint8Array(0);
     socket.send(encodeMessage({ type, code, messageId: messageId++, token: Uint8Array.of(1), options, payload }), to);
     return answer;
   };
@@ -186,6 +190,22 @@ test("RFC 9175 §2.4: an answer that took its time is sent once to an address th
   t.deepEqual(await ask(4, long.with(OPTION.Echo, echo)), [`${MESSAGE_TYPE.Acknowledgement} ${CODE.Content}`]);
   const confirmable = `${MESSAGE_TYPE.Confirmable} ${CODE.Content}`;
   t.deepEqual(await ask(5, Options.none), [acknowledged, ...Array.from({ length: 5 }, () => confirmable)]);
+});
+
+test("bodies that addresses begin which have shown nothing make way for those of who has", async (t) => {
+  const { address } = await serve(t, { blockwise: { maxBufferedBytes: 20_000 } });
+  const block = { number: 0, hasMore: true, sizeBytes: 1024 };
+  for (let code = 0; code !== CODE.ServiceUnavailable;) {
+    const stranger = await bare(t);
+    ({ code } = await stranger(address, CODE.POST, Options.none.withBlock1(block), new Uint8Array(1024)));
+  }
+  const client = new CoapEndpoint();
+  t.teardown(() => client.close());
+  const connection = client.addSocket(await UdpSocket.bind(LOOPBACK)).connectTo(address);
+  const upload = { code: CODE.POST, options: Options.none, payload: new Uint8Array(5000) };
+  t.is((await connection.request(upload)).code, CODE.ServiceUnavailable);
+  t.is((await connection.request(getRequest())).payload.length, BODY.length, "which takes an Echo");
+  t.is((await connection.request(upload)).code, CODE.Changed);
 });
 
 /** A server by hand: each request that it gets, answered by what `answer` makes of it. */

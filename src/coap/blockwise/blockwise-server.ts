@@ -18,9 +18,10 @@ import type { Transfer } from "./transfer-table.js";
 export class BlockwiseServer<P extends object> extends TransferServer<P, Transfer<P>> {
   readonly #options: BlockwiseServerOptions;
 
-  constructor(options: Partial<BlockwiseServerOptions> = {}) {
+  /** `isExpendable`: peers of whom nobody knows who they are, perhaps; their bodies make way for those of the others. */
+  constructor(options: Partial<BlockwiseServerOptions> = {}, isExpendable?: (peer: P) => boolean) {
     const whole = { ...DEFAULT_BLOCKWISE_SERVER_OPTIONS, ...options };
-    super(whole);
+    super(whole, isExpendable);
     this.#options = whole;
   }
 
@@ -147,8 +148,8 @@ export interface BlockwiseServerOptions {
   /** Default 4 transfers under way per peer; the oldest is dropped for a newer one. */
   readonly maxTransfersPerPeer: number;
   /**
-   * Default 16 MiB of bodies under way in all. Beyond it kept responses make way for request bodies, then a transfer is
-   * refused with 5.03.
+   * Default 16 MiB of bodies under way in all. Beyond it kept responses make way for request bodies, and of those the ones of
+   * expendable peers for others'; then a transfer is refused with 5.03.
    */
   readonly maxBufferedBytes: number;
   /** Default 247 s (EXCHANGE_LIFETIME, RFC 7959 §2.5) since a transfer's last block. */

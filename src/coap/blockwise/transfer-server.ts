@@ -11,8 +11,8 @@ export abstract class TransferServer<P extends object, T extends Tracked<P>> {
   readonly #ignored: ReadonlySet<number>;
   readonly #lifetimeMs: number;
 
-  constructor(options: TransferServerOptions) {
-    this.transfers = new TransferTable(options);
+  constructor(options: TransferServerOptions, isExpendable: (peer: P) => boolean = () => false) {
+    this.transfers = new TransferTable(options, isExpendable);
     this.#ignored = new Set(options.optionsOutsideOperation);
     this.#lifetimeMs = options.lifetimeMs;
   }

@@ -8,12 +8,15 @@ import type { DropCause } from "./piecewise-server.js";
  */
 export class TransferTable<P extends object, T extends Tracked<P> = Transfer<P>> {
   readonly #bounds: TransferBounds;
+  readonly #isExpendable: (peer: P) => boolean;
   readonly #peers = new Map<P, Map<string, Kept<T>>>();
   readonly #byAge = new Set<Kept<T>>();
   #bytes = 0;
 
-  constructor(bounds: TransferBounds) {
+  /** `isExpendable`: whether the bodies of a peer make way for those of the others. */
+  constructor(bounds: TransferBounds, isExpendable: (peer: P) => boolean) {
     this.#bounds = bounds;
+    this.#isExpendable = isExpendable;
   }
 
   get size(): number {
@@ -41,7 +44,7 @@ export class TransferTable<P extends object, T extends Tracked<P> = Transfer<P>>
       this.#drop(oldest, "limit");
     }
     const countedBytes = bytes + key.length + ENTRY_BYTES;
-    if (transfer.type === "request") this.#dropResponses(countedBytes);
+    if (transfer.type === "request") this.#makeRoom(peer, countedBytes);
     if (this.#bytes + countedBytes > this.#bounds.maxBufferedBytes) return false;
     const kept: Kept<T> = { transfer, countedBytes, expiresAt: now + this.#bounds.lifetimeMs };
     let transfers = this.#peers.get(peer);
@@ -84,11 +87,14 @@ export class TransferTable<P extends object, T extends Tracked<P> = Transfer<P>>
     }
   }
 
-  /** The oldest responses first: a client can ask for them anew. */
-  #dropResponses(neededBytes: number): void {
+  /** The oldest first, of responses, which a client can ask for anew, and of peers that are expendable to this one. */
+  #makeRoom(peer: P, neededBytes: number): void {
+    const isExpendable = this.#isExpendable(peer);
     for (const kept of this.#byAge) {
       if (this.#bytes + neededBytes <= this.#bounds.maxBufferedBytes) return;
-      if (kept.transfer.type === "response") this.#drop(kept, "limit");
+      const { transfer } = kept;
+      if (transfer.type === "response" || (!isExpendable && this.#isExpendable(transfer.peer)))
+        this.#drop(kept, "limit");
     }
   }
 
