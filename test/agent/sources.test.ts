@@ -12,7 +12,7 @@ import { ChangeFilter, DEFAULT_CHANGE_RULE } from "#agent/sources/change-rule.js
 import { sourcesOf } from "#agent/sources/configured-sources.js";
 import { readingsOf } from "#agent/sources/json-readings.js";
 import { Sampler } from "#agent/sources/sampler.js";
-import { parseConfig } from "#config/index.js";
+import { parseConfig, renderConfig } from "#config/index.js";
 import test from "ava";
 
 const AGENT = `
@@ -143,6 +143,8 @@ test("http reads JSON within its time and size", async (t) => {
   const server = createServer((request, response) => {
     if (request.url === "/ok") response.end('{"t": 20}');
     else if (request.url === "/long") response.end("x".repeat(100_000));
+    else if (request.url === "/key") response.end(String(request.headers["x-key"]));
+    else if (request.url === "/moved") response.writeHead(302, { location: "/key" }).end();
     else if (request.url === "/refused") response.writeHead(503).end();
   }).listen(0, "127.0.0.1");
   t.teardown(() => server.close().closeAllConnections());
@@ -154,6 +156,12 @@ test("http reads JSON within its time and size", async (t) => {
   t.regex(await failureOf(at("/refused")), /answered 503/);
   t.regex(await failureOf(at("/silent", "300ms")), /no answer in time/);
   t.regex(await failureOf(at("/long")), /longer than/);
+  const withKey = (path: string): string =>
+    `{ use: http, name: h, url: "http://127.0.0.1:${port}${path}", headers: { X-Key: "text:a key" } }`;
+  t.deepEqual(await sourceOf(withKey("/key")).read(), [{ name: "h", value: "a key" }]);
+  t.regex(await failureOf(sourceOf(withKey("/moved"))), /answered 302/, "nor is it told to another place");
+  const config = parseConfig(`${AGENT}sources: [${withKey("/key")}]`, "agent.yaml", AGENT_SCHEMA);
+  t.notRegex(renderConfig(AGENT_SCHEMA, config), /a key/, "dpe check masks it");
 });
 
 test("a source that hangs or fails holds up no other, and is told of once until it is well", async (t) => {

@@ -1,3 +1,4 @@
+import type { Secret } from "#config/index.js";
 import { AgentError } from "../agent-error.js";
 import { readingsOf } from "./json-readings.js";
 import type { Source } from "./source.js";
@@ -10,7 +11,9 @@ export function httpSource({ name, url, every, timeout, unit, headers }: HttpOpt
     read: async () => {
       try {
         const response = await fetch(url, {
-          headers: { accept: "application/json", ...headers },
+          headers: { accept: "application/json", ...textsOf(headers) },
+          // Another place is not told our secrets.
+          redirect: headers === undefined ? "follow" : "manual",
           signal: AbortSignal.timeout(timeout),
         });
         if (!response.ok) {
@@ -35,7 +38,12 @@ export interface HttpOptions {
   /** For the whole answer, ms. */
   readonly timeout: number;
   readonly unit?: string | undefined;
-  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Secrets, as an API asks for. */
+  readonly headers?: Readonly<Record<string, Secret>> | undefined;
+}
+
+function textsOf(headers: HttpOptions["headers"] = {}): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([header, value]) => [header, value.text()]));
 }
 
 async function boundedText(response: Response, name: string): Promise<string> {

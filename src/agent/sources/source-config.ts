@@ -1,5 +1,5 @@
 import { type FirmwareConfig, firmwareSchema } from "../firmware-config.js";
-import { duration, listOf, oneOf, path, section, text } from "#config/index.js";
+import { duration, listOf, oneOf, path, secret, section, text } from "#config/index.js";
 import * as z from "zod";
 import { IMPORTANCES } from "../queue/outbox.js";
 import type { ChangeRule } from "./change-rule.js";
@@ -21,6 +21,11 @@ const timeout = duration({ minMs: 100, maxMs: 300_000 }).default(5000);
 const name = text().refine(
   (given) => /^[A-Za-z0-9][A-Za-z0-9:._/-]*$/.test(given),
   "a property's name is of A-Z a-z 0-9 - : . / _ and starts with a letter or digit",
+);
+/** Mostly a token. RFC 9110 §5.5; one that fetch would refuse it would show. */
+const headerValue = secret().refine(
+  (given) => /^[\t\x20-\x7e\x80-\xff]*$/.test(given.text()),
+  "a header's value is one line of Latin-1",
 );
 const rules = listOf(
   section({
@@ -61,7 +66,7 @@ export const SOURCE_SCHEMA: z.ZodType<SourceConfig, unknown> = z.discriminatedUn
     every,
     timeout,
     unit: text().optional(),
-    headers: z.record(z.string(), z.string()).optional(),
+    headers: z.record(z.string(), headerValue).optional(),
     rules,
   }),
 ]);
