@@ -155,7 +155,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
     }).default({ connection: "none", clientAuthentication: ["none"], digest: DEFAULT_DIGEST, addresses: [] }),
   }),
   gba: gbaSection().optional(),
-  subscribers: listOf(subscriberSection(subscriberIdentityBlock())).default([]),
+  subscribers: listOf(subscriberSection(subscriberIdentityBlock())).superRefine(refuseSameName).default([]),
   pairing: pairingSection().optional(),
 })
   .superRefine(({ pairing, interfaces: { dpe1, dpe2 }, credentials }, context) => {
@@ -216,6 +216,16 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       interfaces.dpe1.listen.coapsTcp === undefined || hasCredentials(credentials, subscribers),
     "coapsTcp needs credentials: a certificate with its key, or a psk",
   );
+
+/** The later one would silently stand for both. */
+function refuseSameName(subscribers: readonly SubscriberConfig[], context: Parameters<typeof refuse>[0]): void {
+  const seen = new Map<string, number>();
+  for (const [index, { name }] of subscribers.entries()) {
+    const first = seen.get(name);
+    if (first === undefined) seen.set(name, index);
+    else refuse(context, { problem: `item ${first} of this list has that name already` }, [index, "name"]);
+  }
+}
 
 function hasCredentials(
   { certificate, psk }: ServerConfig["credentials"],

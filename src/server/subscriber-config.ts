@@ -46,6 +46,12 @@ export function pskSection(): z.ZodType<PskConfig, unknown> {
   return section({ identity, key: secret() });
 }
 
+/** One that no name begins with would forbid all. */
+const propertyPrefix = text().refine(
+  (given) => /^[A-Za-z0-9][A-Za-z0-9:._/-]*$/.test(given) && !given.endsWith("/"),
+  "expected the beginning of property names in whole segments, such as kitchen or kitchen/oven, without * or a / at the end",
+);
+
 /** The schema of one subscriber; `identity` is that of its identities outside of DPE. */
 export function subscriberSection(
   identity: z.ZodType<SubscriberIdentity, unknown>,
@@ -65,7 +71,7 @@ export function subscriberSection(
     keys: listOf(fingerprint(), { minItems: 1 }).optional(),
     identities: listOf(identity, { minItems: 1 }).optional(),
     endpoints: listOf(text(), { minItems: 1 }).optional(),
-    properties: listOf(text(), { minItems: 1 }).optional(),
+    properties: listOf(propertyPrefix, { minItems: 1 }).optional(),
     interfaces: listOf(oneOf("dpe1", "dpe2")).optional(),
     banned: z.boolean().optional(),
   }).refine(

@@ -104,6 +104,14 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
     serving("mqtt: { url: mqtt://h, discovery: hass }"),
     'f.yaml:1:35 mqtt.discovery: expected one of homeassistant, none; found "hass"',
   ],
+  [
+    serving("subscribers: [{ name: a, password: x }, { name: b }, { name: a, password: y }]"),
+    "f.yaml:1:62 subscribers[2].name: item 0 of this list has that name already",
+  ],
+  [
+    serving('subscribers: [{ name: a, properties: ["kitchen/"] }]'),
+    "f.yaml:1:39 subscribers[0].properties[0]: expected the beginning of property names in whole segments, such as kitchen or kitchen/oven, without * or a / at the end",
+  ],
   [serving("log: verbose"), 'f.yaml:1:6 log: expected one of debug, info, warn, error; found "verbose"'],
   [
     serving("dangerVolatileStore: yes"),
