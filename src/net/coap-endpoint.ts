@@ -16,7 +16,7 @@ import { IncomingRequests } from "./incoming-requests.js";
 import { messageRoom } from "./message-room.js";
 import { OutgoingRequests } from "./outgoing-requests.js";
 import type { CoapStream } from "./coap-stream.js";
-import { PlainPeers, type PlainTransport } from "./plain-peers.js";
+import { DEFAULT_MAX_PLAIN_PEERS, PlainPeers, type PlainTransport } from "./plain-peers.js";
 import { QBlockRequests } from "./q-block-requests.js";
 import { pooledRandom } from "./random-pool.js";
 import { StreamBudget } from "./stream-budget.js";
@@ -316,5 +316,4 @@ export class CoapEndpoint {
 
 const Q_BLOCK_OPTIONS = [OPTION.QBlock1, OPTION.QBlock2];
 const CSM_TIMEOUT_MS = 30_000;
-const DEFAULT_MAX_PLAIN_PEERS = 10_000;
 const DEFAULT_MAX_STREAM_BYTES = 64 * 1024 * 1024;

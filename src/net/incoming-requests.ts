@@ -8,12 +8,14 @@ import {
   isSuccessCode,
   OPTION,
   Options,
+  type Peer,
   type RequestMessage,
   type ResponseMessage,
 } from "#coap/index.js";
 import { AmplificationGuard } from "./amplification-guard.js";
 import type { CoapConnection } from "./coap-connection.js";
 import type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
+import { DEFAULT_MAX_PLAIN_PEERS } from "./plain-peers.js";
 import { QBlockService } from "./q-block-service.js";
 import { StreamedBodies } from "./streamed-bodies.js";
 import { streamCutBytes } from "./transfer-options.js";
@@ -31,6 +33,9 @@ export class IncomingRequests {
   readonly #qBlock: QBlockService | undefined;
   readonly #amplification: AmplificationGuard;
   readonly #observers = new Map<IncomingRequest, () => void>();
+  /** Peers that observe and have not shown that they receive. */
+  readonly #strangers = new Set<Peer>();
+  readonly #maxStrangers: number;
   readonly #maxUnanswered: number;
   readonly #maxUnansweredPerPeer: number;
   #unanswered = 0;
@@ -40,6 +45,7 @@ export class IncomingRequests {
     this.#options = options;
     this.#maxUnanswered = options.maxUnanswered ?? DEFAULT_MAX_UNANSWERED;
     this.#maxUnansweredPerPeer = options.maxUnansweredPerPeer ?? DEFAULT_MAX_UNANSWERED_PER_PEER;
+    this.#maxStrangers = (options.maxPlainPeers ?? DEFAULT_MAX_PLAIN_PEERS) / 2;
     this.#clock = surroundings.clock;
     this.#pump = surroundings.pump;
     this.#closeReleased = surroundings.closeReleased;
@@ -88,12 +94,14 @@ export class IncomingRequests {
   endObservation(incoming: IncomingRequest): void {
     this.#observers.get(incoming)?.();
     this.#observers.delete(incoming);
+    if (incoming.peer.observed === undefined) this.#strangers.delete(incoming.peer);
   }
 
   /** Answers one message of a request: by `onMessage`, blocks and `onRequest`. */
   answer(incoming: IncomingRequest, connection: CoapConnection): void {
     if (!connection.isVerified) {
       connection.isVerified = this.#amplification.isProof(incoming, connection.remoteAddress, this.#clock.now());
+      if (connection.isVerified) this.#strangers.delete(connection.peer);
     }
     if (!connection.isVerified && this.#options.proxy?.needsProvenAddress === true)
       return this.#demandProof(incoming, connection);
@@ -236,13 +244,22 @@ export class IncomingRequests {
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
       if (isTrusted) this.#endpoint.respond(incoming, response, now);
       else this.#endpoint.respondOnce(incoming, response, now);
+    } else if (!isTrusted && !this.#mayStrangerObserve(incoming.peer)) {
+      this.#endpoint.respondOnce(incoming, response, now);
+      observe(() => undefined)();
     } else if (this.#endpoint.respondObserved(incoming, response, now, isTrusted)) {
+      if (!isTrusted) this.#strangers.add(incoming.peer);
       this.#beginObservation(incoming, connection, response, observe);
     } else {
       observe(() => undefined)();
     }
     this.#pump();
     if (connection.isReleased) this.#closeReleased(connection);
+  }
+
+  /** An observer holds its place among the peers: those of whom nobody knows whether they are there must not hold all. */
+  #mayStrangerObserve(peer: Peer): boolean {
+    return this.#strangers.has(peer) || this.#strangers.size < this.#maxStrangers;
   }
 
   /** A notification at once may end it before it is known what does. */

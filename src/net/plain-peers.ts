@@ -83,4 +83,5 @@ export interface PlainSurroundings {
   close(connection: CoapConnection): void;
 }
 
+export const DEFAULT_MAX_PLAIN_PEERS = 10_000;
 const MAX_LOOKED_AT = 16;

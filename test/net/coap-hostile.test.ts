@@ -176,6 +176,37 @@ test("a connection that is held open is kept, whatever the flood of addresses; a
   t.is(server.usage.observations, before);
 });
 
+test("observers that have shown nothing do not keep others out, and who has shown itself observes among them", async (t) => {
+  let stopped = 0;
+  const server = new CoapEndpoint({
+    maxPlainPeers: 10,
+    onRequest: ({ options }) => ({
+      code: CODE.Content,
+      options: Options.none,
+      payload: new Uint8Array(options.uriPath.length > 0 ? 500 : 1),
+      observe: () => () => stopped++,
+    }),
+  });
+  const socket = await UdpSocket.bind(LOOPBACK);
+  server.addSocket(socket);
+  const client = new CoapEndpoint();
+  t.teardown(() => Promise.all([client.close(), server.close()]));
+  for (let index = 0; index < 30; index++) {
+    const own = await UdpSocket.bind(LOOPBACK);
+    t.teardown(() => own.close());
+    const answer = new Promise<Uint8Array>((resolve) => (own.onDatagram = resolve));
+    own.send(datagram({ options: Options.none.with(OPTION.Observe, 0) }), socket.address);
+    t.is(decodeMessage(await answer).options.has(OPTION.Observe), index < 5, `address ${index}`);
+  }
+  t.is(server.usage.observations, 5);
+  t.is(stopped, 25);
+  const proven = client.addSocket(await UdpSocket.bind(LOOPBACK)).connectTo(socket.address);
+  const request = { code: CODE.GET, options: Options.none.with(OPTION.UriPath, "long"), payload: NONE };
+  const observation = await proven.observe(request);
+  t.is(observation.first.payload.length, 500, "which takes an Echo");
+  t.is(server.usage.observations, 6);
+});
+
 test("requests that a handler is slow to answer are bounded: of one peer by 4.29, in all by 5.03, each with when to come again", async (t) => {
   const waiting: (() => void)[] = [];
   const server = new CoapEndpoint({
