@@ -1,5 +1,6 @@
 import { request } from "node:http";
-import { loadConfig } from "#config/index.js";
+import { dirname } from "node:path";
+import { isForeignFolder, loadConfig } from "#config/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
 import { type Command, parseWords } from "./command.js";
 import { defaultControlPath } from "./control-path.js";
@@ -44,12 +45,18 @@ export class ControlClient {
     if (status >= 400) throw failureOf(status, JSON.parse(text) as unknown);
   }
 
-  #open(
+  async #open(
     method: string,
     url: string,
     body: object | undefined,
     more: Readonly<Record<string, string>> = {},
   ): Promise<{ readonly status: number; readonly stream: AsyncIterable<Buffer> }> {
+    // What is asked may hold a password, and whoever answers there is believed.
+    if (isForeignFolder(dirname(this.#path)))
+      throw new ControlError(
+        "CONTROL_NOT_REACHABLE",
+        `the folder of ${this.#path} is another user's, or all may write there`,
+      );
     return new Promise((resolve, reject) => {
       const headers = body === undefined ? more : { ...more, "content-type": "application/json" };
       const sent = request({ socketPath: this.#path, method, path: url, headers }, (answer) =>

@@ -15,4 +15,5 @@ export { ipPrefixBlock } from "./ip-prefix-block.js";
 export { changedKeys } from "./changed-keys.js";
 export { ConfigWatcher, DEFAULT_WATCH_TIMES, type WatchOptions } from "./config-watcher.js";
 export { storeLocation, type StoredAt } from "./store-location.js";
+export { isForeignFolder } from "./foreign-folder.js";
 export { replaceFile } from "./replace-file.js";

@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import swagger from "@fastify/swagger";
 import { fastify, type FastifyInstance } from "fastify";
 import { isLoopback, type HttpConfig } from "#server/index.js";
+import { isForeignFolder } from "#config/index.js";
 import { type Access, guardAccess } from "./access.js";
 import { addApi } from "./api.js";
 import { HttpError } from "./errors.js";
@@ -46,6 +47,7 @@ export async function listenControl(path: string, operation: Operation): Promise
   const unready = `${path}.${process.pid}`;
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    if (isForeignFolder(dirname(path))) throw new Error("its folder is another user's, or all may write there");
     remove(unready);
     await app.listen({ path: unready });
     // Nobody finds it before its mode is right.

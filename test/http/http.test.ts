@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
-import { statSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
+import { chmodSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { createServer, request } from "node:http";
 import { join } from "node:path";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
 import { DPE } from "#testing/dpe-program.js";
@@ -187,6 +187,23 @@ test.serial("with a token the API, events and metrics are for its holder alone",
     200,
   );
   t.is((await send("http://x/api/devices", { socketPath: control })).status, 200);
+});
+
+test.serial("a control socket is neither made nor asked where anybody may put another in its place", async (t) => {
+  const folder = folderOf(t);
+  const open = join(folder, "open");
+  mkdirSync(open);
+  chmodSync(open, 0o777);
+  const control = join(open, "control.sock");
+  const file = join(folder, "server.yaml");
+  writeFileSync(file, `control: ${control}\n${SERVER}`, { mode: 0o600 });
+  const server = await dpe("server", "--config", file);
+  t.not(server.code, 0);
+  t.regex(server.stderr + server.stdout, /all may write there \(HTTP_SOCKET_FAILED\)/);
+  const answerer = createServer((_request, response) => response.end("{}")).listen(control);
+  t.teardown(() => answerer.close());
+  await new Promise((resolve) => answerer.once("listening", resolve));
+  t.regex((await dpe("devices", "--control", control)).stderr, /all may write there \(CONTROL_NOT_REACHABLE\)/);
 });
 
 test.serial("the commands show devices, ask and observe over the control socket", async (t) => {
