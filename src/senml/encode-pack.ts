@@ -1,4 +1,4 @@
-import { SenmlError } from "./errors.js";
+import { SenmlError, type SenmlErrorCode } from "./errors.js";
 import type { WireRecord } from "./fields.js";
 import { checkName, DEFAULT_VERSION, isSupportedVersion, type SenmlRecord } from "./senml-record.js";
 import { isWellFormed, type SenmlFormat, writeRecords } from "./wire.js";
@@ -11,7 +11,11 @@ import { isWellFormed, type SenmlFormat, writeRecords } from "./wire.js";
  * UTF-8, versions that differ), SENML_UNSUPPORTED_VERSION; each names the record.
  */
 export function encodePack(records: readonly SenmlRecord[], format: SenmlFormat): Uint8Array {
-  for (const [index, record] of records.entries()) checkRecord(record, records[0]?.version, index);
+  for (const [index, record] of records.entries()) {
+    checkRecord(record, index);
+    if (record.version !== records[0]?.version)
+      refuse("SENML_BAD_FIELD", "all records of a pack have the same version", index);
+  }
   const base: Base = {
     name: commonPrefix(records.map(({ name }) => name)),
     time: baseTime(records),
@@ -21,6 +25,20 @@ export function encodePack(records: readonly SenmlRecord[], format: SenmlFormat)
   const [first, ...rest] = wire;
   if (first === undefined) return writeRecords([], format);
   return writeRecords([{ ...baseFields(base, records[0]?.version), ...first }, ...rest], format);
+}
+
+/** @throws SenmlError as {@link encodePack}, for a record that no pack can have. */
+export function checkRecord(record: SenmlRecord, index: number): void {
+  checkName(record.name, index);
+  const { value, sum, timeSeconds, updateTimeSeconds, unit, version } = record;
+  if (value === undefined && sum === undefined) refuse("SENML_NO_VALUE", "neither a value nor a sum", index);
+  for (const number of [value, sum, timeSeconds, updateTimeSeconds])
+    if (typeof number === "number" && !Number.isFinite(number))
+      refuse("SENML_BAD_FIELD", `${number} is no number`, index);
+  for (const text of [value, unit])
+    if (typeof text === "string" && !isWellFormed(text)) refuse("SENML_BAD_FIELD", "a text has no UTF-8 form", index);
+  if (version !== undefined && !isSupportedVersion(version))
+    refuse("SENML_UNSUPPORTED_VERSION", `version ${version} is not known`, index);
 }
 
 /** The start that names share, at a "/" or ":", or whole where they are the same; nothing for a single one. */
@@ -40,20 +58,8 @@ interface Base {
   readonly unit: string | undefined;
 }
 
-function checkRecord(record: SenmlRecord, version: number | undefined, index: number): void {
-  const refuse = (code: "SENML_BAD_FIELD" | "SENML_NO_VALUE" | "SENML_UNSUPPORTED_VERSION", message: string): never => {
-    throw new SenmlError(code, message, { record: index });
-  };
-  checkName(record.name, index);
-  const { value, sum, timeSeconds, updateTimeSeconds, unit } = record;
-  if (value === undefined && sum === undefined) refuse("SENML_NO_VALUE", "neither a value nor a sum");
-  for (const number of [value, sum, timeSeconds, updateTimeSeconds])
-    if (typeof number === "number" && !Number.isFinite(number)) refuse("SENML_BAD_FIELD", `${number} is no number`);
-  for (const text of [value, unit])
-    if (typeof text === "string" && !isWellFormed(text)) refuse("SENML_BAD_FIELD", "a text has no UTF-8 form");
-  if (record.version !== version) refuse("SENML_BAD_FIELD", "all records of a pack have the same version");
-  if (version !== undefined && !isSupportedVersion(version))
-    refuse("SENML_UNSUPPORTED_VERSION", `version ${version} is not known`);
+function refuse(code: SenmlErrorCode, message: string, record: number): never {
+  throw new SenmlError(code, message, { record });
 }
 
 /** The first time, where most records have one, and none would change by the rounding of its difference. */

@@ -1,5 +1,5 @@
 export { decodePack } from "./decode-pack.js";
-export { encodePack } from "./encode-pack.js";
+export { checkRecord, encodePack } from "./encode-pack.js";
 export { SenmlError, type SenmlErrorCode } from "./errors.js";
 export { decodeFetchPack, encodeFetchPack, type FetchRecord, selectRecords } from "./fetch-pack.js";
 export { isoTime } from "./iso-time.js";

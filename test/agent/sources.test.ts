@@ -8,6 +8,7 @@ import { Properties } from "#agent/properties.js";
 import { DeviceClock } from "#agent/queue/device-clock.js";
 import { hostClock } from "#agent/queue/host-clock.js";
 import { Outbox } from "#agent/queue/outbox.js";
+import { nextBatch } from "#agent/queue/report-batch.js";
 import { ChangeFilter, DEFAULT_CHANGE_RULE } from "#agent/sources/change-rule.js";
 import { sourcesOf } from "#agent/sources/configured-sources.js";
 import { readingsOf } from "#agent/sources/json-readings.js";
@@ -189,6 +190,33 @@ test("a source that hangs or fails holds up no other, and is told of once until 
     await new Promise((resolve) => setTimeout(resolve, 1));
   t.is(outbox.oldest(1)[0]?.[1].name, "g");
   t.deepEqual(faults, ["flaky failed", "flaky well"]);
+});
+
+test("a reading that no report can carry holds up no other, and is told of once until it is well", async (t) => {
+  const faults: string[] = [];
+  const outbox = new Outbox();
+  const properties = new Properties();
+  const bad = readingsOf(`{ "v": 1e999, "t": "\\ud800", "${"n".repeat(300)}": 1, "good": 1 }`, "meter");
+  let times = 0;
+  const sampler = new Sampler(
+    [{ name: "meter", everyMs: 2, read: () => Promise.resolve(++times < 4 ? bad : readingsOf("2", "meter")) }],
+    {
+      clock: new DeviceClock(hostClock()),
+      properties,
+      outbox,
+      onClock: () => undefined,
+      onSourceFault: (_source, error) => faults.push(error instanceof Error ? error.message : "well"),
+    },
+  );
+  t.teardown(() => sampler.stop());
+  while (faults.length < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+  t.regex(faults[0] ?? "", /^meter\/v: .*; meter\/t: .*; meter\/nnn/);
+  t.is(faults[1], "well");
+  t.deepEqual(
+    properties.select().map(({ name }) => name),
+    ["meter/good", "meter"],
+  );
+  t.deepEqual(nextBatch(outbox, new DeviceClock(hostClock()), 1000)?.names, ["meter/good", "meter"]);
 });
 
 test("wrong sources are refused with their place", (t) => {

@@ -1,9 +1,10 @@
-import { describeFault } from "../agent-error.js";
+import { checkRecord } from "#senml/index.js";
+import { AgentError, describeFault } from "../agent-error.js";
 import type { Properties } from "../properties.js";
 import type { DeviceClock } from "../queue/device-clock.js";
 import type { Outbox } from "../queue/outbox.js";
 import { ChangeFilter } from "./change-rule.js";
-import type { Source } from "./source.js";
+import type { Reading, Source } from "./source.js";
 
 /**
  * Reads each source at its own interval, whether or not there is a server to tell, and puts what its rules pick into the
@@ -66,13 +67,20 @@ export class Sampler {
   async #sample(source: Source, filter: ChangeFilter): Promise<void> {
     const { clock, properties, outbox } = this.#surroundings;
     try {
-      const readings = await source.read();
+      const read = await source.read();
       if (this.#isStopped) return;
+      const faults: string[] = [];
+      const readings = read.filter((reading) => {
+        const fault = faultOf(reading);
+        if (fault !== undefined) faults.push(`${reading.name.slice(0, MAX_TOLD_LENGTH)}: ${fault}`);
+        return fault === undefined;
+      });
       if (clock.learn()) outbox.rememberTime(clock.known());
       this.#tellClock();
       const stamp = clock.stamp();
       properties.update(readings, clock.timeSeconds(stamp));
       outbox.add(filter.select(readings, performance.now()).map((reading) => ({ ...reading, stamp })));
+      if (faults.length > 0) throw new AgentError("AGENT_BAD_READING", faults.join("; "));
       if (this.#failures.delete(source)) this.#surroundings.onSourceFault(source.name, undefined);
     } catch (error) {
       if (this.#isStopped) return;
@@ -94,5 +102,16 @@ export interface SamplerSurroundings {
   onSourceFault(source: string, error: unknown): void;
 }
 
+/** Why no report can carry a reading, as it could none that wait with it: JSON knows 1e999, and halves of characters. */
+function faultOf({ name, unit, value }: Reading): string | undefined {
+  try {
+    checkRecord({ name, value, ...(unit === undefined ? {} : { unit }) }, 0);
+    return undefined;
+  } catch (error) {
+    return describeFault(error);
+  }
+}
+
+const MAX_TOLD_LENGTH = 40;
 /** A registration does not wait longer for a source that hangs. */
 const FIRST_READING_TIMEOUT_MS = 3000;
