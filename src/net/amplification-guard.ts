@@ -23,6 +23,11 @@ export class AmplificationGuard {
     this.#factor = factor;
   }
 
+  /** What may be sent for a request to an address that may be forged. */
+  allowedBytes(request: RequestMessage): number {
+    return Math.max(this.#factor * sizeOf(request), ALWAYS_ALLOWED_BYTES);
+  }
+
   /**
    * Whether the response is too much for an address that anybody may have written on the request, and the request can be
    * sent again: it only read, or was refused.
@@ -30,7 +35,7 @@ export class AmplificationGuard {
   needsProof(request: RequestMessage, response: ResponseMessage): boolean {
     const bytes = sizeOf(response);
     const isRepeatable = isSafe(request.code) || response.code >> 5 === 4;
-    return bytes > ALWAYS_ALLOWED_BYTES && isRepeatable && bytes > this.#allowedBytes(request);
+    return bytes > ALWAYS_ALLOWED_BYTES && isRepeatable && bytes > this.allowedBytes(request);
   }
 
   /** The largest block for the answer to a request; undefined: any, as it can be asked for again with a proof. */
@@ -40,7 +45,7 @@ export class AmplificationGuard {
 
   /** The largest block for what nobody asks for again: the answer to a request that has been carried out, a notification. */
   maxNotifiedBytes(request: RequestMessage): number {
-    const room = this.#allowedBytes(request) - OPTIONS_OF_A_BLOCK_BYTES;
+    const room = this.allowedBytes(request) - OPTIONS_OF_A_BLOCK_BYTES;
     return BLOCK_SIZES_BYTES.findLast((size) => size <= room) ?? 16;
   }
 
@@ -60,10 +65,6 @@ export class AmplificationGuard {
     if (!timingSafeEqual(value.subarray(TIME_BYTES), this.#mac(time, remote))) return false;
     const sentAt = new DataView(value.buffer, value.byteOffset).getFloat64(0);
     return now - sentAt <= LIFETIME_MS;
-  }
-
-  #allowedBytes(request: RequestMessage): number {
-    return Math.max(this.#factor * sizeOf(request), ALWAYS_ALLOWED_BYTES);
   }
 
   #mac(time: Uint8Array, remote: SocketAddress): Uint8Array {

@@ -241,13 +241,13 @@ export class IncomingRequests {
       return;
     }
     const isTrusted = this.#isTrusted(connection);
+    const allowance = isTrusted ? Infinity : this.#amplification.allowedBytes(incoming);
     if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
-      if (isTrusted) this.#endpoint.respond(incoming, response, now);
-      else this.#endpoint.respondOnce(incoming, response, now);
+      this.#endpoint.respond(incoming, response, now, allowance);
     } else if (!isTrusted && !this.#mayStrangerObserve(incoming.peer)) {
-      this.#endpoint.respondOnce(incoming, response, now);
+      this.#endpoint.respond(incoming, response, now, allowance);
       observe(() => undefined)();
-    } else if (this.#endpoint.respondObserved(incoming, response, now, isTrusted)) {
+    } else if (this.#endpoint.respondObserved(incoming, response, now, allowance)) {
       if (!isTrusted) this.#strangers.add(incoming.peer);
       this.#beginObservation(incoming, connection, response, observe);
     } else {

@@ -182,18 +182,19 @@ export class Endpoint {
 
   /**
    * Answers a request: piggybacked while its Acknowledgement has not gone out, else separately. A second answer, or one
-   * after the peer closed, does nothing.
+   * after the peer closed, does nothing. `allowance`: what may be sent in all to an address that may be forged, in bytes; the
+   * answer is sent again only as often as that allows.
    *
    * @throws CoapError COAP_INVALID_MESSAGE when its code is no response's; the request may still be answered then.
    */
-  respond(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
-    this.#responder.respond(incoming, response, now);
+  respond(incoming: IncomingRequest, response: ResponseMessage, now: number, allowance: number = Infinity): void {
+    this.#responder.respond(incoming, response, now, allowance);
     this.#signals.requestAnswered(incoming);
   }
 
   /** As {@link respond}, but never sent again: what an address that may be forged is told (RFC 9175 §2.4). */
   respondOnce(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
-    this.#responder.respond(incoming, response, now, false);
+    this.#responder.respond(incoming, response, now, 0);
     this.#signals.requestAnswered(incoming);
   }
 
@@ -204,12 +205,16 @@ export class Endpoint {
   }
 
   /**
-   * As {@link respond}, and keeps the observation that was asked for. Returns whether there is one. Where `isProven` is not,
-   * the address may be forged: the answer is sent once, and its first notification is Confirmable, whatever the request was (RFC
-   * 7641 §7).
+   * As {@link respond}, and keeps the observation that was asked for. Returns whether there is one. Where there is an
+   * `allowance`, the first notification is held to it too, and Confirmable, whatever the request was (RFC 7641 §7).
    */
-  respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number, isProven = true): boolean {
-    const isObserved = this.#responder.respondObserved(incoming, response, now, isProven);
+  respondObserved(
+    incoming: IncomingRequest,
+    response: ResponseMessage,
+    now: number,
+    allowance: number = Infinity,
+  ): boolean {
+    const isObserved = this.#responder.respondObserved(incoming, response, now, allowance);
     this.#signals.requestAnswered(incoming);
     return isObserved;
   }

@@ -48,8 +48,8 @@ export class Responder {
     this.#core.emit({ type: "request", incoming });
   }
 
-  /** The first answer counts; more, or one after the peer closed, are ignored. Not reliable: it is never sent again. */
-  respond(incoming: IncomingRequest, response: ResponseMessage, now: number, isReliable = true): void {
+  /** The first answer counts; more, or one after the peer closed, are ignored. See `Endpoint.respond` for `allowance`. */
+  respond(incoming: IncomingRequest, response: ResponseMessage, now: number, allowance: number = Infinity): void {
     checkCode(response);
     if (incoming.progress === "answered" || incoming.peer.isClosed) return;
     // RFC 7641 §4.1: an observation that is asked for anew and not granted is over.
@@ -57,7 +57,7 @@ export class Responder {
       const previous = incoming.peer.observed.get(incoming.tokenKey);
       if (previous !== undefined) this.endObservation(previous, "replaced", now);
     }
-    this.#answer(incoming, response, now, isReliable);
+    this.#answer(incoming, response, now, allowance);
   }
 
   /** Answers once, or once more by a Non-confirmable message with the same token (RFC 9177 §4.4). */
@@ -69,10 +69,9 @@ export class Responder {
 
   /**
    * Answers a request with Observe 0 and keeps its token for `notify`. Returns whether there is an observation now: not
-   * when the response is an error, or a limit is reached; then it is answered as a plain request. Where the address is not
-   * proven, the first notification asks it whether it wants any (RFC 7641 §7).
+   * when the response is an error, or a limit is reached; then it is answered as a plain request.
    */
-  respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number, isProven: boolean): boolean {
+  respondObserved(incoming: IncomingRequest, response: ResponseMessage, now: number, allowance: number): boolean {
     checkCode(response);
     const { peer } = incoming;
     if (incoming.progress === "answered" || peer.isClosed) return false;
@@ -83,15 +82,17 @@ export class Responder {
       previous !== undefined ||
       ((peer.observed?.size ?? 0) < maxObservationsPerPeer && this.#observations < maxObservations);
     if (!incoming.isObserve || !isSuccessCode(response.code) || !hasRoom) {
-      this.respond(incoming, response, now, isProven);
+      this.respond(incoming, response, now, allowance);
       return false;
     }
     if (previous !== undefined) this.endObservation(previous, "replaced", now);
     peer.observed ??= new Map();
-    const unconfirmed = isProven ? 0 : this.#core.parameters.maxNonConfirmableNotifications;
-    peer.observed.set(key, new ObservedRequest(this, incoming, key, now, unconfirmed));
+    const observed = new ObservedRequest(this, incoming, key, now, allowance);
+    // The first notification asks an address that may be forged whether it wants any (RFC 7641 §7).
+    if (allowance < Infinity) observed.unconfirmed = this.#core.parameters.maxNonConfirmableNotifications;
+    peer.observed.set(key, observed);
     this.#observations++;
-    this.#answer(incoming, withSequence(peer, response), now, isProven);
+    this.#answer(incoming, withSequence(peer, response), now, allowance);
     return true;
   }
 
@@ -103,7 +104,7 @@ export class Responder {
     if (observed === undefined || observed.incoming !== incoming) return;
     if (!isSuccessCode(response.code)) {
       this.endObservation(observed, "error-response", now);
-      this.#sendSeparately(incoming, response, now);
+      this.#sendSeparately(incoming, response, now, observed.allowance);
       return;
     }
     // RFC 7641 §4.5.2: while an older one is in transit, or waits for NSTART, the newer takes its place.
@@ -145,12 +146,13 @@ export class Responder {
     observed.isInTransit = true;
     const next = observed.takeContent();
     if (next === undefined) return;
-    this.#transmitter.send(peer, next.messageId, next.bytes, observed, now);
+    this.#transmitter.send(peer, next.messageId, next.bytes, observed, now, observed.allowance);
   }
 
   /** For observations. */
   acknowledged(observed: ObservedRequest, now: number): void {
     observed.isInTransit = false;
+    observed.allowance = Infinity;
     observed.confirmedAt = now;
     observed.unconfirmed = 0;
     this.#queue.leave(observed, now);
@@ -159,10 +161,10 @@ export class Responder {
 
   /** For separate responses. */
   startSeparate(separate: SeparateResponse, now: number): void {
-    const { peer, incoming, response } = separate;
+    const { peer, incoming, response, allowance } = separate;
     const messageId = peer.takeMessageId();
     const bytes = this.encode(incoming, MESSAGE_TYPE.Confirmable, messageId, response);
-    this.#transmitter.send(peer, messageId, bytes, separate, now);
+    this.#transmitter.send(peer, messageId, bytes, separate, now, allowance);
   }
 
   /** For separate responses: acknowledged or not, there is no more to do (RFC 7252 §5.2.2). */
@@ -190,7 +192,7 @@ export class Responder {
     }
   }
 
-  #answer(incoming: IncomingRequest, response: ResponseMessage, now: number, isReliable = true): void {
+  #answer(incoming: IncomingRequest, response: ResponseMessage, now: number, allowance: number): void {
     const { progress } = incoming;
     incoming.progress = "answered";
     if (isUnwanted(incoming.options, response.code)) {
@@ -201,8 +203,8 @@ export class Responder {
       this.#sendNonConfirmable(incoming, response);
     } else if (progress === "received") {
       this.#reply(incoming, this.encode(incoming, MESSAGE_TYPE.Acknowledgement, incoming.messageId, response));
-    } else if (isReliable) {
-      this.#sendSeparately(incoming, response, now);
+    } else if (allowance > 0) {
+      this.#sendSeparately(incoming, response, now, allowance);
     } else {
       this.#sendNonConfirmable(incoming, response);
     }
@@ -213,12 +215,12 @@ export class Responder {
     this.#core.emit({ type: "datagram", peer: incoming.peer, bytes });
   }
 
-  #sendSeparately(incoming: IncomingRequest, response: ResponseMessage, now: number): void {
+  #sendSeparately(incoming: IncomingRequest, response: ResponseMessage, now: number, allowance: number): void {
     if (incoming.peer.stream !== undefined) {
       this.#sendNonConfirmable(incoming, response);
       return;
     }
-    const separate = new SeparateResponse(this, incoming, response);
+    const separate = new SeparateResponse(this, incoming, response, allowance);
     if (!this.#queue.enter(separate, now)) this.#sendNonConfirmable(incoming, response);
   }
 
@@ -256,16 +258,18 @@ export class ObservedRequest implements TransmissionOwner, Interaction {
   /** When the client last showed that it lives. */
   confirmedAt: number;
   /** Non-confirmable notifications since. */
-  unconfirmed: number;
+  unconfirmed = 0;
+  /** Of bytes, until it has shown that it wants notifications. */
+  allowance: number;
   readonly #responder: Responder;
 
-  constructor(responder: Responder, incoming: IncomingRequest, key: string, now: number, unconfirmed: number) {
+  constructor(responder: Responder, incoming: IncomingRequest, key: string, now: number, allowance: number) {
     this.#responder = responder;
     this.incoming = incoming;
     this.peer = incoming.peer;
     this.key = key;
     this.confirmedAt = now;
-    this.unconfirmed = unconfirmed;
+    this.allowance = allowance;
   }
 
   /** The newest state as a Confirmable message; undefined when it has been sent already. */
@@ -306,14 +310,16 @@ class SeparateResponse implements TransmissionOwner, Interaction {
   readonly incoming: IncomingRequest;
   readonly peer: Peer;
   readonly response: ResponseMessage;
+  readonly allowance: number;
   holdsPlace = false;
   readonly #responder: Responder;
 
-  constructor(responder: Responder, incoming: IncomingRequest, response: ResponseMessage) {
+  constructor(responder: Responder, incoming: IncomingRequest, response: ResponseMessage, allowance: number) {
     this.#responder = responder;
     this.incoming = incoming;
     this.peer = incoming.peer;
     this.response = response;
+    this.allowance = allowance;
   }
 
   start(now: number): void {

@@ -13,8 +13,18 @@ export class Transmitter {
     this.#core = core;
   }
 
-  /** Sends a Confirmable message until `finish` is called for its messageId or the transmissions are used up. */
-  send(peer: Peer, messageId: number, bytes: Uint8Array, owner: TransmissionOwner, now: number): void {
+  /**
+   * Sends a Confirmable message until `finish` is called for its messageId or the transmissions are used up; again only as often
+   * as all of them have `allowance` bytes.
+   */
+  send(
+    peer: Peer,
+    messageId: number,
+    bytes: Uint8Array,
+    owner: TransmissionOwner,
+    now: number,
+    allowance: number = Infinity,
+  ): void {
     const { parameters } = this.#core;
     peer.roundTrips ??= estimatorOf(parameters, now);
     const fraction = randomFraction(this.#core);
@@ -28,6 +38,7 @@ export class Transmitter {
       timeouts,
       timeoutMs: timeouts.firstMs,
       retransmissions: 0,
+      maxRetransmit: Math.min(parameters.maxRetransmit, Math.floor(allowance / bytes.length) - 1),
       timer: undefined,
     };
     peer.transmissions ??= new Map();
@@ -67,7 +78,7 @@ export class Transmitter {
 
   handleTimeout(now: number): void {
     for (let due = this.#timers.take(now); due !== undefined; due = this.#timers.take(now)) {
-      if (due.retransmissions >= this.#core.parameters.maxRetransmit) {
+      if (due.retransmissions >= due.maxRetransmit) {
         this.finish(due.peer, due.messageId);
         due.owner.onTransmissionTimeout(now);
         continue;
@@ -105,6 +116,7 @@ export interface Transmission extends Timed {
   /** The one that runs. */
   timeoutMs: number;
   retransmissions: number;
+  readonly maxRetransmit: number;
   timer: Timer | undefined;
 }
 
