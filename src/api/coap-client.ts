@@ -22,6 +22,7 @@ import {
   UdpSocket,
 } from "#net/index.js";
 import { CoapResponse } from "./coap-response.js";
+import { leftAtOnce } from "./left-at-once.js";
 import { LinkedSignal } from "./linked-signal.js";
 import { CoapStreamedResponse } from "./streamed-response.js";
 import { isStreamed, streamOf } from "./streamed.js";
@@ -88,7 +89,8 @@ export class CoapClient {
       const { body: read, ...head } = await within(init, async () =>
         (await this.#connectionTo(target)).stream(message, rest, { ...init, signal }),
       );
-      return new CoapStreamedResponse({ ...head, body: readToEnd(read, () => either.release()) });
+      if (head.isWhole) either.release();
+      return new CoapStreamedResponse({ ...head, body: tellingEnd(read, () => either.release()) });
     } catch (error) {
       // What a time-out leaves under way is ended too.
       either.abort(error);
@@ -127,7 +129,7 @@ export class CoapClient {
     await within(init, async (signal) => (await this.#connectionTo(this.#targetOf(uri))).ping(signal));
   }
 
-  /** Ends what is under way with COAP_PEER_CLOSED, and closes all sockets. */
+  /** Ends what is under way with COAP_PEER_CLOSED, as whatever is asked for later, and closes all sockets. */
   async close(): Promise<void> {
     this.#closing.abort();
     const connections = await Promise.allSettled(this.#connections.values());
@@ -149,15 +151,22 @@ export class CoapClient {
 
   async #connectionTo(target: CoapTarget): Promise<CoapConnection> {
     const origin = `${target.scheme}://${target.host}:${target.port}`;
-    const known = this.#connections.get(origin);
-    if (known !== undefined) {
+    const forget = (opening: Promise<CoapConnection>): void => {
+      if (this.#connections.get(origin) === opening) this.#connections.delete(origin);
+    };
+    for (;;) {
+      const known = this.#connections.get(origin);
+      if (known === undefined) break;
       const connection = await known;
       if (!connection.isClosed) return connection;
+      // Of several that find it closed one opens the next, which the others wait for.
+      forget(known);
     }
+    if (this.#closing.signal.aborted) throw new CoapError("COAP_PEER_CLOSED", "the client is closed");
     const opening = this.#open(target);
     this.#connections.set(origin, opening);
     // A failure is this request's alone: the next one tries again.
-    opening.catch(() => this.#connections.delete(origin));
+    opening.catch(() => forget(opening));
     return opening;
   }
 
@@ -224,8 +233,12 @@ export class CoapObservation implements AsyncIterable<CoapResponse> {
     this.#outer = outer;
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<CoapResponse, void, undefined> {
+  [Symbol.asyncIterator](): AsyncGenerator<CoapResponse, void, undefined> {
     const either = new LinkedSignal(this.#outer);
+    return leftAtOnce(this.#responses(either), () => either.abort());
+  }
+
+  async *#responses(either: LinkedSignal): AsyncGenerator<CoapResponse, void, undefined> {
     const { signal } = either;
     let observation: Observation | undefined;
     const cancel = (): void => observation?.cancel();
@@ -242,6 +255,9 @@ export class CoapObservation implements AsyncIterable<CoapResponse> {
           observation = await this.#openAnew(signal, error);
         }
       }
+    } catch (error) {
+      // Whoever leaves the iteration has no use for how it ended.
+      if (!signal.aborted || this.#outer?.aborted === true) throw error;
     } finally {
       either.release();
       cancel();
@@ -308,7 +324,7 @@ async function within<T>(
       isLate = true;
       either.abort();
     };
-    if (timeoutMs !== undefined) timer = setTimeout(late, timeoutMs);
+    if (timeoutMs !== undefined) timer = setTimeout(late, Math.min(timeoutMs, MAX_TIMER_MS));
     const outcome = operation({ signal: either.signal });
     outcome.catch(() => undefined);
     return await Promise.race([outcome, aborted]);
@@ -318,10 +334,25 @@ async function within<T>(
   }
 }
 
-async function* readToEnd(body: StreamedBody, done: () => void): AsyncGenerator<Uint8Array, void, undefined> {
-  try {
-    yield* body;
-  } finally {
+/** Calls `done` when nothing more of a body is to come; a generator that was not begun would not, when it is left. */
+function tellingEnd(body: StreamedBody, done: () => void): StreamedBody {
+  const source = body[Symbol.asyncIterator]();
+  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+    try {
+      const result = await source.next();
+      if (result.done === true) done();
+      return result;
+    } catch (error) {
+      done();
+      throw error;
+    }
+  };
+  const leave = async (): Promise<IteratorResult<Uint8Array>> => {
     done();
-  }
+    await source.return?.();
+    return { done: true, value: undefined };
+  };
+  return { [Symbol.asyncIterator]: () => ({ next, return: leave }) };
 }
+
+const MAX_TIMER_MS = 2 ** 31 - 1;

@@ -39,7 +39,7 @@ export interface RequestInit extends Omit<RequestOptions, "signal"> {
   readonly options?: readonly (readonly [number, Uint8Array | string | number])[];
   /** Ends the request with COAP_CANCELLED. */
   readonly signal?: AbortSignal;
-  /** Default none but the protocol's own, some 93 s (MAX_TRANSMIT_WAIT). Ends the request with COAP_TIMEOUT. */
+  /** Default none but the protocol's own, some 93 s (MAX_TRANSMIT_WAIT). Ends the request with COAP_TIMEOUT; at most 24 days. */
   readonly timeoutMs?: number;
 }
 

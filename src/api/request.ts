@@ -1,5 +1,6 @@
 import { CoapClient, type CoapClientOptions } from "./coap-client.js";
 import type { CoapResponse } from "./coap-response.js";
+import { leftAtOnce } from "./left-at-once.js";
 import type { RequestInit } from "./request-init.js";
 
 /**
@@ -18,13 +19,21 @@ export async function request(uri: string, init: RequestInit & CoapClientOptions
 }
 
 /** Observes one resource: `for await (const { payload } of observe(uri)) …`. It ends when the loop is left. */
-export async function* observe(
+export function observe(
   uri: string,
   init: RequestInit & CoapClientOptions = {},
 ): AsyncGenerator<CoapResponse, void, undefined> {
   const client = new CoapClient(init);
+  const responses = client.observe(uri, init)[Symbol.asyncIterator]();
+  return leftAtOnce(closing(client, responses), () => void responses.return());
+}
+
+async function* closing(
+  client: CoapClient,
+  responses: AsyncGenerator<CoapResponse, void, undefined>,
+): AsyncGenerator<CoapResponse, void, undefined> {
   try {
-    yield* client.observe(uri, init);
+    yield* responses;
   } finally {
     await client.close();
   }

@@ -136,6 +136,8 @@ export interface StreamedResponse {
   readonly options: Options;
   /** To be read once. What is not read is not asked for. */
   readonly body: StreamedBody;
+  /** Nothing is left to be asked for: what has come is all of it. */
+  readonly isWhole: boolean;
 }
 
 export interface RequestOptions {

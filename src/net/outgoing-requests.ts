@@ -94,6 +94,7 @@ export class OutgoingRequests {
           code: step.response.code,
           options: step.response.options,
           body: this.#rest(connection, transfer, step.response.payload, step.isLast, options),
+          isWhole: step.isLast,
         };
       }
     } finally {
@@ -144,26 +145,35 @@ export class OutgoingRequests {
             ...request,
             options: request.options.withBlock2({ number: 0, hasMore: false, sizeBytes: responseBlockBytes }),
           };
-    const first = await complete(await this.#send(connection, asking, options, { source, established }));
-    void (async () => {
-      try {
-        for (let next = await source.next(); next.done !== true; next = await source.next())
-          notifications.push(await complete(next.value));
-        notifications.end();
-      } catch (error) {
-        notifications.end(error instanceof Error ? error : new Error(String(error)));
-      }
-    })();
-    const pending = established.at(-1);
-    if (pending === undefined || pending.exchange.state !== "observing") source.end();
-    return new Observation(first, notifications, () => {
+    const cancel = (): void => {
+      const pending = established.at(-1);
       if (pending !== undefined) {
         this.#pending.delete(pending.exchange);
         this.#endpoint.cancel(pending.exchange, monotonicNow());
         this.#pump();
       }
       source.end();
-    });
+    };
+    let first: ResponseMessage;
+    try {
+      first = await complete(await this.#send(connection, asking, options, { source, established }));
+    } catch (error) {
+      // The peer has begun to notify, perhaps, of what is not to be had whole.
+      cancel();
+      throw error;
+    }
+    void (async () => {
+      try {
+        for (let next = await source.next(); next.done !== true; next = await source.next())
+          notifications.push(await complete(next.value));
+        notifications.end();
+      } catch (error) {
+        cancel();
+        notifications.end(error instanceof Error ? error : new Error(String(error)));
+      }
+    })();
+    if (established.at(-1)?.exchange.state !== "observing") source.end();
+    return new Observation(first, notifications, cancel);
   }
 
   /** Once more with the Echo that it is answered with (RFC 9175 §2.3). */

@@ -1,6 +1,8 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import {
   checkPreconditions,
@@ -425,4 +427,64 @@ test("the same requests and observations run over TCP and TLS", async (t) => {
     await failureOf(request(`coap+tcp://127.0.0.1:${server.tlsAddress?.port}/`, { timeoutMs: 20_000 })),
     "COAP_PEER_CLOSED",
   );
+});
+
+test("a time-out that is longer than a timer's is none that has passed", async (t) => {
+  const server = await start(t, () => new Promise<string>((resolve) => setTimeout(resolve, 20, "late")));
+  for (const timeoutMs of [2 ** 31, Infinity]) t.is((await request(originOf(server), { timeoutMs })).text(), "late");
+});
+
+test("requests that find a connection closed share the next one, and a client that is closed opens none", async (t) => {
+  const server = await start(t, () => "here", { tcp: { port: 0 } });
+  const client = new CoapClient();
+  const uri = `coap+tcp://127.0.0.1:${server.tcpAddress?.port}`;
+  const streams = () => [...server.endpoint.connections].filter(({ transport }) => transport !== undefined);
+  await client.request(uri);
+  await Promise.all(streams().map((connection) => connection.close()));
+  // The client is to have heard of it.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const answers = await Promise.all([client.request(uri), client.request(uri), client.request(uri)]);
+  t.deepEqual(
+    answers.map((answer) => answer.text()),
+    ["here", "here", "here"],
+  );
+  t.is(streams().length, 1);
+  await client.request(originOf(server));
+  await client.close();
+  t.is(await failureOf(client.request(uri)), "COAP_PEER_CLOSED");
+  t.is(await failureOf(client.request(originOf(server))), "COAP_PEER_CLOSED");
+});
+
+test("an observation is left at once, also while it waits for the next state", async (t) => {
+  const server = await start(
+    t,
+    router().get("/still", () => ({ payload: "first", observe: () => () => undefined })),
+  );
+  const client = new CoapClient();
+  t.teardown(() => client.close());
+  const uri = `${originOf(server)}/still`;
+  for (const responses of [client.observe(uri)[Symbol.asyncIterator](), observe(uri)]) {
+    t.is((await responses.next()).value?.text(), "first");
+    const waiting = responses.next();
+    await responses.return();
+    t.true((await waiting).done);
+  }
+  const states = Readable.from(observe(uri));
+  states.once("data", () => states.destroy());
+  await once(states, "close");
+  t.pass();
+});
+
+test("an observation whose first state is not to be had whole is none, and is cancelled", async (t) => {
+  const server = await start(
+    t,
+    router().get("/long", () => ({ payload: "x".repeat(3000), observe: () => () => undefined })),
+  );
+  const client = new CoapClient();
+  t.teardown(() => client.close());
+  const observation = client.observe(`${originOf(server)}/long`, { maxBodyBytes: 2000 });
+  t.is(await failureOf(observation[Symbol.asyncIterator]().next()), "COAP_BODY_TOO_LARGE");
+  // The server hears of it by a message.
+  while (server.endpoint.usage.observations > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.pass();
 });

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { createHash } from "node:crypto";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -307,3 +308,17 @@ test.serial("requests under one signal that outlives them, and with time-outs, l
   await ask(2000);
   t.true(live() - before < 2 * MIB, `${live() - before} bytes more are live`);
 });
+
+test.serial(
+  "a streamed response that is cancelled before it is read, or was here at once, leaves nothing at a signal",
+  async (t) => {
+    const { client, origin } = await start(
+      t,
+      router().get("/long", () => "x".repeat(3000)),
+    );
+    const { signal } = new AbortController();
+    await (await client.stream(`${origin}/long`, { signal })).body.cancel();
+    t.is((await client.stream(`${origin}/absent`, { signal })).status, "4.04");
+    t.is(getEventListeners(signal, "abort").length, 0);
+  },
+);
