@@ -14,7 +14,7 @@ export const CERTIFICATE_FAULT_ALERTS = {
   malformed: "bad_certificate",
   /** More certificates than `maxChainLength`. */
   "chain-too-long": "bad_certificate",
-  /** A certificate of more bytes than `maxCertificateBytes`. */
+  /** Certificates of more bytes than `maxChainBytes`. */
   "certificate-too-large": "bad_certificate",
   expired: "certificate_expired",
   "not-yet-valid": "certificate_expired",

@@ -168,7 +168,7 @@ function refuseUsage(certificate: Certificate, purpose: CertificatePurpose, isPe
 }
 
 /** A peer's text in a sentence: quoted, without control characters, and not at length. */
-function quote(text: string): string {
+export function quote(text: string): string {
   return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
 }
 

@@ -155,10 +155,21 @@ test("what is too long or too large is refused before it is parsed", async (t) =
   const chain = [leaf, ...Array.from({ length: most - 1 }, () => issuer)];
   t.true((await verify({ chain, anchors: [issuer] })).ok);
   t.like(await verify({ chain: [...chain, issuer], anchors: [issuer] }), { cause: "chain-too-long" });
-  t.like(await verify({ chain: [leaf], anchors: [issuer] }, { maxCertificateBytes: leaf.der.length - 1 }), {
+  const both = leaf.der.length + issuer.der.length;
+  t.like(await verify({ chain: [leaf, issuer], anchors: [issuer] }, { maxChainBytes: both - 1 }), {
     cause: "certificate-too-large",
   });
-  t.true((await verify({ chain: [leaf], anchors: [issuer] }, { maxCertificateBytes: leaf.der.length })).ok);
+  t.true((await verify({ chain: [leaf, issuer], anchors: [issuer] }, { maxChainBytes: both })).ok);
+});
+
+test("a verdict says a name that a peer made up in few words", async (t) => {
+  const issuer = await authority({ name: `CN=${"x".repeat(5000)}` });
+  const leaf = await server({ issuer });
+  const verdicts = [await verify({ chain: [issuer], anchors: [] }), await verify({ chain: [leaf], anchors: [] })];
+  t.deepEqual(
+    verdicts.map((verdict) => !verdict.ok && verdict.reason.length < 200),
+    [true, true],
+  );
 });
 
 test("a path of 8 certificates is found, one of 9 is not", async (t) => {
