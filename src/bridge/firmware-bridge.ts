@@ -101,12 +101,14 @@ export class FirmwareBridge {
   /** Sessions on an open wire, one after the other, until it closes. */
   async #speak(wire: Wire): Promise<void> {
     let closedBy: string | undefined;
-    void wire.closed.then((reason) => (closedBy = reason));
+    void wire.closed.then((reason) => {
+      closedBy = reason;
+      this.#restart?.(reason);
+    });
     while (closedBy === undefined && !this.#closing.signal.aborted) {
       let end: (cause: string) => void = () => undefined;
       const over = new Promise<string>((resolve) => (end = resolve));
       this.#restart = end;
-      void wire.closed.then(end);
       const session = new FirmwareSession(wire, {
         baud: this.#options.baud,
         onText: (text) => this.#takeText(text),
@@ -125,6 +127,8 @@ export class FirmwareBridge {
       this.#closing.signal.removeEventListener("abort", stop);
       this.#client = undefined;
       this.#lose(cause);
+      // What is refused at once, by a wire that gives back what it is sent for one, would be asked for without end.
+      await pause(REOPEN_INTERVAL_MS, this.#closing.signal);
     }
   }
 
@@ -162,10 +166,14 @@ export class FirmwareBridge {
         this.#takeReadings(line.readings);
       }
     };
-    const closing = new Promise<string>((resolve) =>
-      this.#closing.signal.addEventListener("abort", () => resolve("closed"), { once: true }),
-    );
-    this.#lose(await Promise.race([wire.closed, closing]));
+    const { signal } = this.#closing;
+    let stop = (): void => undefined;
+    const stopped = new Promise<string>((resolve) => (stop = () => resolve("closed")));
+    signal.addEventListener("abort", stop, { once: true });
+    // While the wire was opened.
+    if (signal.aborted) stop();
+    this.#lose(await Promise.race([wire.closed, stopped]));
+    signal.removeEventListener("abort", stop);
   }
 
   #find(properties: readonly FirmwareProperty[]): void {

@@ -1,4 +1,4 @@
-import { checkName } from "#senml/index.js";
+import { checkName, isWellFormed } from "#senml/index.js";
 import type { FirmwareReading } from "./reading.js";
 
 /**
@@ -106,6 +106,9 @@ function readingOf(
   timeSeconds: number,
 ): FirmwareReading | undefined {
   if (typeof value !== "number" && typeof value !== "string" && typeof value !== "boolean") return undefined;
+  // JSON has numbers that no double holds, and halves of surrogate pairs: neither can be told on.
+  if (typeof value === "number" && !Number.isFinite(value)) return undefined;
+  if (![value, unit].every((text) => typeof text !== "string" || isWellFormed(text))) return undefined;
   try {
     checkName(name);
   } catch {

@@ -5,4 +5,4 @@ export { decodeFetchPack, encodeFetchPack, type FetchRecord, selectRecords } fro
 export { isoTime } from "./iso-time.js";
 export { DEFAULT_PACK_LIMITS, type PackLimits } from "./pack-limits.js";
 export { checkName, FIRST_ABSOLUTE_TIME_SECONDS, type SenmlRecord, type SenmlValue } from "./senml-record.js";
-export type { SenmlFormat } from "./wire.js";
+export { isWellFormed, type SenmlFormat } from "./wire.js";

@@ -130,6 +130,8 @@ test("JSON lines: short and long form, checksums, noise and text for the log", (
   t.deepEqual(read(`${line}*${wrong}\n`), []);
   t.deepEqual(read(`${line}\n`, "required"), []);
   t.deepEqual(read("booting...\n"), [{ type: "text", text: "booting..." }]);
+  for (const bad of ['{"a":1e999}', '{"a":"\\ud800"}', '{"n":"a","u":"\\ud800","v":1}'])
+    t.deepEqual(read(`${bad}\n`), [], bad);
   for (const bad of ['{"a":}', '{"a":null}', '{"a":[1]}', '{"a b":1}', "[1]", '{"n":"a","v":1,"x":2}'])
     t.deepEqual(read(`${bad}\n`), [], bad);
   const decoder = new JsonLinesDecoder();
