@@ -1,8 +1,8 @@
 /* Requests: each is read whole before its answer is written over it. */
 #include "dpe_internal.h"
 
-/* Its bytes begin below 64 KiB at any size of block, which nothing here is longer than. */
-enum { LARGEST_BLOCK = 63 };
+/* Where a block begins at most, whatever its size: nothing here is longer. */
+enum { REACH = 0x10000 };
 
 /* Puts the segments of the path after one another, each with a slash before it. In place: an option's header is at least
  * a byte, and what is read is never behind what is written. */
@@ -48,7 +48,7 @@ static int read_options(const dpe_bridge *bridge, dpe_request *read, dpe_options
         read->has_block = 1;
         read->szx = (uint8_t)(value & 7);
         read->block = (uint32_t)value >> 4;
-        if (read->szx > DPE_LARGEST_SZX || read->block > LARGEST_BLOCK) read->is_bad_option = 1;
+        if (read->szx > DPE_LARGEST_SZX || read->block >= (uint32_t)REACH >> (read->szx + 4)) read->is_bad_option = 1;
         break;
       default:
         /* RFC 7252 §5.4.1: odd numbers are critical. */

@@ -7,6 +7,8 @@
  *   text BYTES                         the frame of a text
  *   read MESSAGE                       "TYPE CODE ID TOKEN NUMBER:VALUE ... PAYLOAD", or "malformed"
  *   write TYPE CODE ID TOKEN [NUMBER:VALUE ...] PAYLOAD      a message
+ *   long LENGTH                        a text of that length, read block by block through the smallest message buffer:
+ *                                      the bytes of its representation, and the code of the last answer
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +118,74 @@ static void write_message(char *line) {
   printf("\n");
 }
 
+static int long_text(void *context, dpe_value *value) {
+  static char text[UINT16_MAX];
+  memset(text, 'x', sizeof text);
+  value->text = text;
+  value->length = *(const uint16_t *)context;
+  return 0;
+}
+
+/* The bridge's answer to a message in the buffer, which it takes the place of; its length. */
+static int exchange(dpe_bridge *bridge, uint8_t *message, uint16_t length) {
+  dpe_encoder encoder;
+  dpe_decoder decoder;
+  uint8_t byte;
+  int answered = 0;
+  dpe_encoder_init(&encoder, message, length, 0);
+  while (dpe_encoder_next(&encoder, &byte) != 0) dpe_bridge_receive(bridge, byte);
+  (void)dpe_bridge_poll(bridge, 0);
+  dpe_decoder_init(&decoder);
+  while (dpe_bridge_transmit(bridge, &byte) != 0) {
+    int result = dpe_decoder_push(&decoder, message, MESSAGE_SIZE, byte);
+    if (result > 0) answered = result;
+  }
+  return answered;
+}
+
+static void read_long(uint16_t length) {
+  static uint8_t buffer[DPE_MIN_MESSAGE_SIZE];
+  static uint8_t ring[256];
+  dpe_property_state state = {0};
+  dpe_property property = {0};
+  dpe_config config = {&property, &state, 1, buffer, sizeof buffer, ring, sizeof ring};
+  dpe_bridge bridge;
+  dpe_header header = {0};
+  dpe_options options;
+  uint8_t message[MESSAGE_SIZE];
+  uint8_t byte;
+  unsigned read = 0;
+  int32_t block = 2;
+  property.name = "long";
+  property.type = DPE_TYPE_TEXT;
+  property.get = long_text;
+  property.context = &length;
+  if (dpe_bridge_init(&bridge, &config, 0) != 0) return;
+  (void)dpe_bridge_poll(&bridge, 0);
+  while (dpe_bridge_transmit(&bridge, &byte) != 0) {
+  }
+  for (;;) {
+    dpe_writer writer;
+    int answered;
+    int32_t found = 0;
+    header.type = DPE_CONFIRMABLE;
+    header.code = DPE_GET;
+    header.message_id++;
+    dpe_write_header(&writer, message, sizeof message, &header);
+    dpe_write_option(&writer, DPE_OPTION_URI_PATH, (const uint8_t *)"p", 1);
+    dpe_write_option(&writer, DPE_OPTION_URI_PATH, (const uint8_t *)"long", 4);
+    dpe_write_uint_option(&writer, DPE_OPTION_BLOCK2, (uint32_t)block);
+    answered = exchange(&bridge, message, writer.length);
+    if (dpe_read_header(message, (uint16_t)answered, &header, &options) != 0) break;
+    while (dpe_next_option(&options) == 1)
+      if (options.number == DPE_OPTION_BLOCK2) found = dpe_option_uint(&options);
+    read += options.value_length;
+    if (header.code != DPE_CONTENT || (found & 8) == 0) break;
+    block = ((found >> 4) + 1) << 4 | (found & 7);
+  }
+  printf("%u %u\n", read, header.code);
+}
+
 int main(void) {
   static char line[LINE_SIZE];
   static uint8_t bytes[LINE_SIZE / 2];
@@ -130,6 +200,7 @@ int main(void) {
     else if (strcmp(line, "text") == 0) frame(bytes, length, 1);
     else if (strcmp(line, "read") == 0) read_message(bytes, length);
     else if (strcmp(line, "write") == 0) write_message(rest);
+    else if (strcmp(line, "long") == 0) read_long((uint16_t)atoi(rest));
     else return 1;
   }
   return 0;

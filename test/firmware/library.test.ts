@@ -153,6 +153,11 @@ testWith(
   },
 );
 
+testWith("firmware-cc", "a long value is read to its end through the smallest message buffer", async (t) => {
+  // An array of one map of two pairs, "long" and the text.
+  t.deepEqual(await askC(["long 20", "long 5000", "long 60000"]), ["30 69", "5012 69", "60012 69"]);
+});
+
 testWith("firmware-cc", "the C library has no warning, and gcc's analyzer finds nothing", async (t) => {
   await t.notThrowsAsync(built("analyze"));
 });
