@@ -6,6 +6,7 @@ import { ReportingDevice } from "#testing/reporting-device.js";
 import { folderOf, startServerProcess } from "#testing/server-process.js";
 import { CoapClient } from "#api/index.js";
 import { discoveryOf } from "#mqtt/discovery.js";
+import { MAX_LEVELS, topicOf } from "#mqtt/topic.js";
 import { connect } from "mqtt";
 import test, { type ExecutionContext } from "ava";
 
@@ -43,9 +44,13 @@ interfaces:
     const first = await broker(t, folder, mqtt);
     const heard = listen(t, mqtt);
     const server = await startServerProcess(t, folder, yaml);
-    // Whatever the time of one device is, the others' readings are not held up.
+    // Whatever the time and the names of one device are, the others' readings are not held up.
     const odd = new CoapClient();
-    const pack = JSON.stringify([{ n: "status", v: 7, t: 1e300 }]);
+    const deep = `a${"/".repeat(250)}b`;
+    const pack = JSON.stringify([
+      { n: "status", v: 7, t: 1e300 },
+      { n: deep, v: 8 },
+    ]);
     t.true(
       (
         await odd.request(`coap://127.0.0.1:${coap}/dpe1/reg?ep=odd`, {
@@ -66,6 +71,7 @@ interfaces:
     await reaches(3);
     t.is(heard.get("dpe/status")?.at(-1), "online");
     t.like(JSON.parse(heard.get("dpe/odd/_status")?.at(-1) ?? "{}"), { value: 7, time: "+275760-09-13T00:00:00.000Z" });
+    t.like(JSON.parse(heard.get(topicOf("dpe", "odd", deep))?.at(-1) ?? "{}"), { value: 8 });
     t.is(heard.get("dpe/odd/status")?.at(-1), "online", "a property of that name is not in its place");
     t.is(heard.get("dpe/pi.1/status")?.at(-1), "online");
     const [config = "{}"] = heard.get("homeassistant/sensor/dpe_pi_2e1__count/config") ?? [];
@@ -97,4 +103,13 @@ interfaces:
 test("no two properties make one entity of Home Assistant", (t) => {
   const idOf = (endpoint: string, name: string) => discoveryOf(endpoint, { name, value: 1 }, "dpe").topic;
   t.not(idOf("a", "3ab/c"), idOf("a:b", "2fc"));
+});
+
+test("each property has a topic of its own, of as many levels as brokers take", (t) => {
+  const deep = [62, 63, 64].flatMap((slashes) => [`a${"/".repeat(slashes)}`, `${"a/".repeat(slashes)}b`]);
+  const names = ["a", "a/b", "status", ...deep, `a${"/".repeat(250)}`];
+  const topics = names.map((name) => topicOf("dpe", "pi", name));
+  t.is(new Set(topics).size, names.length);
+  t.deepEqual(topics.slice(0, 4), ["dpe/pi/a", "dpe/pi/a/b", "dpe/pi/_status", `dpe/pi/${names[3]}`]);
+  t.is(Math.max(...topics.map((topic) => topic.split("/").length)), 2 + MAX_LEVELS);
 });
