@@ -6,6 +6,7 @@ import {
   type DtlsSession,
   type LocalSocket,
   type StreamClientTls,
+  untilOpened,
 } from "#net/index.js";
 import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 
@@ -50,15 +51,7 @@ export async function openSession(
       ...(certificate === undefined ? {} : { certificate }),
     },
   );
-  const close = (): void => void session.close();
-  signal.addEventListener("abort", close, { once: true });
-  try {
-    if (signal.aborted) close();
-    await session.opened;
-    return session;
-  } finally {
-    signal.removeEventListener("abort", close);
-  }
+  return untilOpened(session, signal);
 }
 
 /** The same for TLS over TCP. @throws X509Error for PEM that holds no certificate or key. */

@@ -61,6 +61,19 @@ export async function connect(
   }
 }
 
+/** Fulfilled with the session when its handshake is complete; `signal` ends the handshake. @throws as `opened` does. */
+export async function untilOpened(session: DtlsSession, signal: AbortSignal): Promise<DtlsSession> {
+  const close = (): void => void session.close();
+  signal.addEventListener("abort", close, { once: true });
+  try {
+    if (signal.aborted) close();
+    await session.opened;
+    return session;
+  } finally {
+    signal.removeEventListener("abort", close);
+  }
+}
+
 export interface ConnectOptions
   extends ClientOptions, Pick<EndpointOptions, "verify" | "verifyRawPublicKey" | "joinsRecords" | "onFault"> {
   /**

@@ -21,7 +21,7 @@ export type {
   StreamedHandler,
   StreamedRequest,
 } from "./coap-endpoint-options.js";
-export { connect, listen } from "./dtls-connect.js";
+export { connect, listen, untilOpened } from "./dtls-connect.js";
 export { DtlsEndpoint } from "./dtls-endpoint.js";
 export {
   ENDPOINT_DEFAULTS,

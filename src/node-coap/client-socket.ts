@@ -1,6 +1,6 @@
 import type { AddressInfo } from "node:net";
 import { isIP } from "node:net";
-import { connect, type DtlsSession } from "#net/index.js";
+import { connect, type DtlsSession, untilOpened } from "#net/index.js";
 import { CoapsSocketError, DatagramSocket, type SendTarget } from "./datagram-socket.js";
 
 /**
@@ -10,6 +10,7 @@ import { CoapsSocketError, DatagramSocket, type SendTarget } from "./datagram-so
 export class CoapsClientSocket extends DatagramSocket {
   readonly #options: CoapsClientOptions;
   readonly #associations = new Map<string, Promise<DtlsSession>>();
+  readonly #closing = new AbortController();
 
   constructor(options: CoapsClientOptions) {
     super();
@@ -33,6 +34,7 @@ export class CoapsClientSocket extends DatagramSocket {
   }
 
   protected override async closeAssociations(): Promise<void> {
+    this.#closing.abort();
     const closing = [...this.#associations.values()].map((opening) =>
       opening.then((session) => session.close(), ignore),
     );
@@ -64,8 +66,7 @@ export class CoapsClientSocket extends DatagramSocket {
     const serverName = isIP(host) === 0 ? { serverName: host } : {};
     const session = await connect({ host, port }, { ...serverName, ...options });
     session.onmessage = (data) => this.deliver(data, session, session.remoteAddress.address, port);
-    await session.opened;
-    return session;
+    return untilOpened(session, this.#closing.signal);
   }
 }
 

@@ -7,6 +7,8 @@ import type { DtlsSession, PeerInfo } from "#net/index.js";
  * of the base class is never bound.
  */
 export abstract class DatagramSocket extends Socket {
+  #closed: Promise<void> | undefined;
+
   constructor() {
     // The types know no constructor of dgram.Socket; createSocket calls it with the family.
     super(...(["udp4"] as unknown as []));
@@ -26,9 +28,10 @@ export abstract class DatagramSocket extends Socket {
     void this.#attempt(data, { port: Number(port), host: typeof host === "string" ? host : undefined }, done);
   }
 
-  /** Closes every association in order. */
+  /** Closes every association in order; once more changes nothing. */
   override close(callback?: () => void): this {
-    void this.#closeAll(callback);
+    this.#closed ??= this.#closeAll();
+    if (callback !== undefined) void this.#closed.then(() => process.nextTick(callback));
     return this;
   }
 
@@ -53,6 +56,7 @@ export abstract class DatagramSocket extends Socket {
   async #attempt(data: Uint8Array, target: SendTarget, done: (error: Error | null) => void): Promise<void> {
     let failure: Error | null = null;
     try {
+      if (this.#closed !== undefined) throw new CoapsSocketError("NODE_COAP_CLOSED", "the socket is closed");
       await this.transmit(data, target);
     } catch (error) {
       failure = error instanceof Error ? error : new Error(String(error));
@@ -60,9 +64,9 @@ export abstract class DatagramSocket extends Socket {
     done(failure);
   }
 
-  async #closeAll(callback: (() => void) | undefined): Promise<void> {
+  async #closeAll(): Promise<void> {
     await this.closeAssociations();
-    super.close(callback);
+    await new Promise<void>((resolve) => super.close(resolve));
   }
 }
 
@@ -82,7 +86,7 @@ export interface SendTarget {
 /** Root of this layer's errors, beside those of DTLS and of sockets that pass through it. `code` is API. */
 export class CoapsSocketError extends Error {
   override readonly name = "CoapsSocketError";
-  readonly code: "NODE_COAP_NO_ASSOCIATION" | "NODE_COAP_NO_HOST" | "NODE_COAP_TOO_MANY_PEERS";
+  readonly code: "NODE_COAP_CLOSED" | "NODE_COAP_NO_ASSOCIATION" | "NODE_COAP_NO_HOST" | "NODE_COAP_TOO_MANY_PEERS";
 
   constructor(code: CoapsSocketError["code"], message: string) {
     super(message);

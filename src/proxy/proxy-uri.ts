@@ -27,7 +27,7 @@ export function proxyQuestionOf(options: Options): ProxyQuestion {
   const [proxyScheme] = options.strings(OPTION.ProxyScheme);
   if (proxyScheme === undefined) return { type: "none" };
   const scheme = proxyScheme.toLowerCase();
-  const defaultPort = DEFAULT_PORTS[scheme];
+  const defaultPort = DEFAULT_PORTS.get(scheme);
   if (defaultPort === undefined) return { type: "other-scheme" };
   const host = options.uriHost?.toLowerCase();
   // Without Uri-Host the destination would be this proxy itself.
@@ -43,7 +43,7 @@ export function proxyQuestionOf(options: Options): ProxyQuestion {
 function parseProxyUri(text: string): ProxyQuestion {
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)?.[1]?.toLowerCase();
   if (scheme === undefined) return { type: "malformed" };
-  const defaultPort = DEFAULT_PORTS[scheme];
+  const defaultPort = DEFAULT_PORTS.get(scheme);
   if (defaultPort === undefined) return { type: "other-scheme" };
   const match = /^[^:]+:\/\/(\[[^\]/?#]+\]|[^:/?#@[\]]+)(?::(\d{0,5}))?(\/[^?#]*)?(?:\?([^#]*))?$/.exec(text);
   const host = decode(match?.[1] ?? "")?.toLowerCase();
@@ -83,4 +83,7 @@ function withoutBrackets(host: string): string {
   return host.startsWith("[") ? host.slice(1, -1) : host;
 }
 
-const DEFAULT_PORTS: Readonly<Record<string, number | undefined>> = { coap: 5683, coaps: 5684 };
+const DEFAULT_PORTS: ReadonlyMap<string, number> = new Map([
+  ["coap", 5683],
+  ["coaps", 5684],
+]);

@@ -10,6 +10,7 @@ import {
   connect,
   resolveHost,
   UdpSocket,
+  untilOpened,
 } from "#net/index.js";
 import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import type { TargetConfig } from "./proxy-config.js";
@@ -32,16 +33,21 @@ export class Target {
   }
 
   /**
-   * Opens an association of its own, on a socket of its own.
+   * Opens an association of its own, on a socket of its own; `signal` gives up a handshake.
    *
    * @throws NetError, DtlsError, CoapError.
    */
-  async open(options: CoapEndpointOptions): Promise<{ connection: CoapConnection; close(): Promise<void> }> {
+  async open(
+    options: CoapEndpointOptions,
+    signal: AbortSignal,
+  ): Promise<{ connection: CoapConnection; close(): Promise<void> }> {
     const { scheme, host, port } = this.config.uri;
     const endpoint = new CoapEndpoint(options);
     try {
       const connection =
-        scheme === "coap" ? await connectPlainly(endpoint, host, port) : await this.#connect(endpoint, host, port);
+        scheme === "coap"
+          ? await connectPlainly(endpoint, host, port)
+          : endpoint.addSession(await untilOpened(await connect({ host, port }, this.#dtls), signal));
       return {
         connection,
         close: async () => {
@@ -53,12 +59,6 @@ export class Target {
       await endpoint.close();
       throw error;
     }
-  }
-
-  async #connect(endpoint: CoapEndpoint, host: string, port: number): Promise<CoapConnection> {
-    const session = await connect({ host, port }, this.#dtls);
-    await session.opened;
-    return endpoint.addSession(session);
   }
 }
 

@@ -37,15 +37,13 @@ export class UpstreamAssociations {
       this.#forget(known);
     }
     if (this.#isClosed || !this.#hasRoom()) return undefined;
-    const upstream: Upstream = {
-      target,
-      client,
-      usedAt: performance.now(),
-      opening: target.open({
-        ...this.#options.endpoint(client, () => this.#use(upstream)),
-        onDisconnect: () => void this.#close(upstream),
-      }),
+    const giveUp = new AbortController();
+    const options: CoapEndpointOptions = {
+      ...this.#options.endpoint(client, () => this.#use(upstream)),
+      onDisconnect: () => void this.#close(upstream),
     };
+    const opening = target.open(options, giveUp.signal);
+    const upstream: Upstream = { target, client, usedAt: performance.now(), opening, giveUp };
     this.#open.add(upstream);
     let ofClient = this.#ofClient.get(client);
     if (ofClient === undefined) this.#ofClient.set(client, (ofClient = new Map()));
@@ -99,6 +97,7 @@ export class UpstreamAssociations {
 
   async #close(upstream: Upstream): Promise<void> {
     this.#forget(upstream);
+    upstream.giveUp.abort();
     const opened = await upstream.opening.catch(() => undefined);
     await opened?.close();
   }
@@ -121,6 +120,8 @@ interface Upstream {
   readonly target: Target;
   readonly client: CoapConnection;
   readonly opening: ReturnType<Target["open"]>;
+  /** Ends the opening. */
+  readonly giveUp: AbortController;
   usedAt: number;
 }
 

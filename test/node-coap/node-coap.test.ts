@@ -1,5 +1,5 @@
 import { CODE, emptyResponse, OPTION, Options } from "#coap/index.js";
-import { CoapEndpoint, connect, type DtlsSession, listen } from "#net/index.js";
+import { CoapEndpoint, connect, type DtlsSession, listen, UdpSocket } from "#net/index.js";
 import { CoapsClientSocket, type CoapsPeer, type CoapsServerSocket, listenCoaps } from "#node-coap/index.js";
 import { freePort } from "#testing/free-port.js";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
@@ -149,6 +149,20 @@ test("a wrong key fails the request by code, and so does a peer above the limit"
   t.like(await t.throwsAsync(send(other.address.port, { pathname: "/long", retrySend: 0 })), {
     code: "NODE_COAP_TOO_MANY_PEERS",
   });
+});
+
+test("a socket that is closed opens nothing, ends its handshakes, and may be closed again", async (t) => {
+  const silent = await UdpSocket.bind({ host: "127.0.0.1" });
+  t.teardown(() => silent.close());
+  const socket = new CoapsClientSocket({ connectOptions: { psk: { identity: bytes("alice"), key: bytes(KEY) } } });
+  const sent = (): Promise<Error | null> =>
+    new Promise((resolve) => socket.send(bytes("ping"), silent.address.port, "127.0.0.1", resolve));
+  const underWay = sent();
+  await new Promise<void>((resolve) => (silent.onDatagram = () => resolve()));
+  await Promise.all([closed(socket), closed(socket)]);
+  t.true((await underWay) instanceof Error);
+  t.like(await sent(), { code: "NODE_COAP_CLOSED" });
+  t.is(socket.peerCount, 0);
 });
 
 test("a repeated request is answered from the cache, the same messageId of another association is a new request", async (t) => {

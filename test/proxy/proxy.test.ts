@@ -103,6 +103,9 @@ test("a forward proxy reaches listed targets by Proxy-Uri and Proxy-Scheme, and 
   t.is(codeOf(await ask.request(get(at("x").with(OPTION.ProxyScheme, "coap")))), "4.00", "a loop to the proxy itself");
   t.is(seen.length, 2);
   t.true(events.some((event) => event.type === "refused" && event.rule === "the target is not listed"));
+  // A word that every object of JavaScript has is a scheme like any other.
+  t.is(codeOf(await byUri("constructor://127.0.0.1/")), "5.05");
+  t.like(events.at(-1), { type: "refused", rule: "only coap and coaps are proxied" });
 });
 
 test("a reverse proxy maps host and path, the longest route first, and maps locations back", async (t) => {
@@ -285,6 +288,32 @@ timeout: 1s
     told.flatMap((event) => (event.type === "target-failed" ? [event.target] : [])),
     ["secured", "unnamed"],
   );
+});
+
+test("a proxy that shakes hands with a silent target closes at once", async (t) => {
+  const silent = await UdpSocket.bind({ host: "127.0.0.1" });
+  t.teardown(() => silent.close());
+  const { proxy } = await startProxy(
+    t,
+    `
+listen: { host: 127.0.0.1, coap: 0, proveAddresses: false }
+targets:
+  - name: silent
+    uri: coaps://127.0.0.1:${silent.address.port}
+    serverAuthentication: psk
+    credentials: { psk: { identity: proxy, key: "hex:${KEY}" } }
+routes: [{ target: silent }]
+identities: { required: false }
+`,
+  );
+  const ask = await client(t, proxy.addresses.coap!.port);
+  const asked = ask.request(get(at("x"))).catch(() => undefined);
+  await new Promise<void>((resolve) => (silent.onDatagram = () => resolve()));
+  const began = performance.now();
+  await proxy.close();
+  t.true(performance.now() - began < 5000);
+  await ask.close();
+  await asked;
 });
 
 test("R14 what a client inserts is taken out, and what the proxy knows put in: static, DTLS, in the order of sources", async (t) => {
