@@ -148,8 +148,7 @@ class PayloadOutput {
 
   /** Fulfilled when it is written: what reads it sets the pace. */
   async write(bytes: Uint8Array | string): Promise<void> {
-    if (this.#path !== undefined) this.#file ??= createWriteStream(this.#path);
-    const to = this.#file ?? process.stdout;
+    const to = this.#path === undefined ? process.stdout : (this.#file ??= fileAt(this.#path));
     await new Promise<void>((resolve, reject) =>
       to.write(bytes, (error) => (error === null || error === undefined ? resolve() : reject(error))),
     );
@@ -165,6 +164,11 @@ class PayloadOutput {
     if (file === undefined || file.destroyed) return;
     await new Promise<void>((resolve) => file.end(() => resolve()));
   }
+}
+
+/** Whoever writes learns of its errors. */
+function fileAt(path: string): WriteStream {
+  return createWriteStream(path).on("error", () => undefined);
 }
 
 /** CBOR as JSON, for a person; anything else as it is. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import type { Command } from "./command.js";
-import { exitWith, UsageError } from "./exit.js";
+import { exitOfOutput, exitWith, UsageError } from "./exit.js";
 import { keepSmall } from "./small-process.js";
 
 /** In the order of the usage. A command is loaded when it is called for: an agent is not to wait for a server's modules. */
@@ -76,4 +76,5 @@ function lineOf({ name, synopsis }: Command): string {
   return `dpe ${name} ${synopsis}`.trimEnd();
 }
 
+for (const output of [process.stdout, process.stderr]) output.on("error", exitOfOutput);
 main(process.argv.slice(2)).catch(exitWith);

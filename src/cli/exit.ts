@@ -14,6 +14,12 @@ export function exitWith(error: unknown): never {
   process.exit(exitCodeOf(error));
 }
 
+/** Ends the process that cannot write; whoever has read enough, as `head` does, is told nothing. */
+export function exitOfOutput(error: Error): never {
+  if (codeOf(error) === "EPIPE") process.exit(EXIT.failure);
+  exitWith(error);
+}
+
 export function exitCodeOf(error: unknown): number {
   if (!(error instanceof Error)) return EXIT.failure;
   if (OF_USAGE.has(error.name) || USAGE_CODES.has(codeOf(error) ?? "")) return EXIT.usage;

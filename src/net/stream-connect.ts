@@ -6,6 +6,7 @@ import { NetError, netError } from "./net-error.js";
 import {
   ALPN_PROTOCOL,
   CERTIFICATE_CIPHERS,
+  checkedKey,
   identityOf,
   pemOf,
   PSK_CIPHERS,
@@ -90,7 +91,7 @@ function secureSocket(
       ? {}
       : {
           maxVersion: "TLSv1.2" as const,
-          pskCallback: () => ({ psk: psk.key, identity: new TextDecoder().decode(psk.identity) }),
+          pskCallback: () => ({ psk: checkedKey(psk.key), identity: new TextDecoder().decode(psk.identity) }),
         }),
   });
 }

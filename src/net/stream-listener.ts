@@ -5,6 +5,7 @@ import { CoapStream, type PeerIdentity } from "./coap-stream.js";
 import { netError } from "./net-error.js";
 import {
   CERTIFICATE_CIPHERS,
+  checkedKey,
   identityOf,
   pemOf,
   PSK_CIPHERS,
@@ -122,7 +123,7 @@ function secureServer(
       const key = pskOf?.(bytes);
       if (key === undefined) return null;
       identities.set(socket, bytes);
-      return key;
+      return checkedKey(key);
     },
   });
   server.on("connection", (socket: Socket) => {

@@ -55,6 +55,16 @@ export function pemOf({ chain, privateKey }: CertificateCredential): { readonly 
   return { cert, key: privateKey.export({ type: "pkcs8", format: "pem" }).toString() };
 }
 
+/** OpenSSL's bound is checked here: what Node.js throws beyond it shows the key. @throws NetError NET_SOCKET_FAILED. */
+export function checkedKey(key: Uint8Array): Uint8Array {
+  if (key.length <= MAX_PSK_BYTES) return key;
+  throw new NetError(
+    "NET_SOCKET_FAILED",
+    `a pre-shared key of TLS has ${MAX_PSK_BYTES} bytes at most, not ${key.length}`,
+  );
+}
+
+const MAX_PSK_BYTES = 512;
 export const ALPN_PROTOCOL = "coap";
 interface TlsCommon {
   readonly minVersion: "TLSv1.2";

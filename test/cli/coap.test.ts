@@ -152,6 +152,22 @@ async function listener(t: ExecutionContext, answer: Partial<Message> = {}, answ
   return { uri: `coap://127.0.0.1:${socket.address.port}`, port: socket.address.port, seen };
 }
 
+test("what cannot be written is one line and exit code 1, and nothing where the reader has enough", async (t) => {
+  const { plain } = await start(t);
+  const absent = join(folder(t), "absent", "output");
+  const { code, stderr } = await dpe("get", "-o", absent, `${plain}/temperature`);
+  t.is(code, 1);
+  t.regex(stderr, /^dpe: ENOENT: .*\n$/);
+  const read = await new Promise<string>((resolve) =>
+    execFile(
+      "sh",
+      ["-c", `"$0" "$1" observe -s 20 "$2" | head -n 2`, process.execPath, DPE, `${plain}/ticks`],
+      (_, out, err) => resolve(out + err),
+    ),
+  );
+  t.is(read, "tick 0\ntick 1\n");
+});
+
 test("-a and -p send from there, -T counts tokens from there, -H, -U and -P say what they are to", async (t) => {
   const { uri, port, seen } = await listener(t);
   const free = await UdpSocket.bind({ host: "127.0.0.2" });

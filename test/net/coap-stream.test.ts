@@ -451,7 +451,8 @@ test("R18 over TLS: certificates of both sides, a PSK, and what is not trusted i
     {
       certificate: loadCredentials(server.certificatePem, server.privateKeyPem),
       clientCertificate: "request",
-      pskOf: (identity) => (text(identity) === "alice" ? key : undefined),
+      pskOf: (identity) =>
+        text(identity) === "alice" ? key : text(identity) === "verbose" ? new Uint8Array(600).fill(107) : undefined,
       verify: (certificates) =>
         verifyPeerCertificates(certificates, { anchors, purpose: "clientAuth", atMs: Date.now() }),
       onHandshakeFailed: (_, error) => failures.push(String(error)),
@@ -473,6 +474,12 @@ test("R18 over TLS: certificates of both sides, a PSK, and what is not trusted i
   t.is(await failureOf(ask({ verify: () => stranger })), "NET_NOT_ACCEPTED");
   t.is(await failureOf(ask({ verify, psk: { identity: bytes("alice"), key: bytes("wrong") } })), "NET_ALERT_RECEIVED");
   t.is(await failureOf(ask({ verify, psk: { identity: bytes("mallory"), key } })), "NET_ALERT_RECEIVED");
+  // What is too long for OpenSSL is refused without being shown.
+  const long = { identity: bytes("alice"), key: new Uint8Array(600).fill(107) };
+  const { message } = await t.throwsAsync(ask({ verify, psk: long }));
+  await t.throwsAsync(ask({ verify, psk: { identity: bytes("verbose"), key } }));
+  t.regex(message, /512 bytes at most/);
+  t.notRegex([message, ...failures].join(), /107/);
   const foreign = await issueThrowawayCredentials({ commonName: "x", purpose: "clientAuth", atMs: Date.now() });
   t.is(
     await failureOf(ask({ verify, certificate: loadCredentials(foreign.certificatePem, foreign.privateKeyPem) })),

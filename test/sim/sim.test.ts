@@ -212,6 +212,7 @@ test("conditions, changes and expectations are parsed, and refused with those th
   t.deepEqual(parseLinkConditions("loss=0.5,delay=10"), { loss: 0.5, delay: 10 });
   t.deepEqual(parseLinkChange("2m:cut,rebind"), { atMs: 120_000, conditions: { isCut: true }, rebind: true });
   t.throws(() => parseLinkConditions("loss=2"), { message: /loss=0…1/ });
+  t.throws(() => parseLinkChange("600h:cut"), { message: /24 days/ });
   t.throws(() => parseLinkChange("soon:cut"), { message: /as in 10s:loss=0.5/ });
   t.throws(() => parseExpectation("losses=0"), { message: /names are .*lost/ });
 

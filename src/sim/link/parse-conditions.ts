@@ -25,8 +25,10 @@ export function parseLinkChange(text: string): LinkChange {
   const [, number = "", unit = "s", rest = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?:(.+)$/.exec(text) ?? [];
   if (rest === "")
     throw new Error(`${text} is no change of a link: it is a time, a colon and conditions, as in 10s:loss=0.5`);
+  const atMs = Number(number) * (UNITS_MS[unit] ?? 1000);
+  if (atMs > MAX_TIMER_MS) throw new Error(`${text} is later than the 24 days that a timer takes`);
   return {
-    atMs: Number(number) * (UNITS_MS[unit] ?? 1000),
+    atMs,
     conditions: parseLinkConditions(rest),
     rebind: rest.split(",").includes("rebind"),
   };
@@ -43,4 +45,5 @@ const BOUNDS: ReadonlyMap<NumberName, number> = new Map<NumberName, number>([
   ["jitter", 60_000],
   ["mtu", 65_535],
 ]);
+const MAX_TIMER_MS = 2 ** 31 - 1;
 const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
