@@ -12,7 +12,8 @@ import { timeKey, timeOfKey } from "./time-key.js";
  *
  * Invariants:
  * P1. A reading is one entry of history, found by endpoint, name and time: sent twice it is kept once.
- * P2. `latest` has the reading with the greatest time of all that were reported; a late one never replaces a newer one.
+ * P2. `latest` has the reading with the greatest time of all that were reported; a late one never replaces a newer one. But one
+ *     whose time is more than a day ahead, as of a device whose clock was wrong, makes way for whatever comes next.
  * P3. History is in the order of the readings' times, whatever the order of arrival.
  * P4. No more than `maxValues` are given, and none older than `maxAgeMs`; no more than a tenth above `maxValues` is kept,
  *     the newest. `count` of the latest row is what is kept.
@@ -70,7 +71,8 @@ export class Properties {
   ): Promise<PlannedReport> {
     const given = readingsByName(records, nowMs);
     const latest = await this.#latestRows(endpoint, given, known);
-    const late = latePlaces(endpoint, given, latest);
+    const aheadSeconds = firstAhead(nowMs);
+    const late = latePlaces(endpoint, given, latest, aheadSeconds);
     const there = late.length === 0 ? NO_PLACES : await this.#there(late);
     const planned: PlannedReport = { checks, sets: [], deletes: [], added: [], latest };
     const excess: ExcessOfName[] = [];
@@ -80,14 +82,15 @@ export class Properties {
       if (added.length === 0) continue;
       const count = (latest.get(name)?.count ?? 0) + added.length;
       if (this.#needsTrim(count)) excess.push({ name, added, count, partition });
-      else planProperty(planned, endpoint, name, added, count);
+      else planProperty(planned, { endpoint, name, added, count, aheadSeconds });
     }
     if (excess.length > 0) {
       const trimmed = await Promise.all(excess.map((one) => this.#excess(one, nowMs)));
       for (const [index, { name, added, count }] of excess.entries()) {
         const { deletes, neverKept } = trimmed[index] ?? { deletes: [], neverKept: NO_PLACES };
         planned.deletes.push(...deletes);
-        planProperty(planned, endpoint, name, added, count - deletes.length - neverKept.size, neverKept);
+        const left = count - deletes.length - neverKept.size;
+        planProperty(planned, { endpoint, name, added, count: left, aheadSeconds }, neverKept);
       }
     }
     return planned;
@@ -212,6 +215,12 @@ interface ExcessOfName {
   readonly partition: string;
 }
 
+/** `count`: what its history has then. */
+interface PropertyChange extends Omit<ExcessOfName, "partition"> {
+  readonly endpoint: string;
+  readonly aheadSeconds: number;
+}
+
 /** The newest reading of a property, and how many its history has. */
 export interface LatestRow {
   readonly record: SenmlRecord;
@@ -219,6 +228,11 @@ export interface LatestRow {
 }
 
 type HistoryRow = Omit<SenmlRecord, "name" | "timeSeconds">;
+
+/** The first of the times, s, that no right clock gives now. */
+export function firstAhead(nowMs: number): number {
+  return nowMs / 1000 + MAX_AHEAD_SECONDS;
+}
 
 export function historyOf(endpoint: string, name: string): string {
   return `${endpoint}\0${name}`;
@@ -245,49 +259,56 @@ function inOrder(readings: readonly Reading[]): Reading[] {
   return [...byKey.values()].toSorted((one, other) => (one.key < other.key ? -1 : 1));
 }
 
-/** Where those would be that are no newer than the latest: newer ones cannot be in history. */
+/** Where those would be that are no newer than the latest, or ahead of time: others cannot be in history. */
 function latePlaces(
   endpoint: string,
   given: ReadingsByName,
   latest: ReadonlyMap<string, LatestState>,
+  aheadSeconds: number,
 ): readonly Place[] {
   const places: Place[] = [];
   for (const [name, readings] of given) {
     const before = latest.get(name);
     if (before === undefined) continue;
     for (const { key, record } of readings) {
-      if ((record.timeSeconds ?? 0) > before.timeSeconds) break;
+      const { timeSeconds = 0 } = record;
+      if (timeSeconds > before.timeSeconds && timeSeconds < aheadSeconds) continue;
       places.push({ space: "history", partition: historyOf(endpoint, name), key });
     }
   }
   return places;
 }
 
-/** Adds one property to the plan: `count` is what its history has then. */
+/** Adds one property to the plan. */
 function planProperty(
   planned: PlannedReport,
-  endpoint: string,
-  name: string,
-  added: readonly Reading[],
-  count: number,
+  { endpoint, name, added, count, aheadSeconds }: PropertyChange,
   neverKept: ReadonlySet<string> = NO_PLACES,
 ): void {
   const { checks, sets, latest } = planned;
   const partition = historyOf(endpoint, name);
   let newest: SenmlRecord | undefined;
   for (const { key, record } of added) {
-    newest = record;
+    if (newest === undefined || (record.timeSeconds ?? 0) < aheadSeconds) newest = record;
     planned.added.push(record);
     if (!neverKept.has(key)) sets.push({ space: "history", partition, key, value: encodeRow(historyRowOf(record)) });
   }
   const before = latest.get(name);
-  if (before !== undefined && (newest === undefined || before.timeSeconds > (newest.timeSeconds ?? 0)))
+  if (
+    before !== undefined &&
+    (newest === undefined || isNewer(before.timeSeconds, newest.timeSeconds ?? 0, aheadSeconds))
+  )
     newest = recordOfLatest(before);
   if (newest === undefined) return;
   const state = writeLatest({ record: newest, count });
   latest.set(name, state);
   checks.push({ space: "latest", partition: endpoint, key: name, value: before && bytesOfLatest(before) });
   sets.push({ space: "latest", partition: endpoint, key: name, value: state.array });
+}
+
+/** Whether what is there stays the latest. What is ahead of time gives way to whatever comes. */
+function isNewer(before: number, newest: number, aheadSeconds: number): boolean {
+  return before < aheadSeconds && (newest >= aheadSeconds || before > newest);
 }
 
 /** All of a reading but what its place says. Put together field by field: this is done for every reading. */
@@ -311,6 +332,8 @@ function latestPlace(endpoint: string, name: string): Place {
 
 const NOTHING_KNOWN: ReadonlyMap<string, LatestState> = new Map();
 const NO_PLACES: ReadonlySet<string> = new Set();
+/** Clocks of devices and servers differ, by a time zone perhaps. */
+const MAX_AHEAD_SECONDS = 86_400;
 const AGE_CHECK_EVERY = 16;
 /** Aged readings that one report removes at most. */
 const MAX_AGED = 100;

@@ -16,6 +16,7 @@ import {
   upgradeSchema,
 } from "#store/index.js";
 import { indexDevicesBySubscriber } from "#store/schema.js";
+import { timeKey } from "#store/time-key.js";
 import { startRedis } from "#testing/redis-peer.js";
 import { testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
@@ -481,6 +482,30 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     t.is(await codeOf(importStore(half, from(["{}"]))), "STORE_CORRUPT");
   });
 
+  on("P1 P2 a reading that is ahead of time is kept once, and is the latest until another comes", async (t, open) => {
+    const { backend, registrations, properties } = await open();
+    const now = NOW / 1000;
+    const { registration } = await registrations.register(request("pi-1"), of(reading("t", now - 60, 1)), NOW);
+    const send = async (...records: SenmlRecord[]) =>
+      (await registrations.report(registration.id, "alice", of(...records), NOW)).added.length;
+    const latest = async () => (await properties.latest("pi-1")).map(({ value }) => value);
+    const wrong = reading("t", now + 1e9, 2);
+    t.is(await send(wrong), 1);
+    t.deepEqual(await latest(), [1], "another is there already");
+    t.is(await send(reading("u", now + 1e9, 5)), 1);
+    t.is(await send(reading("u", now - 30, 6)), 1);
+    t.deepEqual(await latest(), [1, 6], "it has made way");
+    t.is(await send(wrong, reading("u", now + 1e9, 5)), 0, "sent again");
+    t.is(await send(reading("t", now + 3600, 3)), 1, "clocks differ by an hour or two");
+    t.is(await send(reading("t", now, 4)), 1);
+    t.deepEqual(await latest(), [3, 6]);
+    t.deepEqual(
+      (await properties.history("pi-1", "t", {}, NOW)).map(({ value }) => value),
+      [1, 4, 3, 2],
+    );
+    t.deepEqual(await faultsOf(backend), []);
+  });
+
   on("the check finds each kind of fault by its invariant", async (t, open) => {
     const { backend, registrations } = await open();
     await registrations.register(request("pi-1"), of(reading("t", 1, 1)), NOW);
@@ -492,7 +517,7 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
       deletes: [{ space: "deadline", partition: "registered", key: deadline!.key }],
       sets: [
         { space: "registration", partition: "", key: "stray", value: bytes("pi-1") },
-        { space: "history", partition: "pi-1\0t", key: "f".repeat(16), value: Uint8Array.of(0xa0) },
+        { space: "history", partition: "pi-1\0t", key: timeKey(2), value: Uint8Array.of(0xa0) },
         { space: "latest", partition: "pi-1", key: "bad", value: Uint8Array.of(0xff) },
       ],
     });
@@ -505,7 +530,7 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
       ...undo,
       deletes: [
         { space: "registration", partition: "", key: "stray" },
-        { space: "history", partition: "pi-1\0t", key: "f".repeat(16) },
+        { space: "history", partition: "pi-1\0t", key: timeKey(2) },
         { space: "latest", partition: "pi-1", key: "bad" },
       ],
     });
