@@ -190,7 +190,7 @@ export class CoapServer {
         ? {}
         : {
             pskOf: (identity) => {
-              const key = pskOf(new TextDecoder().decode(identity));
+              const key = pskOf(IDENTITY_DECODER.decode(identity));
               return typeof key === "string" ? new TextEncoder().encode(key) : key;
             },
           }),
@@ -217,7 +217,7 @@ export class CoapServer {
         ? {}
         : {
             pskOf: async (identity) => {
-              const key = await pskOf(new TextDecoder().decode(identity));
+              const key = await pskOf(IDENTITY_DECODER.decode(identity));
               return typeof key === "string" ? new TextEncoder().encode(key) : key;
             },
           }),
@@ -315,5 +315,7 @@ function refusalFor(error: unknown): ObservableResponse {
 }
 
 const TEXT_DECODER = new TextDecoder();
+/** Nothing is left out, by which one identity could be taken for another. */
+const IDENTITY_DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 const DEFAULT_PORT = 5683;
 const DEFAULT_SECURE_PORT = 5684;

@@ -91,9 +91,10 @@ function secureSocket(
       ? {}
       : {
           maxVersion: "TLSv1.2" as const,
-          pskCallback: () => ({ psk: checkedKey(psk.key), identity: new TextDecoder().decode(psk.identity) }),
+          pskCallback: () => ({ psk: checkedKey(psk.key), identity: IDENTITY_DECODER.decode(psk.identity) }),
         }),
   });
 }
 
+const IDENTITY_DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 const COAPS_TCP_PORT = 5684;

@@ -114,10 +114,13 @@ function isClient(
   return address !== undefined && bytes !== undefined && isInPrefix(bytes, address);
 }
 
-/** Text only: what is not UTF-8 could be taken for another identity. */
 function pskIdentityOf(connection: CoapConnection): string | undefined {
   const identity = connection.peerInfo?.pskIdentity;
-  if (identity === undefined) return undefined;
+  return identity === undefined ? undefined : identityText(identity);
+}
+
+/** A PSK identity as text: what is not UTF-8, or begins with a mark that is left out, could be taken for another one. */
+export function identityText(identity: Uint8Array): string | undefined {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(identity);
   } catch {

@@ -18,7 +18,7 @@ import {
 import type { AccountingEvent } from "#radius/index.js";
 import { encodeSubscriberIdentity, refusal } from "#security/index.js";
 import { type CertificateFaultAlert, loadCredentials } from "#x509/index.js";
-import { ClientIdentities } from "./client-identities.js";
+import { ClientIdentities, identityText } from "./client-identities.js";
 import { hopLimitReached, nextHop } from "./hop-limit.js";
 import type { ProxyConfig } from "./proxy-config.js";
 import { mapBack, RequestRouter } from "./request-router.js";
@@ -138,7 +138,7 @@ export class DpeProxy {
     before: ReadonlyMap<string, Uint8Array>,
   ): Promise<CertificateFaultAlert | "access_denied" | undefined> {
     if (peerInfo?.pskIdentity !== undefined) {
-      const identity = new TextDecoder().decode(peerInfo.pskIdentity);
+      const identity = identityText(peerInfo.pskIdentity) ?? "";
       const [old, now] = [before.get(identity), this.#keys.get(identity)];
       return old !== undefined && now !== undefined && Buffer.compare(old, now) === 0 ? undefined : "access_denied";
     }
@@ -162,7 +162,7 @@ export class DpeProxy {
         port: coaps,
         server: serverOptions(this.#config),
         verify: (certificates) => this.#identities.verify(certificates),
-        pskOf: (identity) => this.#keys.get(new TextDecoder().decode(identity)),
+        pskOf: (identity) => this.#keys.get(identityText(identity) ?? ""),
         onHandshakeFailed: (remote, error) =>
           this.#onEvent({ type: "handshake-failed", peer: formatAddress(remote), cause: error?.code ?? "closed" }),
       });

@@ -488,3 +488,19 @@ test("an observation whose first state is not to be had whole is none, and is ca
   while (server.endpoint.usage.observations > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   t.pass();
 });
+
+test("a PSK identity is looked up as it was sent, with all that it begins with", async (t) => {
+  const identities: string[] = [];
+  const pskOf = (identity: string): string | undefined => {
+    identities.push(identity);
+    return identity === "alice" ? "0123456789abcdef" : undefined;
+  };
+  const server = await start(t, () => "in", { dtls: { port: 0, pskOf }, tls: { port: 0, pskOf } });
+  const psk = { identity: "\ufeffalice", key: "0123456789abcdef" };
+  for (const uri of [
+    `coaps://127.0.0.1:${server.secureAddress?.port}`,
+    `coaps+tcp://127.0.0.1:${server.tlsAddress?.port}`,
+  ])
+    await t.throwsAsync(request(uri, { psk }));
+  t.deepEqual([...new Set(identities)], ["\ufeffalice"]);
+});

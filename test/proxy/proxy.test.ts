@@ -7,7 +7,14 @@ import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { CODE, formatCode, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
 import { ConfigError, parseConfig } from "#config/index.js";
 import { BINDING_OPTION, BINDING_OPTION_FORMATS } from "#dpe/index.js";
-import { type CoapConnection, CoapEndpoint, connect, type ObservableResponse, UdpSocket } from "#net/index.js";
+import {
+  type CoapConnection,
+  CoapEndpoint,
+  connect,
+  DtlsError,
+  type ObservableResponse,
+  UdpSocket,
+} from "#net/index.js";
 import { DpeProxy, PROXY_SCHEMA, type ProxyEvent } from "#proxy/index.js";
 import {
   authErrorOf,
@@ -360,6 +367,11 @@ identities:
   t.is(authErrorOf(await overDtls("nobody")), "not-authorized", "no IMSI");
   t.is(seen.length, 2);
   t.like(events.at(-1), { type: "refused", rule: "identities.required" });
+  await t.throwsAsync(
+    overDtls("\ufeff262011234567890"),
+    { instanceOf: DtlsError },
+    "another identity, though it looks the same",
+  );
 });
 
 /** As text too: what libcoap's client takes on its command line. */
