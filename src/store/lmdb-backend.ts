@@ -54,6 +54,8 @@ export class LmdbBackend implements Backend {
         encoding: "binary",
         // A write is then acknowledged after the fsync, not before.
         overlappingSync: false,
+        // Groups are made here. The library's own would be promises that nobody has, whose rejection ends the process.
+        eventTurnBatching: false,
         noSync: !hasFsync,
         readOnly: isReader,
         noSubdir: false,
@@ -144,7 +146,8 @@ export class LmdbBackend implements Backend {
     } catch (error) {
       // LMDB may still read what it was given.
       this.#room = new Uint8Array(ROOM_BYTES);
-      throw new StoreError("STORE_UNAVAILABLE", `the store was not written: ${messageOf(error)}`, { cause: error });
+      const cause = await causeOf(error);
+      throw new StoreError("STORE_UNAVAILABLE", `the store was not written: ${messageOf(cause)}`, { cause });
     }
   }
 
@@ -232,6 +235,17 @@ function copy(bytes: Uint8Array): Uint8Array {
   const copied = new Uint8Array(bytes.length);
   for (let index = 0; index < copied.length; index++) copied[index] = bytes[index] ?? 0;
   return copied;
+}
+
+/** LMDB's word on a transaction that failed, which the library gives as a promise of its own: unheard, it would end the process. */
+async function causeOf(error: unknown): Promise<unknown> {
+  if (!(error instanceof Error && "commitError" in error)) return error;
+  try {
+    await Promise.race([error.commitError, new Promise((resolve) => setImmediate(resolve))]);
+    return error;
+  } catch (cause) {
+    return cause;
+  }
 }
 
 function messageOf(error: unknown): string {
