@@ -31,12 +31,12 @@ export async function runServer(file: string, place?: WorkerPlace): Promise<void
   const running: { log?: Logger; server?: DpeServer } = {};
   const failed = (error: unknown): void => running.log?.error({ error: describe(error) }, "reload-failed");
   // Credentials and subscribers are read again when a file of them changes, and on SIGHUP.
-  const watcher = new ConfigWatcher(file, SERVER_SCHEMA, {
-    onChange: (changed) =>
-      void running.server?.reload(place === undefined ? changed : configAt(changed, place)).catch(failed),
-    onFault: failed,
-  });
-  const config = place === undefined ? watcher.value : configAt(watcher.value, place);
+  const take = (changed: ServerConfig): void =>
+    void running.server?.reload(place === undefined ? changed : configAt(changed, place)).catch(failed);
+  const watcher = new ConfigWatcher(file, SERVER_SCHEMA, { onChange: take, onFault: failed });
+  onHangup(() => watcher.reload());
+  const begunWith = watcher.value;
+  const config = place === undefined ? begunWith : configAt(begunWith, place);
   const log = serverLog(config.log, place?.index);
   running.log = log;
   // Also one that has expired, while the server was off.
@@ -48,12 +48,12 @@ export async function runServer(file: string, place?: WorkerPlace): Promise<void
   const status = serviceStatus(place === undefined ? process.env : {});
   const parts = await startParts(config, log, place);
   running.server = parts.server;
+  if (watcher.value !== begunWith) take(watcher.value);
   const keeper = new CertificateKeeper({
     config: () => watcher.value,
     certificates: (now) => parts.server.certificates(now),
     onEvent: (event) => parts.onEvent(event),
   });
-  onHangup(() => watcher.reload());
   try {
     if (place === undefined || place.index === 0) await keeper.start();
     if (place !== undefined) process.send?.(readyOf(parts));

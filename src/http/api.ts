@@ -102,7 +102,7 @@ export function addApi(app: FastifyInstance, operation: Operation): void {
 
   app.get<Endpoint & { Querystring: ObserveQuery }>(
     "/api/devices/:endpoint/observe",
-    { schema: schema.observe },
+    { schema: schema.observe, ...ENDLESS },
     async (request, reply) => {
       const { params, query } = request;
       if (streams.size + passedOn >= MAX_STREAMS) return tooManyStreams(reply);
@@ -160,7 +160,7 @@ export function addApi(app: FastifyInstance, operation: Operation): void {
 
   app.get<{ Querystring: { readonly endpoint?: string } }>(
     "/api/events",
-    { schema: schema.events },
+    { schema: schema.events, ...ENDLESS },
     async ({ query }, reply) => {
       if (streams.size + passedOn >= MAX_STREAMS) return tooManyStreams(reply);
       let stop: () => void = () => undefined;
@@ -273,6 +273,8 @@ const STATUS_OF: Readonly<Record<string, number>> = {
   DPE_UNKNOWN_SUBSCRIBER: 404,
 };
 const QUERY_TIMEOUT_MS = 30_000;
+/** HEAD would wait for an end that does not come, and hold a place among the streams. */
+const ENDLESS = { exposeHeadRoute: false };
 /** Each keeps a socket and a buffer. */
 const MAX_STREAMS = 100;
 const SCAN_PAGE = 500;

@@ -111,6 +111,8 @@ test.serial("the API tells of devices, properties, history, audit, answers DPE-2
   t.teardown(() => events.abort());
   const stream = await fetch(`${http}/api/events?endpoint=pi-1`, { signal: events.signal });
   t.is(stream.headers.get("content-type"), "text/event-stream");
+  for (const path of ["events", "devices/pi-1/observe"])
+    t.is((await fetch(`${http}/api/${path}`, { method: "HEAD", signal: AbortSignal.timeout(5000) })).status, 404, path);
   reading(21.5);
   let heard = "";
   const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader();

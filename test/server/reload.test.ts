@@ -1,6 +1,6 @@
 import "reflect-metadata";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -367,6 +367,25 @@ test("R16 dpe server takes a changed list by itself and on SIGHUP, and logs a br
     /"keys":\["realm","interfaces.dpe1.connection"\],"msg":"changed, but in force from the next start only"/,
   );
   t.is(bob.state, "connected");
+});
+
+test("SIGHUP while dpe server starts ends nothing, and a list that changes meanwhile is taken", async (t) => {
+  const pki = await Pki.make(t);
+  pki.write("server.yaml", pki.config());
+  const { child, logged } = runServer(t, join(pki.folder, "server.yaml"));
+  const handlesHangup = (): boolean =>
+    Number.parseInt(
+      /SigCgt:\s+[0-9a-f]+([0-9a-f])$/m.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? "0",
+      16,
+    ) %
+      2 ===
+    1;
+  while (!handlesHangup()) await new Promise((resolve) => setTimeout(resolve, 1));
+  child.kill("SIGHUP");
+  await logged(/"msg":"reloaded"/);
+  await pki.revoke(["alice"]);
+  await logged(/"msg":"reloaded"/);
+  t.is(child.exitCode, null);
 });
 
 test("R16 dpe agent takes a changed certificate by itself, and keeps what it has where a file does not serve", async (t) => {
