@@ -134,7 +134,7 @@ export function checkPreconditions(request: RequestMessage, etag: Uint8Array | u
 }
 
 /**
- * Picks the representation that the request's Accept asks for, the first where it asks for none.
+ * Picks the representation that the request's Accept asks for, that of the lowest number where it asks for none.
  *
  * @throws ResponseError 4.06 Not Acceptable.
  */

@@ -271,7 +271,15 @@ export class IncomingRequests {
   ): void {
     let isOver = false;
     this.#observers.set(incoming, () => (isOver = true));
-    const stop = this.#observe(incoming, connection, response, observe);
+    const handlersStop = this.#observe(incoming, connection, response, observe);
+    // It is called amid the work on all peers, which a throw would end.
+    const stop = (): void => {
+      try {
+        handlersStop();
+      } catch (error) {
+        this.#options.onFault?.(error, incoming, connection);
+      }
+    };
     if (isOver) stop();
     else this.#observers.set(incoming, stop);
   }

@@ -504,3 +504,25 @@ test("a PSK identity is looked up as it was sent, with all that it begins with",
     await t.throwsAsync(request(uri, { psk }));
   t.deepEqual([...new Set(identities)], ["\ufeffalice"]);
 });
+
+test("a handler whose end of an observation throws is told of, and the server goes on", async (t) => {
+  const faults: unknown[] = [];
+  const server = await start(
+    t,
+    router()
+      .get("/faulty", () => ({
+        payload: "first",
+        observe: () => () => {
+          throw new Error("cannot stop");
+        },
+      }))
+      .get("/other", () => "here"),
+    { onFault: (error) => faults.push(error), maxAmplification: Infinity },
+  );
+  for await (const response of observe(`${originOf(server)}/faulty`)) {
+    t.is(response.text(), "first");
+    break;
+  }
+  t.is((await request(`${originOf(server)}/other`)).text(), "here");
+  t.is(faults.length, 1);
+});
