@@ -196,10 +196,12 @@ export class DpeProxy {
       options = options.with(BINDING_OPTION.SubscriberIdentity, encodeSubscriberIdentity(identity));
     let server: CoapConnection | undefined;
     try {
-      server = await this.#upstream.to(target, client);
+      server = await inTime(this.#upstream.to(target, client), this.#config.timeout);
     } catch (error) {
       this.#onEvent({ type: "target-failed", target: target.config.name, error });
-      const isLate = error instanceof DtlsError && error.code === "DTLS_HANDSHAKE_TIMEOUT";
+      const isLate =
+        (error instanceof DtlsError && error.code === "DTLS_HANDSHAKE_TIMEOUT") ||
+        (error instanceof CoapError && error.code === "COAP_TIMEOUT");
       return diagnostic(isLate ? CODE.GatewayTimeout : CODE.BadGateway, "the target cannot be reached");
     }
     if (server === undefined) return busy();
@@ -296,6 +298,19 @@ function serverOptions({ credentials }: ProxyConfig): ServerOptions {
       : { certificate: loadCredentials(readFileSync(certificate, "utf8"), key.text()) }),
     clientCertificate: ca === undefined ? "none" : "request",
   };
+}
+
+/** What comes later is there for the next request. @throws CoapError COAP_TIMEOUT. */
+async function inTime<T>(outcome: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new CoapError("COAP_TIMEOUT", `not reached within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([outcome, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** R17 end to end: the client's demand holds for both legs. */

@@ -281,19 +281,26 @@ targets:
     uri: coaps://127.0.0.1:${secured.addresses.coaps!.port}
     serverAuthentication: psk
     credentials: { psk: { identity: unknown, key: "hex:${KEY}" } }
+  - name: mute
+    uri: coaps://127.0.0.1:${gone.address.port}
+    serverAuthentication: psk
+    credentials: { psk: { identity: proxy, key: "hex:${KEY}" } }
   - { name: unnamed, uri: "coap://nobody.invalid", serverAuthentication: none }
-routes: [{ path: /silent, target: silent }, { path: /secured, target: secured }, { path: /unnamed, target: unnamed }]
+routes: [{ path: /mute, target: mute }, { path: /silent, target: silent }, { path: /secured, target: secured }, { path: /unnamed, target: unnamed }]
 identities: { required: false }
 timeout: 1s
 `,
   );
   const ask = await client(t, proxy.addresses.coap!.port);
   t.is(codeOf(await ask.request(get(at("silent")))), "5.04");
+  const began = performance.now();
+  t.is(codeOf(await ask.request(get(at("mute")))), "5.04");
+  t.true(performance.now() - began < 5000);
   t.is(codeOf(await ask.request(get(at("secured")))), "5.02");
   t.is(codeOf(await ask.request(get(at("unnamed")))), "5.02");
   t.deepEqual(
     told.flatMap((event) => (event.type === "target-failed" ? [event.target] : [])),
-    ["secured", "unnamed"],
+    ["mute", "secured", "unnamed"],
   );
 });
 
