@@ -245,10 +245,14 @@ export class CoapEndpoint {
   #pump(): void {
     if (this.#isPumping) return;
     this.#isPumping = true;
-    for (let output = this.#endpoint.poll(); output !== undefined; output = this.#endpoint.poll())
-      this.#carryOut(output);
-    this.#isPumping = false;
-    this.#setTimer();
+    try {
+      for (let output = this.#endpoint.poll(); output !== undefined; output = this.#endpoint.poll())
+        this.#carryOut(output);
+    } finally {
+      // What the application throws when it is told goes on to it; the endpoint goes on all the same.
+      this.#isPumping = false;
+      this.#setTimer();
+    }
   }
 
   #carryOut(output: EndpointOutput): void {

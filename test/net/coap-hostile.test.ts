@@ -279,3 +279,35 @@ test("a handler whose answer cannot be sent is a fault like one that throws, at 
   t.is(faults.length, 2);
   t.is(server.usage.unanswered, 0);
 });
+
+test("what an application throws when it is told of a fault goes on to it, and the endpoint goes on", async (t) => {
+  const server = new CoapEndpoint({
+    onRequest: ({ options }) => {
+      if (options.uriPath.length > 0) throw new Error("cannot answer");
+      return { code: CODE.Content, options: Options.none, payload: NONE };
+    },
+    onFault: () => {
+      throw new Error("cannot be told");
+    },
+  });
+  const socket = await UdpSocket.bind(LOOPBACK);
+  server.addSocket(socket);
+  const deliver = socket.onDatagram;
+  const thrown: string[] = [];
+  socket.onDatagram = (datagram, from) => {
+    try {
+      deliver?.(datagram, from);
+    } catch (error) {
+      thrown.push(String(error));
+    }
+  };
+  const client = new CoapEndpoint();
+  const connection = client.addSocket(await UdpSocket.bind(LOOPBACK)).connectTo(socket.address);
+  t.teardown(() => Promise.all([client.close(), server.close()]).then(() => undefined));
+  const get = { code: CODE.GET, options: Options.none, payload: NONE };
+  const faulty = { ...get, options: get.options.with(OPTION.UriPath, "faulty"), isConfirmable: false };
+  void connection.request(faulty, { signal: AbortSignal.timeout(100) }).catch(() => undefined);
+  while (thrown.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.deepEqual(thrown, ["Error: cannot be told"]);
+  t.is((await connection.request(get, { signal: AbortSignal.timeout(10_000) })).code, CODE.Content);
+});
