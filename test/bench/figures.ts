@@ -44,7 +44,7 @@ export const FIGURES: readonly Figure[] = [
     unit: "answers/s",
     what: "encrypted-get /s",
     peer: "node-coap",
-    peersWhat: "plain-get /s",
+    peersWhat: "plain-beside-encrypted /s",
     aim: "ratio ≥ 3",
   },
   {

@@ -9,6 +9,7 @@ const WORKLOADS: Readonly<Record<WorkloadName, Workload>> = {
   "encrypted-get": { mode: "get", security: "psk", sessions: 8, outstanding: 4 },
   "encrypted-get-single": { mode: "get", security: "psk", sessions: 32, outstanding: 1 },
   "plain-get": { mode: "get", security: "none", sessions: 8, outstanding: 4 },
+  "plain-beside-encrypted": { mode: "get", security: "none", sessions: 8, outstanding: 4 },
   "psk-handshake": { mode: "handshake", security: "psk", sessions: 4, outstanding: 1 },
   "ecdsa-handshake": { mode: "handshake", security: "ecdsa", sessions: 4, outstanding: 1 },
   "mutual-handshake": { mode: "handshake", security: "mutual", sessions: 4, outstanding: 1 },
@@ -18,6 +19,7 @@ export type WorkloadName =
   | "encrypted-get"
   | "encrypted-get-single"
   | "plain-get"
+  | "plain-beside-encrypted"
   | "psk-handshake"
   | "ecdsa-handshake"
   | "mutual-handshake";

@@ -21,6 +21,7 @@ const WARM_UP: Readonly<Record<WorkloadName, number>> = {
   "encrypted-get": 60_000,
   "encrypted-get-single": 30_000,
   "plain-get": 60_000,
+  "plain-beside-encrypted": 60_000,
   "psk-handshake": 30_000,
   "ecdsa-handshake": 3000,
   "mutual-handshake": 2000,
@@ -32,14 +33,14 @@ const OBSERVERS_EACH = 8;
 const SETTLE_MS = 1500;
 const HELLO_SECONDS = isQuick ? 1 : 3;
 
-/** Which workloads each server is put under. */
-const LOADS: readonly (readonly [WorkloadName, readonly StartedName[]])[] = [
-  ["encrypted-get", ["ours", "libcoap-openssl"]],
-  ["encrypted-get-single", ["ours", "libcoap-openssl"]],
-  ["plain-get", ["ours", "libcoap-notls", "node-coap", "ours-by-serve", "node-dgram"]],
-  ["psk-handshake", ["ours", "libcoap-openssl"]],
-  ["ecdsa-handshake", ["ours", "libcoap-openssl"]],
-  ["mutual-handshake", ["ours-mutual", "libcoap-mutual"]],
+/** Which servers are measured in turn, and under which workload. */
+const TURNS: readonly (readonly (readonly [StartedName, WorkloadName])[])[] = [
+  [...under("encrypted-get", "ours", "libcoap-openssl"), ...under("plain-beside-encrypted", "node-coap")],
+  under("encrypted-get-single", "ours", "libcoap-openssl"),
+  under("plain-get", "ours", "libcoap-notls", "node-coap", "ours-by-serve", "node-dgram"),
+  under("psk-handshake", "ours", "libcoap-openssl"),
+  under("ecdsa-handshake", "ours", "libcoap-openssl"),
+  under("mutual-handshake", "ours-mutual", "libcoap-mutual"),
 ];
 
 /** Programs of their own, each of which prints Markdown. */
@@ -88,16 +89,16 @@ process.exitCode = parts.some(({ markdown: text }) => text.startsWith(NOT_MEASUR
 /** Servers stay up, and are measured in turn, there and back, so that a drift of the machine's speed meets all alike. */
 async function measureLoads(): Promise<void> {
   const servers = new Map<StartedName, Server>();
-  for (const name of new Set(LOADS.flatMap(([, names]) => names))) servers.set(name, await START_SERVER[name]());
-  for (const [workload, names] of LOADS) {
-    const inTurn = names.flatMap((name) => {
+  for (const [name] of TURNS.flat()) if (!servers.has(name)) servers.set(name, await START_SERVER[name]());
+  for (const turn of TURNS) {
+    const inTurn = turn.flatMap(([name, workload]) => {
       const server = servers.get(name);
-      return server === undefined ? [] : [{ name, server }];
+      return server === undefined ? [] : [{ name, workload, server }];
     });
-    for (const { name, server } of inTurn)
+    for (const { name, workload, server } of inTurn)
       if (!name.startsWith("libcoap")) await load(server, workload, { warmUp: WARM_UP[workload], seconds: 0.1 });
     for (let repetition = 0; repetition < REPETITIONS; repetition++) {
-      for (const { name, server } of repetition % 2 === 0 ? inTurn : inTurn.toReversed()) {
+      for (const { name, workload, server } of repetition % 2 === 0 ? inTurn : inTurn.toReversed()) {
         const sample = await load(server, workload, { warmUp: WARM_UP[workload] / 100, seconds: SECONDS });
         samples.add(name, `${workload} /s`, sample.perSecond);
         samples.add(name, `${workload} /CPU-s`, sample.perCpuSecond);
@@ -107,6 +108,13 @@ async function measureLoads(): Promise<void> {
     }
   }
   await Promise.all([...servers.values()].map((server) => server.end()));
+}
+
+function under(
+  workload: WorkloadName,
+  ...names: readonly StartedName[]
+): readonly (readonly [StartedName, WorkloadName])[] {
+  return names.map((name) => [name, workload]);
 }
 
 async function measureIdleMemory(): Promise<void> {
