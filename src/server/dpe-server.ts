@@ -2,13 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { EndpointCounters } from "#coap/index.js";
 import { BINDING_OPTION, BINDING_OPTION_FORMATS, type Registration } from "#dpe/index.js";
 import { changedKeys } from "#config/index.js";
-import {
-  CoapEndpoint,
-  formatAddress,
-  type Observation,
-  type SocketAddress,
-  type SteeringCounters,
-} from "#net/index.js";
+import { CoapEndpoint, type Observation, type SocketAddress, type SteeringCounters } from "#net/index.js";
 import {
   type AuditEvent,
   AuditTrail,
@@ -134,12 +128,10 @@ export class DpeServer {
     });
     const common = { coap: this.#coap, credentials, onEvent, onAudit };
     this.#review = new AssociationReview({ ...common, facts });
-    const contested = new ContestedNames();
+    const contested = new ContestedNames(onEvent);
     this.#connections = new Dpe2Connections(this.#coap, credentials, onAudit, (endpoint, from, to) => {
       this.#endpoints.changed(endpoint);
-      if (!contested.moved(endpoint, from, to)) return;
-      const peers = [from, to].flatMap((peer) => (peer === undefined ? [] : [formatAddress(peer.remoteAddress)]));
-      onEvent({ type: "name-contested", endpoint, peers });
+      contested.moved(endpoint, from, to);
     });
     const changes = new SubscriberChanges({
       store,
@@ -171,13 +163,12 @@ export class DpeServer {
       });
     this.#listeners = new ServerListeners({ ...common, config, pairing: this.pairing, worker: parts.worker });
     this.#presence = new NetworkPresence({ external: parts.external, subscribers, facts, onEvent });
-    const presence = this.#presence;
     this.#requests = new GuardedRequests({
       guard,
       resources,
       facts,
       connections: this.#connections,
-      presence,
+      presence: this.#presence,
       pairing: this.pairing,
       dpe2Authentication: dpe2.clientAuthentication.join(", "),
       onAwake: (endpoint) =>
@@ -187,7 +178,7 @@ export class DpeServer {
     });
     this.#dpe2 = new Dpe2Requests({
       connections: this.#connections,
-      presence,
+      presence: this.#presence,
       challenger: new ProofChallenger(
         { ...dpe2, digest: guardDigest(config.realm, dpe2.digest) },
         subscribers,
