@@ -1,26 +1,15 @@
-import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { freePort } from "#testing/free-port.js";
+import { testWithMounts } from "#testing/own-mounts.js";
 import { PeerProcess } from "#testing/peer-process.js";
 import { DPE } from "#testing/dpe-program.js";
 import { folderOf } from "#testing/server-process.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
-
-/** A small disk of their own for the tests, in a mount namespace of an unprivileged user, where the kernel allows that. */
-const mayMount = ((): boolean => {
-  try {
-    execFileSync("unshare", ["-Urm", "sh", "-c", "mount -t tmpfs -o size=64k none /mnt"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
-})();
-const testWithMounts = mayMount || process.env["DPE_REQUIRE_PEERS"] === "1" ? test.serial : test.serial.skip;
 
 /** A server, and every value of `counter` that it acknowledged, in order. */
 async function serve(t: ExecutionContext, port: number): Promise<readonly number[]> {

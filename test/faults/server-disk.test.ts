@@ -1,22 +1,11 @@
-import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CoapClient } from "#api/index.js";
 import { DPE } from "#testing/dpe-program.js";
 import { freePort } from "#testing/free-port.js";
+import { testWithMounts } from "#testing/own-mounts.js";
 import { PeerProcess } from "#testing/peer-process.js";
 import { folderOf } from "#testing/server-process.js";
-import test from "ava";
-
-const mayMount = ((): boolean => {
-  try {
-    execFileSync("unshare", ["-Urm", "sh", "-c", "mount -t tmpfs -o size=64k none /mnt"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
-})();
-const testWithMounts = mayMount || process.env["DPE_REQUIRE_PEERS"] === "1" ? test : test.skip;
 
 testWithMounts(
   "on a full disk a server answers 5.03, and takes what it is told again once there is room",

@@ -63,9 +63,8 @@ async function faultOf(
   for (let attempt = 1; attempt <= attempts; attempt++) {
     const scope = new Scope();
     try {
-      fault = await within(
-        attempts === 1 ? FAILING_TIMEOUT_MS : CASE_TIMEOUT_MS,
-        runCase(t, scope, one, column, running),
+      fault = await within(attempts === 1 ? FAILING_TIMEOUT_MS : CASE_TIMEOUT_MS, (abandoned) =>
+        runCase(t, scope, one, column, running, abandoned),
       );
     } catch (error) {
       fault = error instanceof Error ? error.message : String(error);
@@ -84,6 +83,7 @@ async function runCase(
   one: EtsiCase,
   { client, server, transport }: Column,
   running: RunningServer,
+  abandoned: AbortSignal,
 ): Promise<string | undefined> {
   const seen = new Seen(isStream(transport));
   const { port } = running;
@@ -103,12 +103,12 @@ async function runCase(
     await performed;
   } else {
     performed.catch(() => undefined);
-    await until(() => seen.notifications.length >= 3);
+    await until(() => seen.notifications.length >= 3, abandoned);
     if (one.accident === "client vanishes") {
       relay?.cut(() => seen.afterVanishing.push(performance.now()));
       const silence = (): number => performance.now() - (seen.afterVanishing.at(-1) ?? Infinity);
       // It may take three seconds until it sends again for the first time (RFC 7252 §4.2).
-      await until(() => seen.afterVanishing.length > 1 && silence() > VANISHED_SILENCE_MS);
+      await until(() => seen.afterVanishing.length > 1 && silence() > VANISHED_SILENCE_MS, abandoned);
     } else {
       await running.restart();
       await performed;
@@ -150,19 +150,25 @@ identities: { required: false }
   return { transport: "udp", port: relay.port, directPort: port };
 }
 
-async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
+async function until(isSo: () => boolean, abandoned: AbortSignal): Promise<void> {
+  while (!isSo()) {
+    abandoned.throwIfAborted();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
-async function within<T>(limitMs: number, work: Promise<T>): Promise<T> {
+/** `abandoned` tells the work that nobody waits for it any more: what then went on would keep the process alive. */
+async function within<T>(limitMs: number, work: (abandoned: AbortSignal) => Promise<T>): Promise<T> {
+  const abandon = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`not over after ${limitMs} ms`)), limitMs);
   });
   try {
-    return await Promise.race([work, timeout]);
+    return await Promise.race([work(abandon.signal), timeout]);
   } finally {
     clearTimeout(timer);
+    abandon.abort();
   }
 }
 
