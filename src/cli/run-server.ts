@@ -4,6 +4,7 @@ import { ConfigWatcher } from "#config/index.js";
 import { type HttpListener, listenControl, listenHttp, Metrics, type Operation } from "#http/index.js";
 import { Forwarder } from "#mqtt/index.js";
 import { formatAddress } from "#net/index.js";
+import { auditSourceOf } from "#security/index.js";
 import {
   CertificateKeeper,
   DpeServer,
@@ -21,6 +22,7 @@ import { defaultControlPath } from "./control-path.js";
 import { describe } from "./exit.js";
 import { serverLog, writeEvent } from "./server-log.js";
 import { serviceStatus } from "./service-status.js";
+import { StrangerLines } from "./stranger-lines.js";
 import { onHangup, untilSignal } from "./signals.js";
 import { keepFlat } from "./small-process.js";
 import { apiSocketOf, configAt, serverIdOf, steeringAt, type WorkerPlace, type WorkerReady } from "./worker-place.js";
@@ -82,8 +84,10 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
     closers.push(() => store.close());
     const metrics = new Metrics();
     let forwarder: Forwarder | undefined;
+    const strangers = new StrangerLines();
     const onEvent = (event: ServerEvent): void => {
-      writeEvent(log, event);
+      const leftOut = (lines: number): void => log.warn({ lines }, `${event.type}: left out`);
+      if (strangers.admits(event, Date.now(), leftOut)) writeEvent(log, event);
       metrics.count(event);
       if (event.type === "gone") forwarder?.gone(event.registration.endpoint);
       audit(store, event, log);
@@ -209,7 +213,7 @@ function audit(store: Store, event: ServerEvent, log: Logger): void {
   if (event.event.cause === "credentials-required") return;
   const { time, ...fields } = event.event;
   store.audit
-    .append({ type: "authentication", ...fields }, time)
+    .append({ type: "authentication", ...fields }, time, auditSourceOf(event.event))
     .catch((error: unknown) => log.error({ error: describe(error) }, "audit"));
 }
 

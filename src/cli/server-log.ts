@@ -72,7 +72,7 @@ export function writeEvent(log: Logger, event: ServerEvent): void {
       log.warn({ peer: event.peer, cause: event.cause }, "handshake-failed");
       return;
     case "client-error":
-      log.warn({ subscriber: event.subscriber, authError: event.authError }, "client-error");
+      log.warn({ peer: event.peer, subscriber: event.subscriber, authError: event.authError }, "client-error");
       return;
     case "certificate-ending": {
       const { role, subject, validUntil } = event;

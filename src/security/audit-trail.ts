@@ -1,20 +1,23 @@
 import type { AuditEvent } from "./audit-event.js";
 
-/** The newest authentications, and counts of all. Bounded: the oldest make way. */
+/** The newest authentications, and counts of all. Bounded: the oldest make way, of failures and successes each for their own. */
 export class AuditTrail {
-  readonly #maxEvents: number;
-  readonly #events: AuditEvent[] = [];
+  readonly #maxOfEach: number;
+  /** Of each outcome by its number among those, modulo their bound. */
+  readonly #recorded: Readonly<Record<AuditEvent["outcome"], Recorded[]>> = { success: [], failure: [] };
   readonly #counts = new Map<string, number>();
-  #next = 0;
+  readonly #next = { success: 0, failure: 0 };
+  #order = 0;
 
-  /** Default 1,000 events, of about 500 bytes each. */
+  /** Default 1,000 events, of about 500 bytes each, half of them failures. */
   constructor(maxEvents: number = DEFAULT_MAX_AUDIT_EVENTS) {
-    this.#maxEvents = maxEvents;
+    this.#maxOfEach = Math.ceil(maxEvents / 2);
   }
 
   record(event: AuditEvent): void {
-    this.#events[this.#next] = event;
-    this.#next = (this.#next + 1) % this.#maxEvents;
+    const { outcome } = event;
+    this.#recorded[outcome][this.#next[outcome]] = { event, order: this.#order++ };
+    this.#next[outcome] = (this.#next[outcome] + 1) % this.#maxOfEach;
     const key = `${event.interface} ${event.outcome} ${event.cause}`;
     const known = this.#counts.get(key);
     if (known !== undefined || this.#counts.size < MAX_CAUSES) this.#counts.set(key, (known ?? 0) + 1);
@@ -24,8 +27,9 @@ export class AuditTrail {
   list(filter: AuditFilter = {}): readonly AuditEvent[] {
     const { limit = Infinity, sinceMs = -Infinity, ...fields } = filter;
     const wanted = Object.entries(fields).filter(([, value]) => value !== undefined) as [keyof AuditEvent, unknown][];
-    const ordered = [...this.#events.slice(this.#next), ...this.#events.slice(0, this.#next)].toReversed();
-    return ordered
+    return [...this.#recorded.success, ...this.#recorded.failure]
+      .toSorted((a, b) => b.order - a.order)
+      .map(({ event }) => event)
       .filter((event) => event.time >= sinceMs && wanted.every(([name, value]) => event[name] === value))
       .slice(0, limit);
   }
@@ -34,6 +38,11 @@ export class AuditTrail {
   get counts(): ReadonlyMap<string, number> {
     return this.#counts;
   }
+}
+
+interface Recorded {
+  readonly event: AuditEvent;
+  readonly order: number;
 }
 
 export interface AuditFilter {

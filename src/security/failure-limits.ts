@@ -28,7 +28,7 @@ export class FailureLimits {
   /** Milliseconds until an answer in this name from this address is looked at again; 0: now. */
   waitMs(username: string, address: string, now: number): number {
     const { burstPerSubscriber, refillPerSubscriberMs, burstPerAddress, refillPerAddressMs } = this.#options;
-    const prefix = prefixOf(address);
+    const prefix = addressPrefix(address);
     const own = this.#wait(keyOf(username, prefix), burstPerSubscriber, refillPerSubscriberMs, now);
     if (this.#isKnown(username, prefix, now)) return own;
     return Math.max(own, this.#wait(prefix, burstPerAddress, refillPerAddressMs, now));
@@ -36,13 +36,13 @@ export class FailureLimits {
 
   failed(username: string, address: string, now: number): void {
     const { burstPerSubscriber, refillPerSubscriberMs, burstPerAddress, refillPerAddressMs } = this.#options;
-    const prefix = prefixOf(address);
+    const prefix = addressPrefix(address);
     this.#take(keyOf(username, prefix), burstPerSubscriber, refillPerSubscriberMs, now);
     this.#take(prefix, burstPerAddress, refillPerAddressMs, now);
   }
 
   succeeded(username: string, address: string, now: number): void {
-    const key = keyOf(username, prefixOf(address));
+    const key = keyOf(username, addressPrefix(address));
     this.#buckets.delete(key);
     this.#known.delete(key);
     this.#known.set(key, now);
@@ -116,7 +116,7 @@ function levelOf({ level, at }: Bucket, burst: number, refillMs: number, now: nu
 }
 
 /** An address as it is counted: whoever has one of IPv6 mostly has its whole /64. Canonical addresses in. */
-function prefixOf(address: string): string {
+export function addressPrefix(address: string): string {
   if (!address.includes(":")) return address;
   const [head = "", tail] = address.split("::");
   const before = head === "" ? [] : head.split(":");

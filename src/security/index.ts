@@ -1,6 +1,7 @@
 export type { AssociationFacts, LowerLayerIdentity } from "./association-facts.js";
 export { authErrorOf, ClientAuthenticator } from "./client-authenticator.js";
 export { type AuditEvent, type AuditMode, cleanText } from "./audit-event.js";
+export { auditSourceOf } from "./audit-source.js";
 export { type AuditFilter, AuditTrail, DEFAULT_MAX_AUDIT_EVENTS } from "./audit-trail.js";
 export type { ClientOffer, DigestFault } from "./decide-on-client.js";
 export type { ServerOffer } from "./decide-on-server.js";

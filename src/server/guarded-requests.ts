@@ -132,8 +132,9 @@ export class GuardedRequests {
   /** A client does not accept this server, or what it answered at DPE-2 (R12): logged, counted and listed. */
   #clientError(request: RequestMessage, subscriber: Subscriber | undefined, peer: CoapConnection): void {
     const authError = request.options.uint(BINDING_OPTION.AuthError);
-    this.#parts.onEvent({ type: "client-error", subscriber: subscriber?.name, authError });
     const association = this.#parts.facts.of(peer);
+    const at = association.peer ?? "";
+    this.#parts.onEvent({ type: "client-error", peer: at, subscriber: subscriber?.name, authError });
     this.#parts.onAudit({
       time: Date.now(),
       outcome: "failure",
@@ -141,7 +142,7 @@ export class GuardedRequests {
       side: "client",
       mode: undefined,
       subscriber: subscriber?.name,
-      peer: association.peer ?? "",
+      peer: at,
       connection: association.connection,
       rule: "the client's own policy",
       cause: (authError === undefined ? undefined : authErrorName(authError)) ?? "unnamed",

@@ -29,7 +29,12 @@ export type ServerEvent =
       readonly refusal?: string;
     }
   | { readonly type: "handshake-failed"; readonly peer: string; readonly cause: string }
-  | { readonly type: "client-error"; readonly subscriber: string | undefined; readonly authError: number | undefined }
+  | {
+      readonly type: "client-error";
+      readonly peer: string;
+      readonly subscriber: string | undefined;
+      readonly authError: number | undefined;
+    }
   | { readonly type: "pairing"; readonly event: PairingEvent }
   | { readonly type: "radius"; readonly event: AccountingEvent }
   /** A certificate of the server's own, or of a CA that it trusts, is in the last 30 days or quarter of its life. `validUntil` is ms since 1970. */

@@ -1,77 +1,48 @@
+import { AuditShare } from "./audit-share.js";
 import type { Backend } from "./backend.js";
-import { decodeRow, encodeRow } from "./codec.js";
-import { timeKey, timeOfKey } from "./time-key.js";
+import { timeKey } from "./time-key.js";
 
 /**
- * What happened, newest last: authentication errors with their causes, changes by operators. `audit`: key time, server and
- * a number.
+ * What happened, newest last: authentication errors with their causes, changes by operators. `audit`, and `unproven` what
+ * anybody could cause: key time, a number and server.
  *
  * Invariants:
- * A1. At most a tenth more than `maxEvents` are kept; the oldest make way.
- * A2. A flood does not become a flood of writes: above `maxPerSecond` events are counted, and told of in one event.
+ * A1. Each share keeps half of `maxEvents`, and for a moment ten more; its own oldest make way.
+ * A2. A flood does not become a flood of writes: above `maxPerSecond` of a share, and above the rate of its source, events are
+ *     counted, and told of in one event a minute.
+ * A3. What nobody authenticated takes no place from what was authenticated, and one source few from others.
  */
 export class AuditLog {
-  readonly #backend: Backend;
   readonly #server: string;
-  readonly #limits: AuditLimits;
+  readonly #proven: AuditShare;
+  readonly #unproven: AuditShare;
   #serial = 0;
-  #secondStartedAt = 0;
-  #inSecond = 0;
-  #suppressed = 0;
 
   constructor(backend: Backend, server: string, limits: AuditLimits) {
-    this.#backend = backend;
+    const half = { ...limits, maxEvents: Math.ceil(limits.maxEvents / 2) };
     this.#server = server;
-    this.#limits = limits;
+    this.#proven = new AuditShare(backend, "audit", half);
+    this.#unproven = new AuditShare(backend, "unproven", half);
   }
 
   /** @throws StoreError. */
-  async append(event: AuditFields, now: number): Promise<void> {
-    if (now - this.#secondStartedAt >= 1000 || now < this.#secondStartedAt) {
-      const suppressed = this.#suppressed;
-      this.#secondStartedAt = now;
-      this.#inSecond = 0;
-      this.#suppressed = 0;
-      if (suppressed > 0) await this.#write({ type: "suppressed", count: suppressed }, now);
-    }
-    this.#inSecond += 1;
-    if (this.#inSecond > this.#limits.maxPerSecond) this.#suppressed += 1;
-    else await this.#write(event, now);
+  append(event: AuditFields, now: number, source: AuditSource = OPERATOR): Promise<void> {
+    const share = source.isProven ? this.#proven : this.#unproven;
+    return share.append(event, now, source, () => this.#key(now));
   }
 
   /** The newest first; `before` is the key of the last one seen. */
-  async page({ before, limit, type, endpoint, subscriber }: AuditPage): Promise<readonly AuditEntry[]> {
-    const found: AuditEntry[] = [];
-    for (let bound = before; found.length < limit;) {
-      const entries = await this.#backend.range("audit", "", {
-        ...(bound === undefined ? {} : { before: bound }),
-        limit: READ_PAGE,
-        isReverse: true,
-      });
-      for (const { key, value } of entries) {
-        const event = decodeRow<AuditFields>(value);
-        const isWanted =
-          (type === undefined || event.type === type) &&
-          (endpoint === undefined || event["endpoint"] === endpoint) &&
-          (subscriber === undefined || event["subscriber"] === subscriber);
-        if (isWanted && found.length < limit) found.push({ key, at: timeOfKey(key), event });
-      }
-      bound = entries.at(-1)?.key;
-      if (entries.length < READ_PAGE) break;
-    }
-    return found;
+  async page(page: AuditPage): Promise<readonly AuditEntry[]> {
+    const found = await Promise.all([this.#proven.newest(page), this.#unproven.newest(page)]);
+    return found
+      .flat()
+      .toSorted((a, b) => (a.key < b.key ? 1 : -1))
+      .slice(0, page.limit);
   }
 
-  async #write(event: AuditFields, now: number): Promise<void> {
+  #key(now: number): string {
     this.#serial += 1;
-    const key = `${timeKey(now)}.${String(this.#serial).padStart(9, "0")}.${this.#server}`;
-    const { maxEvents } = this.#limits;
-    const excess = this.#serial % TRIM_EVERY === 0 ? (await this.#backend.count("audit")) - maxEvents : 0;
-    const oldest = excess > 0 ? await this.#backend.range("audit", "", { limit: excess }) : [];
-    await this.#backend.commit({
-      deletes: oldest.map((entry) => ({ space: "audit", partition: "", key: entry.key })),
-      sets: [{ space: "audit", partition: "", key, value: encodeRow(event) }],
-    });
+    return `${timeKey(now)}.${String(this.#serial).padStart(9, "0")}.${this.#server}`;
   }
 }
 
@@ -86,6 +57,14 @@ export interface AuditEntry {
   /** ms since 1970. */
   readonly at: number;
   readonly event: AuditFields;
+}
+
+/** Who caused an event. */
+export interface AuditSource {
+  /** Whether it was authenticated. */
+  readonly isProven: boolean;
+  /** A subscriber, or an address as far as one can tell; undefined: an operator, who has no rate but the share's. */
+  readonly name: string | undefined;
 }
 
 export interface AuditLimits {
@@ -103,6 +82,4 @@ export interface AuditPage {
   readonly subscriber?: string;
 }
 
-/** Divides the least `maxEvents` allowed by ten, so that A1 holds. */
-const TRIM_EVERY = 10;
-const READ_PAGE = 500;
+const OPERATOR: AuditSource = { isProven: true, name: undefined };

@@ -46,6 +46,7 @@ export const SPACES = [
   "subscriber",
   "queue",
   "audit",
+  "unproven",
   "outbox",
 ] as const;
 export type Space = (typeof SPACES)[number];

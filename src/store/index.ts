@@ -1,4 +1,4 @@
-export { type AuditEntry, type AuditFields, AuditLog, type AuditPage } from "./audit-log.js";
+export { type AuditEntry, type AuditFields, AuditLog, type AuditPage, type AuditSource } from "./audit-log.js";
 export { type Backend, type BackendKind, type Change, type Message, type Place, SPACES } from "./backend.js";
 export { checkStore, type StoreFault } from "./check.js";
 export { decodeRow, encodeRow } from "./codec.js";

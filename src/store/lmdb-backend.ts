@@ -28,7 +28,7 @@ import { OwnerFile } from "./owner-file.js";
 export class LmdbBackend implements Backend {
   readonly kind = "lmdb";
   readonly #environment: RootDatabase<Uint8Array, string>;
-  readonly #databases: ReadonlyMap<Space, SpaceDatabase>;
+  readonly #databases: ReadonlyMap<Space, SpaceDatabase | undefined>;
   readonly #owner: OwnerFile | undefined;
   readonly #channels = new LocalChannels();
   readonly #group = new GroupCommit((changes) => this.#write(changes), MAX_GROUP);
@@ -64,7 +64,8 @@ export class LmdbBackend implements Backend {
         SPACES.map((name) => {
           // A variable, since the library's types leave out `keyEncoder` here.
           const options = { name, keyEncoder: LATIN1_KEYS, encoding: "binary" } as const;
-          return [name, this.#environment.openDB<Uint8Array, string>(options)];
+          const database: SpaceDatabase | undefined = this.#environment.openDB<Uint8Array, string>(options);
+          return [name, database];
         }),
       );
     } catch (error) {
@@ -101,6 +102,8 @@ export class LmdbBackend implements Backend {
   }
 
   async *scan(space: Space): AsyncIterable<PlacedEntry> {
+    // To a reader of a store that an older version wrote, which knew no such space.
+    if (this.#databases.get(space) === undefined) return;
     let start = "\0";
     for (;;) {
       const page = [...this.#database(space).getRange({ start, limit: SCAN_PAGE })];

@@ -251,7 +251,9 @@ export class Pairing {
   #tell(event: PairingEvent): void {
     this.#parts.onEvent(event);
     const { outcome, ...fields } = event;
-    this.#parts.store.audit.append({ type: `pairing-${outcome}`, ...fields }, Date.now()).catch(this.#parts.onFault);
+    const { store, onFault } = this.#parts;
+    const source = { isProven: true, name: event.code ?? event.subscriber };
+    store.audit.append({ type: `pairing-${outcome}`, ...fields }, Date.now(), source).catch(onFault);
   }
 }
 
