@@ -8,6 +8,7 @@ import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { DPE } from "#testing/dpe-program.js";
 import { freePort } from "#testing/free-port.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -22,7 +23,6 @@ function folderOf(t: ExecutionContext): string {
 async function serve(t: ExecutionContext, port: number) {
   const counts: number[] = [];
   const times: number[] = [];
-  const waiting = new Set<() => void>();
   const yaml = `
 interfaces:
   dpe1: { listen: { host: 127.0.0.1, coaps: ${port} }, connection: dtls, clientAuthentication: [psk] }
@@ -35,20 +35,9 @@ subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoi
       counts.push(value);
       times.push(timeSeconds ?? 0);
     }
-    for (const wake of waiting) wake();
   });
   t.teardown(() => server.close());
-  const until = (isDone: () => boolean): Promise<void> =>
-    new Promise((resolve) => {
-      const look = (): void => {
-        if (!isDone()) return;
-        waiting.delete(look);
-        resolve();
-      };
-      waiting.add(look);
-      look();
-    });
-  return { server, counts, times, until, port: server.addresses.coaps?.port ?? 0 };
+  return { server, counts, times, port: server.addresses.coaps?.port ?? 0 };
 }
 
 const agentYaml = (port: number, more = ""): string => `
@@ -86,7 +75,7 @@ interfaces: { dpe1: { connection: none, serverAuthentication: none } }
     events.push(event),
   );
   t.teardown(() => agent.close());
-  while (asked.length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => asked.length >= 2);
   t.true((asked[1] ?? 0) - (asked[0] ?? 0) >= 3000, "the first server's own back-off begins at half a second");
   const lost = events.find(({ type }) => type === "lost");
   t.true(lost?.type === "lost" && lost.retryInMs >= 3000);
@@ -99,8 +88,8 @@ test("what was read while there was no server arrives when there is one, in orde
     events.push(event),
   );
   t.teardown(() => agent.close());
-  while (agent.unsent < 20) await new Promise((resolve) => setTimeout(resolve, 10));
-  const { counts, times, until } = await serve(t, port);
+  await until(() => agent.unsent >= 20);
+  const { counts, times } = await serve(t, port);
   await until(() => counts.length >= 25);
   t.deepEqual(counts, upTo(counts.length));
   t.deepEqual(
@@ -127,11 +116,10 @@ test("readings survive kill -9 of the agent, and a restarted one reports them on
   );
   const killed = start(t, ["agent", "--config", config]);
   const journal = join(store, "unsent.log");
-  while (!(existsSync(journal) && readFileSync(journal, "utf8").split('"counter"').length > 3))
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => existsSync(journal) && readFileSync(journal, "utf8").split('"counter"').length > 3);
   killed.kill("SIGKILL");
   await exitOf(killed);
-  const { server, counts, until } = await serve(t, port);
+  const { server, counts } = await serve(t, port);
   const once = start(t, ["agent", "--config", config, "--once"]);
   t.is(await exitOf(once), 0);
   await until(() => counts.length > 2);

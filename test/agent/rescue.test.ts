@@ -6,6 +6,7 @@ import { CoapEndpoint, type CoapEndpointOptions, connect, listen, UdpSocket } fr
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { freePort } from "#testing/free-port.js";
 import { type RelayConditions, UdpRelay } from "#testing/udp-relay.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -54,10 +55,6 @@ ${more}
   const of = (type: AgentEvent["type"]): number => events.filter((event) => event.type === type).length;
   const registeredAt = (): string[] => events.flatMap((event) => (event.type === "registered" ? [event.server] : []));
   return { agent, events, of, registeredAt };
-}
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };

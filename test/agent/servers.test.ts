@@ -9,6 +9,7 @@ import { UdpSocket } from "#net/index.js";
 import { freePort } from "#testing/free-port.js";
 import { UdpRelay } from "#testing/udp-relay.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { until } from "#testing/until.js";
 import { issueThrowawayCredentials, type ThrowawayAuthority } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -77,10 +78,6 @@ ${more}
   t.teardown(() => agent.close());
   const registeredAt = (): string[] => events.flatMap((event) => (event.type === "registered" ? [event.server] : []));
   return { agent, events, registeredAt };
-}
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 const uri = (port: number): string => `coaps://127.0.0.1:${port}`;

@@ -14,6 +14,7 @@ import { sourcesOf } from "#agent/sources/configured-sources.js";
 import { readingsOf } from "#agent/sources/json-readings.js";
 import { Sampler } from "#agent/sources/sampler.js";
 import { parseConfig, renderConfig } from "#config/index.js";
+import { until } from "#testing/until.js";
 import test from "ava";
 
 const AGENT = `
@@ -99,13 +100,6 @@ test("what a program of exec has started ends with it, by its time, its output a
   const file = join(folder, "pid");
   // The shell waits for a program of its own, which holds the output open.
   const endless = (then: string): string => JSON.stringify(["sh", "-c", `sleep 300 & echo $! > ${file}; ${then}`]);
-  const started = async (): Promise<number> => {
-    for (;;) {
-      const pid = Number(existsSync(file) ? readFileSync(file, "utf8") : 0);
-      if (pid > 0) return pid;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-  };
   const ends: [string, string, RegExp, boolean][] = [
     ["wait", "500ms", /not done after 500 ms/, false],
     ["yes", "30s", /prints more than 65536 bytes/, false],
@@ -114,10 +108,10 @@ test("what a program of exec has started ends with it, by its time, its output a
   for (const [then, timeout, why, isClosed] of ends) {
     const source = sourceOf(`{ use: exec, name: s, command: ${endless(then)}, timeout: ${timeout} }`);
     const failed = failureOf(source);
-    const pid = await started();
+    const pid = await until(() => existsSync(file) && (Number(readFileSync(file, "utf8")) || false));
     if (isClosed) await source.close?.();
     t.regex(await failed, why);
-    while (isRunning(pid)) await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => !isRunning(pid));
     rmSync(file);
   }
 });
@@ -186,8 +180,7 @@ test("a source that hangs or fails holds up no other, and is told of once until 
     },
   );
   t.teardown(() => sampler.stop());
-  while (!outbox.oldest(100).some(([, { name }]) => name === "f"))
-    await new Promise((resolve) => setTimeout(resolve, 1));
+  await until(() => outbox.oldest(100).some(([, { name }]) => name === "f"));
   t.is(outbox.oldest(1)[0]?.[1].name, "g");
   t.deepEqual(faults, ["flaky failed", "flaky well"]);
 });
@@ -209,7 +202,7 @@ test("a reading that no report can carry holds up no other, and is told of once 
     },
   );
   t.teardown(() => sampler.stop());
-  while (faults.length < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+  await until(() => faults.length >= 2);
   t.regex(faults[0] ?? "", /^meter\/v: .*; meter\/t: .*; meter\/nnn/);
   t.is(faults[1], "well");
   t.deepEqual(

@@ -3,6 +3,7 @@ import { decodeMessage, isRequestCode } from "#coap/index.js";
 import { parseConfig } from "#config/index.js";
 import { type SocketAddress, UdpSocket } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 /** A path between agent and server that keeps what passed, and loses what it is told to. */
@@ -43,10 +44,6 @@ async function path(t: ExecutionContext, serverPort: number) {
 
 function isRequest(datagram: Uint8Array): boolean {
   return isRequestCode(decodeMessage(datagram).code);
-}
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 for (const timeOuts of ["none", "cocoa", "fasor"] as const) {

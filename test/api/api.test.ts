@@ -12,7 +12,6 @@ import {
   CODE,
   CONTENT_FORMAT,
   decodeLinks,
-  NetError,
   negotiate,
   observe,
   OPTION,
@@ -25,7 +24,8 @@ import {
   type Router,
 } from "#api/index.js";
 import { decodeMessage, decomposeUri, encodeMessage, type Message, MESSAGE_TYPE, Options } from "#coap/index.js";
-import { DtlsError, UdpSocket } from "#net/index.js";
+import { UdpSocket } from "#net/index.js";
+import { codeOf } from "#testing/code-of.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -36,16 +36,6 @@ async function start(t: ExecutionContext, handler: Handler | Router, options: Se
 }
 
 const originOf = (server: CoapServer): string => `coap://127.0.0.1:${server.address?.port}`;
-
-async function failureOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "no failure";
-  } catch (error) {
-    const hasCode = error instanceof CoapError || error instanceof NetError || error instanceof DtlsError;
-    return hasCode ? error.code : String(error);
-  }
-}
 
 test("a URI is decomposed into options (RFC 7252 §6.4), or refused by code", (t) => {
   const of = (uri: string) => {
@@ -152,8 +142,8 @@ test("what a method or a code does not have is neither sent nor told: payloads o
   const client = new CoapClient();
   t.teardown(() => client.close());
   const origin = originOf(server);
-  t.is(await failureOf(client.request(`${origin}/valid`, { payload: "x" })), "COAP_INVALID_MESSAGE");
-  t.is(await failureOf(client.request(`${origin}/valid`, { method: "DELETE", payload: "x" })), "COAP_INVALID_MESSAGE");
+  t.is(await codeOf(client.request(`${origin}/valid`, { payload: "x" })), "COAP_INVALID_MESSAGE");
+  t.is(await codeOf(client.request(`${origin}/valid`, { method: "DELETE", payload: "x" })), "COAP_INVALID_MESSAGE");
   const valid = await client.request(`${origin}/valid`);
   t.like(valid, { status: "2.03", contentFormat: undefined });
   t.is(valid.payload.length, 0);
@@ -196,14 +186,14 @@ test("a request goes by a proxy, from an address and port, without Uri-Host, wit
       [1, port, [1, 0]],
     ],
   );
-  t.is(await failureOf(client.request(`coap://far.example/${"long/".repeat(250)}`)), "COAP_BAD_URI");
+  t.is(await codeOf(client.request(`coap://far.example/${"long/".repeat(250)}`)), "COAP_BAD_URI");
   const plain = new CoapClient();
   t.teardown(() => plain.close());
   await plain.request(`coap://localhost:${socket.address.port}/x`, { omitsUriHost: true });
   t.deepEqual([seen.at(-1)?.message.options.uriHost, seen.at(-1)?.message.options.uriPath], [undefined, ["x"]]);
   const other = new CoapClient({ local: { host: "::1" } });
   t.teardown(() => other.close());
-  t.is(await failureOf(other.request(`${proxy}/x`)), "NET_ADDRESS_NOT_AVAILABLE");
+  t.is(await codeOf(other.request(`${proxy}/x`)), "NET_ADDRESS_NOT_AVAILABLE");
 });
 
 test("a handler's fault is 5.00 without a word of it, and is told to the server's owner", async (t) => {
@@ -301,18 +291,18 @@ test("requests end by time-out, by signal, by close and by an unknown name, each
   const server = await start(t, () => new Promise(() => undefined));
   const client = new CoapClient();
   const uri = originOf(server);
-  t.is(await failureOf(client.request(uri, { timeoutMs: 50 })), "COAP_TIMEOUT");
+  t.is(await codeOf(client.request(uri, { timeoutMs: 50 })), "COAP_TIMEOUT");
   const controller = new AbortController();
-  const pending = failureOf(client.request(uri, { signal: controller.signal, timeoutMs: 60_000 }));
+  const pending = codeOf(client.request(uri, { signal: controller.signal, timeoutMs: 60_000 }));
   setImmediate(() => controller.abort());
   t.is(await pending, "COAP_CANCELLED");
-  t.is(await failureOf(client.request(uri, { signal: AbortSignal.abort() })), "COAP_CANCELLED");
-  t.is(await failureOf(client.request("coap://no-such-host.invalid/")), "NET_NAME_NOT_FOUND");
-  t.is(await failureOf(client.request("coap:")), "COAP_BAD_URI");
+  t.is(await codeOf(client.request(uri, { signal: AbortSignal.abort() })), "COAP_CANCELLED");
+  t.is(await codeOf(client.request("coap://no-such-host.invalid/")), "NET_NAME_NOT_FOUND");
+  t.is(await codeOf(client.request("coap:")), "COAP_BAD_URI");
   // Nobody answers a handshake there; the time-out holds for it as well.
-  t.is(await failureOf(client.request(uri.replace("coap", "coaps"), { timeoutMs: 50 })), "COAP_TIMEOUT");
+  t.is(await codeOf(client.request(uri.replace("coap", "coaps"), { timeoutMs: 50 })), "COAP_TIMEOUT");
   await client.ping(uri);
-  const late = failureOf(client.request(uri));
+  const late = codeOf(client.request(uri));
   setImmediate(() => void client.close());
   t.is(await late, "COAP_PEER_CLOSED");
 });
@@ -348,10 +338,10 @@ test("DTLS: with a PSK, and with certificates of both sides; what is not trusted
   t.is((await request(uri, { ca })).text(), "certificates: 0");
   t.is((await request(uri, { ca, ...own })).text(), "certificates: 1");
   t.is(
-    await failureOf(request(uri, { psk: { identity: "alice", key: "wrong" }, timeoutMs: 20_000 })),
+    await codeOf(request(uri, { psk: { identity: "alice", key: "wrong" }, timeoutMs: 20_000 })),
     "DTLS_ALERT_RECEIVED",
   );
-  t.is(await failureOf(request(uri, { timeoutMs: 20_000 })), "DTLS_CERTIFICATE_REFUSED");
+  t.is(await codeOf(request(uri, { timeoutMs: 20_000 })), "DTLS_CERTIFICATE_REFUSED");
   t.is((await request(uri, { dangerSkipVerification: true })).text(), "certificates: 0");
 });
 
@@ -422,9 +412,9 @@ test("the same requests and observations run over TCP and TLS", async (t) => {
     }
     t.deepEqual(states, ["first", "second"]);
   }
-  t.is(await failureOf(request(`coaps+tcp://127.0.0.1:${server.tlsAddress?.port}/`)), "NET_NOT_ACCEPTED");
+  t.is(await codeOf(request(`coaps+tcp://127.0.0.1:${server.tlsAddress?.port}/`)), "NET_NOT_ACCEPTED");
   t.is(
-    await failureOf(request(`coap+tcp://127.0.0.1:${server.tlsAddress?.port}/`, { timeoutMs: 20_000 })),
+    await codeOf(request(`coap+tcp://127.0.0.1:${server.tlsAddress?.port}/`, { timeoutMs: 20_000 })),
     "COAP_PEER_CLOSED",
   );
 });
@@ -451,8 +441,8 @@ test("requests that find a connection closed share the next one, and a client th
   t.is(streams().length, 1);
   await client.request(originOf(server));
   await client.close();
-  t.is(await failureOf(client.request(uri)), "COAP_PEER_CLOSED");
-  t.is(await failureOf(client.request(originOf(server))), "COAP_PEER_CLOSED");
+  t.is(await codeOf(client.request(uri)), "COAP_PEER_CLOSED");
+  t.is(await codeOf(client.request(originOf(server))), "COAP_PEER_CLOSED");
 });
 
 test("an observation is left at once, also while it waits for the next state", async (t) => {
@@ -483,7 +473,7 @@ test("an observation whose first state is not to be had whole is none, and is ca
   const client = new CoapClient();
   t.teardown(() => client.close());
   const observation = client.observe(`${originOf(server)}/long`, { maxBodyBytes: 2000 });
-  t.is(await failureOf(observation[Symbol.asyncIterator]().next()), "COAP_BODY_TOO_LARGE");
+  t.is(await codeOf(observation[Symbol.asyncIterator]().next()), "COAP_BODY_TOO_LARGE");
   // The server hears of it by a message.
   for (let waited = 0; server.endpoint.usage.observations > 0 && waited < 500; waited++)
     await new Promise((resolve) => setTimeout(resolve, 10));

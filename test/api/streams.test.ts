@@ -16,6 +16,7 @@ import {
   streamed,
 } from "#api/index.js";
 import { encodeBlock } from "#coap/index.js";
+import { codeOf } from "#testing/code-of.js";
 import test, { type ExecutionContext } from "ava";
 
 setFlagsFromString("--expose-gc");
@@ -90,15 +91,6 @@ async function start(t: ExecutionContext, app: Router, options: ServeOptions = {
   const client = new CoapClient();
   t.teardown(() => client.close());
   return { server, client, origin: `coap://127.0.0.1:${server.address?.port}` };
-}
-
-async function failureOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "no failure";
-  } catch (error) {
-    return error instanceof CoapError ? error.code : String(error);
-  }
 }
 
 /** By default over UDP fewer bytes in smaller blocks: what is kept of a block shows by their number. */
@@ -208,7 +200,7 @@ test.serial("a short body is one message; a handler that reads nothing answers a
   t.is((await client.request(`${origin}/deaf`, { method: "PUT", payload: "x".repeat(5000) })).text(), "done");
   t.is((await client.request(`${origin}/whole`, { method: "PUT", payload: new Source(3000) })).text(), "3000 3000");
   const long = { method: "POST", payload: new Source(10), maxBodyBytes: 4096 } as const;
-  t.is(await failureOf(client.request(`${origin}/long`, long)), "COAP_BODY_TOO_LARGE");
+  t.is(await codeOf(client.request(`${origin}/long`, long)), "COAP_BODY_TOO_LARGE");
 });
 
 test.serial(

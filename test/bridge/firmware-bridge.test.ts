@@ -3,6 +3,7 @@ import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FirmwareBridge } from "#bridge/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 /** A Unix socket as the wire of whatever `serve` is. */
@@ -53,7 +54,7 @@ test("wires that close one after the other leave nothing at the bridge", async (
     socket.destroy();
   });
   const bridge = new FirmwareBridge({ port, protocol: "json-lines" }, () => undefined);
-  while (wires < 13) await new Promise((resolve) => setTimeout(resolve, 50));
+  await until(() => wires >= 13);
   await bridge.close();
   t.deepEqual(warnings, []);
 });

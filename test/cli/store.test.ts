@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { ReportingDevice } from "#testing/reporting-device.js";
 import { DPE } from "#testing/dpe-program.js";
 import { folderOf, startServerProcess } from "#testing/server-process.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 interface Outcome {
@@ -33,7 +34,7 @@ async function filled(t: ExecutionContext) {
   const server = await startServerProcess(t, folder, yaml(join(folder, "store")));
   const device = await ReportingDevice.open("pi-1", [server.coap]);
   const running = device.run(20);
-  while (device.acknowledged.length < 5) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => device.acknowledged.length >= 5);
   await device.stop();
   await running;
   return { folder, server, device };

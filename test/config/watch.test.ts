@@ -2,6 +2,7 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { changedKeys, ConfigError, ConfigWatcher, path, Secret, secret, section, text } from "#config/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const SCHEMA = section({ name: text(), key: secret(), certificate: path({ isReadableFile: true }) });
@@ -14,15 +15,12 @@ function watched(t: ExecutionContext) {
   write("secret", "first");
   write("cert.pem", "A");
   const told: string[] = [];
-  let wake: () => void = () => undefined;
   const watcher = new ConfigWatcher(at("config.yaml"), SCHEMA, {
     onChange: ({ name, key }) => {
       told.push(`${name} ${key.text()}`);
-      wake();
     },
     onFault: (error) => {
       told.push(error instanceof ConfigError ? error.code : String(error));
-      wake();
     },
     debounceMs: 20,
     pollMs: 100,
@@ -34,45 +32,43 @@ function watched(t: ExecutionContext) {
     watcher.close();
     rmSync(folder, { recursive: true });
   });
-  const until = async (last: string): Promise<void> => {
-    while (told.at(-1) !== last) await new Promise<void>((resolve) => (wake = resolve));
-  };
-  return { at, write, watcher, told, until };
+  const tells = (last: string) => until(() => told.at(-1) === last, { what: last });
+  return { at, write, watcher, told, tells };
 }
 
 test("a changed file, a changed secret and a changed certificate each are read again", async (t) => {
-  const { at, write, watcher, told, until } = watched(t);
+  const { at, write, watcher, told, tells } = watched(t);
   t.is(watcher.value.name, "one");
   write("config.yaml", "name: two\nkey: file:secret\ncertificate: cert.pem\n");
-  await until("two first");
+  await tells("two first");
   write("secret", "second");
-  await until("two second");
+  await tells("two second");
   told.length = 0;
   // By renaming, as careful writers do.
   write("new.pem", "B");
   renameSync(at("new.pem"), at("cert.pem"));
-  await until("two second");
+  await tells("two second");
   t.is(watcher.value.name, "two");
 });
 
 test("a broken file keeps what was read before, and is taken when it is mended", async (t) => {
-  const { at, write, watcher, until } = watched(t);
+  const { at, write, watcher, tells } = watched(t);
   write("config.yaml", "name: [\n");
-  await until("CONFIG_SYNTAX");
+  await tells("CONFIG_SYNTAX");
   t.is(watcher.value.name, "one");
   write("config.yaml", "name: two\nkey: file:absent\ncertificate: cert.pem\n");
-  await until("CONFIG_SECRET_MISSING");
+  await tells("CONFIG_SECRET_MISSING");
   write("absent", "here");
-  await until("two here");
+  await tells("two here");
   rmSync(at("absent"));
-  await until("CONFIG_SECRET_MISSING");
+  await tells("CONFIG_SECRET_MISSING");
   t.is(watcher.value.name, "two");
 });
 
 test("reload reads what has not changed too, and close ends the watching", async (t) => {
-  const { watcher, told, until } = watched(t);
+  const { watcher, told, tells } = watched(t);
   watcher.reload();
-  await until("one first");
+  await tells("one first");
   watcher.close();
   t.is(told.length, 1);
 });

@@ -7,6 +7,7 @@ import { testWithMounts } from "#testing/own-mounts.js";
 import { PeerProcess } from "#testing/peer-process.js";
 import { DPE } from "#testing/dpe-program.js";
 import { folderOf } from "#testing/server-process.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -46,10 +47,6 @@ sources: [{ use: exec, name: c, command: [sh, -c, ${JSON.stringify(program)}], e
     { mode: 0o600 },
   );
   return file;
-}
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 /** The lines of a log with that message. */

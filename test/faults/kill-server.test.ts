@@ -7,6 +7,7 @@ import { testWith } from "#testing/peer-process.js";
 import { startRedis } from "#testing/redis-peer.js";
 import { ReportingDevice } from "#testing/reporting-device.js";
 import { folderOf, startServerProcess } from "#testing/server-process.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 /** A small part in every run; all of it: DPE_KILLS=50 DPE_KILL_DEVICES=200. */
@@ -35,13 +36,12 @@ async function survives(t: ExecutionContext, location: StoreLocation, store: str
   for (let kill = 0; kill < KILLS; kill++) {
     // Killed while reports are on the way: each time after some more were acknowledged than before.
     const before = total();
-    while (total() < before + DEVICES * 3) await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => total() >= before + DEVICES * 3);
     await server.process.end();
     server = await startServerProcess(t, folder, yaml);
   }
   const before = devices.map(({ acknowledged }) => acknowledged.length);
-  while (devices.some(({ acknowledged }, index) => acknowledged.length <= (before[index] ?? 0)))
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => devices.every(({ acknowledged }, index) => acknowledged.length > (before[index] ?? 0)));
   await Promise.all(devices.map((device) => device.stop()));
   await Promise.all(running);
   await server.process.end();
@@ -94,7 +94,7 @@ testWith(
     const device = await ReportingDevice.open("pi-1", ports);
     const running = device.run(50);
     const acknowledged = async (count: number): Promise<void> => {
-      while (device.acknowledged.length < count) await new Promise((resolve) => setTimeout(resolve, 20));
+      await until(() => device.acknowledged.length >= count);
     };
     const ask = async (): Promise<number> => {
       const answer = await fetch(`${second!.http}/api/devices/pi-1/query`, {
@@ -163,9 +163,6 @@ interfaces:
     t.teardown(() => agent.close());
     const registeredAt = (): string[] => events.flatMap((event) => (event.type === "registered" ? [event.server] : []));
     const reported = (): number => events.filter(({ type }) => type === "reported").length;
-    const until = async (isDone: () => boolean): Promise<void> => {
-      while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 50));
-    };
     const ask = async (): Promise<number> => {
       const answer = await fetch(`${second.http}/api/devices/pi-1/query`, {
         method: "POST",

@@ -1,3 +1,4 @@
+import { until } from "#testing/until.js";
 import type { ExecutionContext } from "ava";
 import { AGENT_SCHEMA, agentsOf, DpeAgent, type FirmwareSourceEvent, sourcesOf } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
@@ -45,21 +46,6 @@ ${sources.replaceAll("OWN", `{ username: mcu, password: other, ${psk} }`)}
   return { server, events };
 }
 
-/** Waits until `look` finds something. */
-export async function until<T>(
-  look: () => T | undefined | Promise<T | undefined>,
-  what: string,
-  withinMs = 20_000,
-): Promise<T> {
-  const end = performance.now() + withinMs;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (performance.now() > end) throw new Error(`${what} did not happen within ${withinMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
 /** A property at the server, as soon as it is there and its value is `isWanted`. */
 export function reported(
   server: DpeServer,
@@ -69,6 +55,6 @@ export function reported(
 ): Promise<SenmlRecord> {
   return until(
     async () => (await server.store.properties.latestOf(endpoint, [name])).find(({ value }) => isWanted(value)),
-    `a report of ${name} by ${endpoint}`,
+    { what: `a report of ${name} by ${endpoint}` },
   );
 }

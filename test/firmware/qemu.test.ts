@@ -2,8 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
+import { until } from "#testing/until.js";
 import { built } from "./build.js";
-import { paired, reported, until } from "./pairing.js";
+import { paired, reported } from "./pairing.js";
 
 const isWithoutCompiler = (process.env["DPE_MISSING_PEERS"] ?? "").split(" ").includes("cortex-m3");
 
@@ -46,7 +47,7 @@ testWith(
     const [uptime] = await server.query("pi-1", "mcu/uptime");
     t.is(uptime?.unit, "s");
     const first = Number(uptime?.value);
-    await until(() => (events.some(({ type }) => type === "connected") ? true : undefined), "a connection");
+    await until(() => events.some(({ type }) => type === "connected"));
     await server.set("pi-1", "mcu/led", true);
     t.is(await isLedOn(), true);
     await server.set("pi-1", "mcu/label", "on the bench");
@@ -54,7 +55,7 @@ testWith(
 
     qemu.write("system_reset\n");
     await reported(server, "pi-1", "mcu/bridge/gaps", (value) => value === 1);
-    await until(() => (events.some(({ type }) => type === "gap") ? true : undefined), "the gap in the log");
+    await until(() => events.some(({ type }) => type === "gap"));
     t.is(await isLedOn(), false);
     t.true(Number((await server.query("pi-1", "mcu/uptime"))[0]?.value) <= first + 60);
   },

@@ -2,13 +2,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 import { checkFirmware, FirmwareBridge, type FirmwareEvent, openWire } from "#bridge/index.js";
 import { checksumOf } from "#bridge/json-lines.js";
 import { encodeCoapFrame } from "#bridge/slipmux.js";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
 import { built } from "./build.js";
-import { paired, reported, until } from "./pairing.js";
+import { paired, reported } from "./pairing.js";
 
 function folderOf(t: ExecutionContext): string {
   const folder = mkdtempSync(join(tmpdir(), "firmware-"));
@@ -45,7 +46,7 @@ testWith(
   async (t) => {
     const { simulator, port } = await simulate(t, "unix", "--counter", "50");
     const { bridge, events, valuesOf } = bridged(t, port);
-    await until(() => (bridge.isConnected ? true : undefined), "a connection");
+    await until(() => bridge.isConnected);
     t.deepEqual(
       bridge.properties.map(({ name, unit, isObservable, isWritable }) => [name, unit, isObservable, isWritable]),
       [
@@ -60,9 +61,9 @@ testWith(
         ["counter", undefined, true, false],
       ],
     );
-    await until(() => (valuesOf("counter").length > 3 ? true : undefined), "notifications of the counter");
+    await until(() => valuesOf("counter").length > 3);
     simulator.write("button 1\n");
-    await until(() => (valuesOf("button").includes(true) ? true : undefined), "a notification of the button");
+    await until(() => valuesOf("button").includes(true));
     t.is((await bridge.read("reset/cause"))[0]?.value, "power-on");
     t.is(valuesOf("reset/cause")[0], "power-on");
 
@@ -72,7 +73,7 @@ testWith(
     t.is((await bridge.read("led/blink"))[0]?.value, 1.25);
     await bridge.write("label", "kitchen ÄÀ");
     t.is((await bridge.read("label"))[0]?.value, "kitchen ÄÀ");
-    await until(() => (valuesOf("label").includes("kitchen ÄÀ") ? true : undefined), "the label by itself");
+    await until(() => valuesOf("label").includes("kitchen ÄÀ"));
     const refusals: readonly (readonly [string, string | number | boolean])[] = [
       ["led/blink", 10.001],
       ["led/blink", -1],
@@ -87,10 +88,7 @@ testWith(
     await t.throwsAsync(async () => bridge.read("nothing"), { code: "BRIDGE_NOT_SUPPORTED" });
 
     simulator.write("log \u001b[2Jhello\n");
-    await until(
-      () => events.find((event) => event.type === "diagnostic" && event.text === "\\x1b[2Jhello"),
-      "the diagnostic line",
-    );
+    await until(() => events.find((event) => event.type === "diagnostic" && event.text === "\\x1b[2Jhello"));
   },
 );
 
@@ -124,20 +122,17 @@ testWith(
     t.timeout(600_000);
     const { simulator, port } = await simulate(t, "pty", "--counter", "5");
     const { bridge, count, valuesOf } = bridged(t, port);
-    await until(() => (bridge.isConnected ? true : undefined), "a connection");
+    await until(() => bridge.isConnected);
     const times: number[] = [];
     for (let round = 1; round <= (ROUNDS || 8); round++) {
       const before = valuesOf("counter").length;
-      await until(() => (valuesOf("counter").length > before + 2 ? true : undefined), "notifications");
+      await until(() => valuesOf("counter").length > before + 2);
       // From 1 byte, its leading END, to past its end: a notification has some 40.
       simulator.write(`reset-after ${1 + ((round * 7) % 45)}\n`);
       const connections = count("connected");
-      await until(() => (count("lost") === round ? true : undefined), `the loss in round ${round}`);
+      await until(() => count("lost") === round);
       const lostAt = performance.now();
-      await until(
-        () => (count("connected") > connections && bridge.isConnected ? true : undefined),
-        "a connection again",
-      );
+      await until(() => count("connected") > connections && bridge.isConnected);
       times.push(performance.now() - lostAt);
       t.is(count("gap"), round);
     }
@@ -153,17 +148,17 @@ testWith(
     t.timeout(600_000);
     const { simulator, port } = await simulate(t, "pty", "--counter", "5");
     const { bridge, count, valuesOf } = bridged(t, port);
-    await until(() => (bridge.isConnected ? true : undefined), "a connection");
+    await until(() => bridge.isConnected);
     const times: number[] = [];
     for (let round = 1; round <= (ROUNDS || 5); round++) {
       const before = valuesOf("counter").length;
-      await until(() => (valuesOf("counter").length > before + 2 ? true : undefined), "notifications");
+      await until(() => valuesOf("counter").length > before + 2);
       simulator.write("unplug\n");
-      await until(() => (count("lost") === round ? true : undefined), `the loss in round ${round}`);
+      await until(() => count("lost") === round);
       await t.throwsAsync(async () => bridge.read("uptime"), { code: "BRIDGE_DISCONNECTED" });
       const pluggedAt = performance.now();
       simulator.write("plug\n");
-      await until(() => (bridge.isConnected ? true : undefined), "a connection again");
+      await until(() => bridge.isConnected);
       times.push(performance.now() - pluggedAt);
       t.is(count("gap"), round);
     }
@@ -178,16 +173,16 @@ testWith(
   async (t) => {
     const { simulator, port } = await simulate(t, "unix", "--counter", "20");
     const { bridge, count, valuesOf, events } = bridged(t, port);
-    await until(() => (bridge.isConnected ? true : undefined), "a connection");
+    await until(() => bridge.isConnected);
     for (const noise of ["00ffdbdb", "c0a9", "c0a940011234bb2e776500c0", "c04500c0c0c0db", "c0a96044ffffabcdc0"])
       simulator.write(`send ${noise}\n`);
     for (let index = 0; index < 200; index++)
       simulator.write(`send c00a${Buffer.from(`line ${index}`).toString("hex")}c0\n`);
     const before = valuesOf("counter").length;
-    await until(() => (valuesOf("counter").length > before + 5 ? true : undefined), "notifications");
+    await until(() => valuesOf("counter").length > before + 5);
     t.is((await bridge.read("reset/cause"))[0]?.value, "power-on");
     t.is(count("lost"), 0);
-    await until(() => (count("diagnostic") > 5 ? true : undefined), "some lines");
+    await until(() => count("diagnostic") > 5);
     t.true(count("diagnostic") < 100);
     t.true(events.some((event) => event.type === "diagnostic" && event.text === "line 0"));
   },

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
 import { DPE } from "#testing/dpe-program.js";
 import { folderOf, startServerProcess, type ServerProcess } from "#testing/server-process.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 import { chromium } from "playwright-core";
 
@@ -73,14 +74,6 @@ function dpe(
   });
 }
 
-async function until<T>(read: () => Promise<T | undefined>): Promise<T> {
-  for (;;) {
-    const found = await read();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
 /** A server process and an agent process that reports a temperature from a file; one wrong password was refused. */
 async function operate(t: ExecutionContext): Promise<ServerProcess & { readonly reading: (value: number) => void }> {
   t.timeout(240_000);
@@ -93,9 +86,7 @@ async function operate(t: ExecutionContext): Promise<ServerProcess & { readonly 
   writeFileSync(join(folder, "wrong.yaml"), agentYaml(server.coaps, file, { endpoint: "pi-2", password: "wrong" }));
   PeerProcess.start(t, process.execPath, [DPE, "agent", "--config", join(folder, "agent.yaml")]);
   t.is((await dpe("agent", "--config", join(folder, "wrong.yaml"))).code, 3);
-  await until(async () =>
-    (await send(`${server.http}/api/devices/pi-1/properties`)).text.includes("20.5") ? true : undefined,
-  );
+  await until(async () => (await send(`${server.http}/api/devices/pi-1/properties`)).text.includes("20.5"));
   return { ...server, reading };
 }
 
@@ -269,7 +260,7 @@ test.serial(
     );
     writeFileSync(join(folder, "bob.yaml"), yaml);
     const agent = PeerProcess.start(t, process.execPath, [DPE, "agent", "--config", join(folder, "bob.yaml")]);
-    await until(async () => ((await send(`${server.http}/api/devices/lab-1`)).status === 200 ? true : undefined));
+    await until(async () => (await send(`${server.http}/api/devices/lab-1`)).status === 200);
     t.regex((await subscriber("ban", "bob")).stdout, /bob banned/);
     await agent.printed("invalid-credentials", 60_000);
     t.like((await send(`${server.http}/api/devices/lab-1`)).json, { state: "deregistered" });

@@ -6,6 +6,7 @@ import { SharedKeys } from "#dtls/index.js";
 import { connect, type DtlsSession, type EndpointOptions, listen } from "#net/index.js";
 import { freePort } from "#testing/free-port.js";
 import { PeerProcess, testWith } from "#testing/peer-process.js";
+import { until } from "#testing/until.js";
 import type { ExecutionContext } from "ava";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -27,23 +28,15 @@ function folder(t: ExecutionContext): string {
 /** Our server; sessions come in order, each answered with what it sent. */
 async function serve(t: ExecutionContext, options: EndpointOptions) {
   const sessions: DtlsSession[] = [];
-  let wake: () => void = () => undefined;
   const endpoint = await listen(
     (session) => {
       session.onmessage = (data) => session.send(data);
       sessions.push(session);
-      wake();
     },
     { host: "127.0.0.1", server: { pskEnabled: true }, pskOf: () => bytes(KEY), ...options },
   );
   t.teardown(() => endpoint.close());
-  const nth = async (index: number): Promise<DtlsSession> => {
-    for (;;) {
-      const session = sessions[index];
-      if (session !== undefined) return session;
-      await new Promise<void>((resolve) => (wake = resolve));
-    }
-  };
+  const nth = (index: number): Promise<DtlsSession> => until(() => sessions[index]);
   return { port: endpoint.address.port, nth };
 }
 

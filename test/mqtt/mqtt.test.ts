@@ -8,6 +8,7 @@ import { CoapClient } from "#api/index.js";
 import { discoveryOf } from "#mqtt/discovery.js";
 import { MAX_LEVELS, topicOf } from "#mqtt/topic.js";
 import { connect } from "mqtt";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 async function broker(t: ExecutionContext, folder: string, port: number): Promise<PeerProcess> {
@@ -66,7 +67,7 @@ interfaces:
     const values = (): number[] =>
       (heard.get("dpe/pi.1/count") ?? []).map((text) => (JSON.parse(text) as { readonly value: number }).value);
     const reaches = async (count: number): Promise<void> => {
-      while (!values().includes(count)) await new Promise((resolve) => setTimeout(resolve, 20));
+      await until(() => values().includes(count));
     };
     await reaches(3);
     t.is(heard.get("dpe/status")?.at(-1), "online");
@@ -83,7 +84,7 @@ interfaces:
 
     await first.end();
     const whileAway = device.acknowledged.length;
-    while (device.acknowledged.length < whileAway + 5) await new Promise((resolve) => setTimeout(resolve, 20));
+    await until(() => device.acknowledged.length >= whileAway + 5);
     await server.process.end();
     await broker(t, folder, mqtt);
     await startServerProcess(t, folder, yaml);

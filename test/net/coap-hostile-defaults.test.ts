@@ -14,6 +14,7 @@ import {
   SIGNAL,
 } from "#coap/index.js";
 import { CoapEndpoint, type CoapEndpointOptions, connectStream, listenStream, UdpSocket } from "#net/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const NONE = new Uint8Array(0);
@@ -219,8 +220,7 @@ test.serial(
       await new Promise((resolve) => socket.write(unfinished, resolve));
       sockets.push(socket);
     }
-    while (cutOff < 1200 - Math.floor(DOCUMENTED.streams / 65_000))
-      await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => cutOff >= 1200 - Math.floor(DOCUMENTED.streams / 65_000));
     t.log(`${server.usage.streamBytes} bytes of ${1200 - cutOff} connections; ${cutOff} cut off`);
     t.true(server.usage.streamBytes <= DOCUMENTED.streams);
     t.true(server.usage.streamBytes > DOCUMENTED.streams / 2);

@@ -9,6 +9,7 @@ import {
   Options,
 } from "#coap/index.js";
 import { CoapEndpoint, type SocketAddress, UdpSocket } from "#net/index.js";
+import { until } from "#testing/until.js";
 import { SeededRandom } from "#testing/virtual-link.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -229,9 +230,6 @@ test("requests that a handler is slow to answer are bounded: of one peer by 4.29
       own.send(datagram({ type: MESSAGE_TYPE.NonConfirmable, messageId: index }), socket.address);
     return answers;
   };
-  const until = async (isDone: () => boolean): Promise<void> => {
-    while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 5));
-  };
   const refusals: Message[] = [];
   for (const [peers, waits, refused] of [
     [1, 5, 3],
@@ -307,7 +305,7 @@ test("what an application throws when it is told of a fault goes on to it, and t
   const get = { code: CODE.GET, options: Options.none, payload: NONE };
   const faulty = { ...get, options: get.options.with(OPTION.UriPath, "faulty"), isConfirmable: false };
   void connection.request(faulty, { signal: AbortSignal.timeout(100) }).catch(() => undefined);
-  while (thrown.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => thrown.length > 0);
   t.deepEqual(thrown, ["Error: cannot be told"]);
   t.is((await connection.request(get, { signal: AbortSignal.timeout(10_000) })).code, CODE.Content);
 });

@@ -18,10 +18,11 @@ import {
   type CoapEndpointOptions,
   connectStream,
   listenStream,
-  NetError,
   type StreamClientTls,
   type StreamServerTls,
 } from "#net/index.js";
+import { codeOf } from "#testing/code-of.js";
+import { until } from "#testing/until.js";
 import { issueThrowawayCredentials, loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
 import { connect as connectTcp } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
@@ -77,20 +78,14 @@ async function bare(t: ExecutionContext, port: number) {
   t.teardown(() => socket.destroy());
   const decoder = new StreamDecoder(100_000);
   const received: StreamMessage[] = [];
-  let wake = (): void => undefined;
   let isClosed = false;
   socket.on("data", (chunk: Buffer) => {
     received.push(...decoder.push(chunk));
-    wake();
   });
   socket.on("error", () => undefined);
   socket.on("close", () => {
     isClosed = true;
-    wake();
   });
-  const until = async (isDone: () => boolean): Promise<void> => {
-    while (!isDone()) await new Promise<void>((resolve) => (wake = resolve));
-  };
   return {
     received,
     write: (message: Partial<StreamMessage>) =>
@@ -98,22 +93,12 @@ async function bare(t: ExecutionContext, port: number) {
         encodeStreamMessage({ code: CODE.GET, token: NONE, options: Options.none, payload: NONE, ...message }),
       ),
     writeBytes: (value: Uint8Array) => socket.write(value),
-    got: (code: number) => until(() => received.some((message) => message.code === code)),
+    got: (code: number) => until(() => received.some((message) => message.code === code), { what: `code ${code}` }),
     closed: () => until(() => isClosed),
-    until,
   };
 }
 
 const post = (payload: Uint8Array): RequestMessage => ({ code: CODE.POST, options: Options.none, payload });
-
-async function failureOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "no failure";
-  } catch (error) {
-    return error instanceof CoapError || error instanceof NetError ? error.code : String(error);
-  }
-}
 
 test("RFC 8323 §3.2: messages of every length are cut out of a stream, however it is split", (t) => {
   const lengths = [0, 1, 11, 12, 13, 14, 267, 268, 269, 270, 65_803, 65_804, 65_805, 66_000];
@@ -180,7 +165,7 @@ test("a server asks its client over the connection that the client opened", asyn
   await dial(t, serving.port, {
     onRequest: () => ({ code: CODE.Content, options: Options.none, payload: bytes("from the client") }),
   });
-  while (serving.connections.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => serving.connections.length > 0);
   t.is(text((await serving.connections[0]!.request(getRequest())).payload), "from the client");
 });
 
@@ -221,7 +206,7 @@ test("RFC 8323 §5.4 to §5.6: Ping is answered with its token, Release after wh
   t.true(pong?.options.has(SIGNAL_OPTION.Custody));
   peer.write({ code: CODE.POST, token: Uint8Array.of(1), payload: bytes("late") });
   peer.write({ code: SIGNAL.Release });
-  while (answers.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => answers.length > 0);
   answers[0]?.();
   await peer.closed();
   t.is(text(peer.received.at(-1)?.payload ?? NONE), "late");
@@ -269,12 +254,12 @@ test("RFC 8323 §5.4.1: a Ping with Custody is answered when all requests before
   ping(12, true);
   ping(13, false);
   await peer.got(SIGNAL.Pong);
-  while (answers.length < 3) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => answers.length >= 3);
   const seen = (): number[] => peer.received.flatMap(({ code, token }) => (code === SIGNAL.CSM ? [] : [token[0] ?? 0]));
   t.deepEqual(seen(), [13]);
   const answer = async (index: number, count: number): Promise<void> => {
     answers[index]?.();
-    while (seen().length < count) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => seen().length >= count);
   };
   await answer(1, 2);
   await answer(0, 4);
@@ -292,7 +277,7 @@ test("RFC 8323 §5.4.1: a request that is refused for want of room is answered, 
   const first = await bare(t, port);
   first.write({ code: SIGNAL.CSM });
   first.write({ code: CODE.GET });
-  while (endpoint.usage.unanswered === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => endpoint.usage.unanswered > 0);
   const second = await bare(t, port);
   second.write({ code: SIGNAL.CSM });
   second.write({ code: CODE.GET });
@@ -336,7 +321,7 @@ test("RFC 8323 §8.2: on a port that is not CoAP's a server has to say that it s
   const bound = server.address();
   const port = typeof bound === "object" && bound !== null ? bound.port : 0;
   const dialled = connectStream({ host: "127.0.0.1", port }, { tls: { verify: () => ({ ok: true }) } });
-  t.is(await failureOf(dialled), "NET_NOT_ACCEPTED");
+  t.is(await codeOf(dialled), "NET_NOT_ACCEPTED");
   const tolerant = { tls: { verify: () => ({ ok: true }) as const }, dangerSkipAlpn: true };
   await (await connectStream({ host: "127.0.0.1", port }, tolerant)).close();
   t.pass();
@@ -393,7 +378,7 @@ test("of what a connection asks at once 64 requests are handled, the others as t
   const request = encodeStreamMessage({ code: CODE.GET, token: NONE, options: Options.none, payload: NONE });
   const count = 10_000;
   peer.writeBytes(Buffer.concat(Array.from({ length: count }, () => request)));
-  while (waiting.length < 64) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => waiting.length >= 64);
   const other = await dial(t, port);
   const quick = { ...getRequest(), options: Options.none.withAll(OPTION.UriPath, ["quick"]) };
   t.is((await other.request(quick)).code, CODE.Content);
@@ -401,26 +386,26 @@ test("of what a connection asks at once 64 requests are handled, the others as t
   t.is(waiting.length, 64);
   t.true(endpoint.usage.streamBytes >= 16_384, "what waits is counted");
   for (let answered = 0; answered < count; answered++) {
-    while (waiting.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => waiting.length > 0);
     waiting.shift()?.();
     if (endpoint.usage.unanswered > 64) return t.fail(`${endpoint.usage.unanswered} at once`);
   }
-  await peer.until(() => peer.received.length === count + 1);
+  await until(() => peer.received.length === count + 1);
   t.is(endpoint.usage.unanswered, 0);
 });
 
 test("a request that is under way fails when the connection ends, and a refused connection is refused by code", async (t) => {
   const serving = await serve(t, { onRequest: () => new Promise(() => undefined) });
   const client = await dial(t, serving.port);
-  const pending = failureOf(client.request(getRequest()));
-  while (serving.connections.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  const pending = codeOf(client.request(getRequest()));
+  await until(() => serving.connections.length > 0);
   await serving.connections[0]?.close();
   t.is(await pending, "COAP_PEER_CLOSED");
   const { port } = await serve(t);
   const gone = await listenStream(() => undefined, LOOPBACK);
   await gone.close();
   t.not(gone.address.port, port);
-  t.is(await failureOf(connectStream({ host: "127.0.0.1", port: gone.address.port })), "NET_CONNECTION_REFUSED");
+  t.is(await codeOf(connectStream({ host: "127.0.0.1", port: gone.address.port })), "NET_CONNECTION_REFUSED");
 });
 
 test("R18 over TLS: certificates of both sides, a PSK, and what is not trusted is refused by code", async (t) => {
@@ -471,9 +456,9 @@ test("R18 over TLS: certificates of both sides, a PSK, and what is not trusted i
   t.is(await ask({ verify, certificate: loadCredentials(device.certificatePem, device.privateKeyPem) }), "true 1 ");
   t.is(await ask({ verify, psk: { identity: bytes("alice"), key } }), "true 0 alice");
   const stranger = { ok: false, alert: "unknown_ca", reason: "not ours" } as const;
-  t.is(await failureOf(ask({ verify: () => stranger })), "NET_NOT_ACCEPTED");
-  t.is(await failureOf(ask({ verify, psk: { identity: bytes("alice"), key: bytes("wrong") } })), "NET_ALERT_RECEIVED");
-  t.is(await failureOf(ask({ verify, psk: { identity: bytes("mallory"), key } })), "NET_ALERT_RECEIVED");
+  t.is(await codeOf(ask({ verify: () => stranger })), "NET_NOT_ACCEPTED");
+  t.is(await codeOf(ask({ verify, psk: { identity: bytes("alice"), key: bytes("wrong") } })), "NET_ALERT_RECEIVED");
+  t.is(await codeOf(ask({ verify, psk: { identity: bytes("mallory"), key } })), "NET_ALERT_RECEIVED");
   // What is too long for OpenSSL is refused without being shown.
   const long = { identity: bytes("alice"), key: new Uint8Array(600).fill(107) };
   const { message } = await t.throwsAsync(ask({ verify, psk: long }));
@@ -482,7 +467,7 @@ test("R18 over TLS: certificates of both sides, a PSK, and what is not trusted i
   t.notRegex([message, ...failures].join(), /107/);
   const foreign = await issueThrowawayCredentials({ commonName: "x", purpose: "clientAuth", atMs: Date.now() });
   t.is(
-    await failureOf(ask({ verify, certificate: loadCredentials(foreign.certificatePem, foreign.privateKeyPem) })),
+    await codeOf(ask({ verify, certificate: loadCredentials(foreign.certificatePem, foreign.privateKeyPem) })),
     "COAP_PEER_CLOSED",
   );
   t.true(

@@ -9,6 +9,7 @@ import {
   listen,
   UdpSocket,
 } from "#net/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -31,10 +32,7 @@ async function serve(t: ExecutionContext, options: EndpointOptions) {
     t.teardown(() => session.close());
     return session;
   };
-  const until = async (isTrue: () => boolean): Promise<void> => {
-    while (!isTrue()) await new Promise((resolve) => setImmediate(resolve));
-  };
-  return { endpoint, sessions, drops, open, until };
+  return { endpoint, sessions, drops, open };
 }
 
 test("handshakes are limited in all and for each address; those over it are dropped by name, and the slots come back", async (t) => {
@@ -43,7 +41,7 @@ test("handshakes are limited in all and for each address; those over it are drop
     [{ maxHandshakesPerAddress: 1 }, "too-many-handshakes-of-address"],
   ] as const) {
     const answers: ((key: Uint8Array) => void)[] = [];
-    const { endpoint, drops, open, until } = await serve(t, {
+    const { endpoint, drops, open } = await serve(t, {
       ...limit,
       pskOf: () => new Promise((resolve) => answers.push(resolve)),
     });
@@ -68,7 +66,7 @@ test("a full endpoint drops new peers while its sessions are in use, and lets a 
   const busy = await serve(t, { maxSessions: 2 });
   await Promise.all([(await busy.open()).opened, (await busy.open()).opened]);
   await busy.open();
-  await busy.until(() => busy.drops.includes("too-many-sessions"));
+  await until(() => busy.drops.includes("too-many-sessions"));
   t.is(busy.endpoint.sessionCount, 2);
 
   const stale = await serve(t, { maxSessions: 2, staleAfterMs: 0 });
@@ -111,7 +109,7 @@ for (const limit of ["maxSessions", "maxSessionsPerAddress"] as const) {
 }
 
 test("sessions are limited for each address, and a silent one is closed after its time", async (t) => {
-  const { drops, open, until } = await serve(t, { maxSessionsPerAddress: 1 });
+  const { drops, open } = await serve(t, { maxSessionsPerAddress: 1 });
   await (
     await open()
   ).opened;
@@ -121,11 +119,11 @@ test("sessions are limited for each address, and a silent one is closed after it
   const session = await idle.open();
   await session.opened;
   t.is(await session.closed, undefined);
-  await idle.until(() => idle.endpoint.sessionCount === 0);
+  await until(() => idle.endpoint.sessionCount === 0);
 });
 
 test("an address that begins handshake after handshake has one at a time, and what it gave up is gone", async (t) => {
-  const { endpoint, until } = await serve(t, { pskOf: () => new Promise(() => undefined) });
+  const { endpoint } = await serve(t, { pskOf: () => new Promise(() => undefined) });
   const socket = await UdpSocket.bind({ host: "127.0.0.1" });
   t.teardown(() => socket.close());
   const remote = { address: "127.0.0.1", port: endpoint.address.port };
@@ -157,7 +155,7 @@ test("above a threshold a cookie is demanded; below it the handshake is a round 
 
 test("what sessions drop is counted by reason at the endpoint, and told of with the address", async (t) => {
   const seen: string[] = [];
-  const { endpoint, sessions, open, until } = await serve(t, {
+  const { endpoint, sessions, open } = await serve(t, {
     onDrop: (reason, { port }) => seen.push(`${reason} ${String(port)}`),
   });
   const session = await open();

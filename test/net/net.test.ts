@@ -18,6 +18,7 @@ import {
   NetError,
   UdpSocket,
 } from "#net/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -124,7 +125,7 @@ test("records of one turn share a datagram up to the path MTU, in order and befo
     datagrams = 0;
     for (const [index, size] of sizes.entries()) session.send(bytes(String(index).repeat(size)));
     await session.close();
-    while (endpoint.sessionCount > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await until(() => endpoint.sessionCount === 0);
     // The close_notify comes in one of its own.
     t.deepEqual([received.join(""), datagrams], ["0123", expected + 1]);
   }

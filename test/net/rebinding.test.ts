@@ -1,6 +1,7 @@
 import { CODE, OPTION, Options, type RequestMessage } from "#coap/index.js";
 import { type CoapConnection, CoapEndpoint, connect, listen, UdpSocket } from "#net/index.js";
 import { NatRelay } from "#testing/nat-relay.js";
+import { until } from "#testing/until.js";
 import test from "ava";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -70,7 +71,7 @@ test("1,000 devices change their ports behind a NAT: no handshake, no report los
   });
   t.is(relay.bindingCount, DEVICES);
   // The last of them still answer whether they receive there (RFC 9853).
-  while (moved < DEVICES) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => moved >= DEVICES);
   t.is(moved, DEVICES);
   t.is(reports.size, 2 * DEVICES);
   t.deepEqual(new Set(reports.values()), new Set([1]));
@@ -101,16 +102,11 @@ test("without identifiers a changed address loses the session; with them a forge
       { psk: { identity: bytes("fleet"), key: KEY } },
     );
     await session.opened;
-    const settled = async (): Promise<void> => {
-      for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
-    };
     await relay.rebind();
     session.send(bytes(connectionId === undefined ? "with" : "without"));
-    while (
-      connectionId === undefined ? !heard.includes("with") : endpoint.dropped["not-a-client-hello"] === undefined
-    ) {
-      await settled();
-    }
+    await until(() =>
+      connectionId === undefined ? heard.includes("with") : endpoint.dropped["not-a-client-hello"] !== undefined,
+    );
     const [served] = endpoint.sessions;
     const before = served?.remoteAddress;
     // Another's datagram with the right identifier, and no authentic record.
@@ -121,7 +117,7 @@ test("without identifiers a changed address loses the session; with them a forge
     const record = Buffer.concat([forged, Buffer.of(0, 30), Buffer.alloc(30)]);
     socket.send(record, endpoint.address);
     const drops = (): number => served?.stats.dropped["bad-mac"] ?? endpoint.dropped["unknown-connection-id"] ?? 0;
-    while (drops() === 0) await settled();
+    await until(() => drops() > 0);
     t.is(served?.remoteAddress, before);
     await session.close();
     await endpoint.close();
@@ -158,18 +154,17 @@ test("a record that is handed on from another address brings no flood there, and
   );
   let answers = 0;
   session.onmessage = () => answers++;
-  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
   await session.opened;
   isHijacked = true;
   session.send(bytes("ask"));
-  while (refused.length === 0 || answers === 0) await turn();
+  await until(() => refused.length > 0 && answers > 0);
   t.deepEqual(refused, [victim.address.port]);
   t.true(victimReceived > 0 && victimReceived <= 3 * victimSent, `${String(victimReceived)} for ${String(victimSent)}`);
   const [served] = endpoint.sessions;
   t.is(served?.remoteAddress.port, relay.address.port);
   isHijacked = false;
   session.send(bytes("again"));
-  while (answers < 2) await turn();
+  await until(() => answers >= 2);
   t.is(served?.remoteAddress.port, relay.address.port);
   await session.close();
   await endpoint.close();

@@ -14,6 +14,7 @@ import {
   type RestoredCounts,
 } from "#net/index.js";
 import { freePort } from "#testing/free-port.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 /** 10,000 with DPE_SCALE=1, which needs as many files open. */
@@ -35,7 +36,6 @@ function folder(t: ExecutionContext): string {
 class EchoServer {
   readonly #child: ChildProcess;
   readonly #lines: Record<string, unknown>[] = [];
-  #wake: () => void = () => undefined;
 
   private constructor(port: number, path: string) {
     const program = join(dirname(fileURLToPath(import.meta.url)), "restart-server.js");
@@ -43,7 +43,6 @@ class EchoServer {
     if (this.#child.stdout !== null) {
       createInterface({ input: this.#child.stdout }).on("line", (line) => {
         this.#lines.push(JSON.parse(line) as Record<string, unknown>);
-        this.#wake();
       });
     }
   }
@@ -55,15 +54,9 @@ class EchoServer {
   }
 
   async told(key: string): Promise<Record<string, unknown>> {
-    for (;;) {
-      const index = this.#lines.findIndex((line) => key in line);
-      const line = this.#lines[index];
-      if (line !== undefined) {
-        this.#lines.splice(index, 1);
-        return line;
-      }
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-    }
+    const told = await until(() => this.#lines.find((line) => key in line), { what: key });
+    this.#lines.splice(this.#lines.indexOf(told), 1);
+    return told;
   }
 
   counts(): Promise<Record<string, unknown>> {
@@ -159,7 +152,7 @@ test("what a session has attached, its peer's facts and its identifier come back
   await Promise.all([kept.opened, closed.opened]);
   await echo(kept, "x");
   await closed.close();
-  while (one.sessionCount > 1) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => one.sessionCount <= 1);
   const [before] = [...one.sessions].map(({ peer, connectionId }) => ({ peer, connectionId }));
   await one.close();
   const two = await pair(t, FileAssociationStore.open(path), port);

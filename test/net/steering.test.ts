@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect, DtlsEndpoint, type DtlsSession, type SocketAddress, UdpSocket, WorkerSteering } from "#net/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const PSK = { identity: new TextEncoder().encode("device"), key: Uint8Array.from({ length: 16 }, (_, index) => index) };
@@ -50,10 +51,6 @@ async function pair(t: ExecutionContext, maxStrangersPerSecond = 1000) {
     await until(() => echoed.includes(text));
   };
   return { first, second, say, lead: (to: SocketAddress) => (way = to), folder };
-}
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 /** A record that claims an identifier (RFC 9146 §4). */

@@ -24,7 +24,9 @@ import {
   subscriberIdentity,
 } from "#security/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { Events } from "#testing/events.js";
 import { testWith } from "#testing/peer-process.js";
+import { until } from "#testing/until.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -168,26 +170,19 @@ test("clients never share an association with a target", async (t) => {
 
 test("an observation is relayed, notification by notification, until it is cancelled or its target ends it", async (t) => {
   const observers = new Set<(response: ResponseMessage) => void>();
-  let onChange: () => void = () => undefined;
   const { port } = await origin(t, () => ({
     ...content("0"),
     observe: (notify) => {
       observers.add(notify);
-      onChange();
-      return () => {
-        observers.delete(notify);
-        onChange();
-      };
+      return () => observers.delete(notify);
     },
   }));
-  const until = async (count: number): Promise<void> => {
-    while (observers.size !== count) await new Promise<void>((resolve) => (onChange = resolve));
-  };
+  const observed = (count: number) => until(() => observers.size === count);
   const { proxy } = await startProxy(t, plainProxy(port));
   const ask = await client(t, proxy.addresses.coap!.port);
   const observation = await ask.observe(get(at("temperature")));
   t.is(text(observation.first), "0");
-  await until(1);
+  await observed(1);
   const iterator = observation[Symbol.asyncIterator]();
   for (const value of ["1", "2"]) {
     for (const notify of observers) notify(content(value));
@@ -195,10 +190,10 @@ test("an observation is relayed, notification by notification, until it is cance
     t.is(next.done === true ? "" : text(next.value), value);
   }
   observation.cancel();
-  await until(0);
+  await observed(0);
 
   const other = await ask.observe(get(at("temperature")));
-  await until(1);
+  await observed(1);
   for (const notify of observers) notify({ ...content("gone"), code: CODE.NotFound });
   const codes: string[] = [];
   for await (const notification of other) codes.push(codeOf(notification));
@@ -410,18 +405,11 @@ identities: { sources: [dtls] }
 `;
 
 async function pair(t: ExecutionContext) {
-  const events: ServerEvent[] = [];
-  let wake: () => void = () => undefined;
-  const server = await DpeServer.start(parseConfig(SERVER, "server.yaml", SERVER_SCHEMA), (event) => {
-    events.push(event);
-    wake();
-  });
+  const events = new Events<ServerEvent>();
+  const server = await DpeServer.start(parseConfig(SERVER, "server.yaml", SERVER_SCHEMA), events.push);
   t.teardown(() => server.close());
   const { proxy } = await startProxy(t, proxyTo(server.addresses.coaps!.port));
-  const until = async (isWanted: (event: ServerEvent) => boolean): Promise<void> => {
-    while (!events.some((event) => isWanted(event))) await new Promise<void>((resolve) => (wake = resolve));
-  };
-  return { server, proxy, events, until };
+  return { server, proxy, events };
 }
 
 function libcoap(...words: string[]): Promise<string> {
@@ -436,24 +424,24 @@ testWith(
   "libcoap-openssl",
   "R14 libcoap's client is served through the proxy by the identity that it inserts; the same option sent directly is refused",
   async (t) => {
-    const { server, proxy, events, until } = await pair(t);
+    const { server, proxy, events } = await pair(t);
     const port = proxy.addresses.coaps!.port;
     const direct = server.addresses.coaps!.port;
     const register = (identity: string, words: readonly string[], uri: string): Promise<string> =>
       libcoap("-m", "post", "-B", "10", "-u", identity, "-k", TEXT_KEY, ...words, uri);
     await register("dev-1", [], `coaps://127.0.0.1:${port}/dpe1/reg?ep=pi-1`);
-    await until((event) => event.type === "registered");
+    await events.until("registered");
     t.is((await server.store.registrations.page({ limit: 10 }, Date.now()))[0]?.subscriber, "alice");
     const uri = `coaps://127.0.0.1:${direct}/dpe1/reg?ep=pi-2`;
     await register("dev-1", ["-P", `coaps://127.0.0.1:${port}`], uri);
-    await until((event) => event.type === "registered" && event.registration.endpoint === "pi-2");
+    await events.until("registered", (event) => event.registration.endpoint === "pi-2");
     t.is(await server.store.registrations.count(), 2);
 
     const inserted = encodeSubscriberIdentity(subscriberIdentity("opaque", "dev-1"));
     const option = ["-O", `${BINDING_OPTION.SubscriberIdentity},0x${Buffer.from(inserted).toString("hex")}`];
     const refused = await register("fleet", option, uri.replace("pi-2", "pi-3"));
     t.regex(refused, /4\.03/);
-    t.like(events.at(-1), { type: "authentication-error", error: "untrusted-identity" });
+    t.like(events.all.at(-1), { type: "authentication-error", error: "untrusted-identity" });
     // Through the proxy the option of the client does not count: dev-2 is nobody's identity.
     const forged = await register("dev-2", option, `coaps://127.0.0.1:${port}/dpe1/reg?ep=pi-3`);
     t.regex(forged, /4\.0[13]/);
@@ -462,7 +450,7 @@ testWith(
 );
 
 test("R15 an agent registers through the proxy with its own Digest, and is asked over DPE-2 through it", async (t) => {
-  const { server, proxy, until } = await pair(t);
+  const { server, proxy, events } = await pair(t);
   const agent = new DpeAgent(
     parseConfig(
       `
@@ -481,7 +469,7 @@ interfaces:
     [{ name: "test", everyMs: 1000, read: () => Promise.resolve([{ name: "temperature", unit: "Cel", value: 20 }]) }],
   );
   t.teardown(() => agent.close());
-  await until((event) => event.type === "report" && event.records.length > 0);
+  await events.until("report", (event) => event.records.length > 0);
   t.is((await server.store.registrations.page({ limit: 10 }, Date.now()))[0]?.subscriber, "bob");
   t.like((await server.query("pi-1", "temperature"))[0], { name: "temperature", value: 20 });
 });

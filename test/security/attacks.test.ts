@@ -19,12 +19,12 @@ import {
 } from "#security/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
 import { Store } from "#store/index.js";
+import { codeOf } from "#testing/code-of.js";
 import { freePort } from "#testing/free-port.js";
 import { parseConfig } from "#config/index.js";
 import {
   ALICE_KEY,
   BY_FLEET_KEY,
-  codeOf,
   makePki,
   outcomeOf,
   plainClient,

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { parseConfig } from "#config/index.js";
 import { AGENT_SCHEMA } from "#agent/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
-import { codeOf, makePki, startAgent, startServer, uriOf } from "#testing/dpe-run.js";
+import { codeOf } from "#testing/code-of.js";
+import { makePki, startAgent, startServer, uriOf } from "#testing/dpe-run.js";
 import { pemKeyFingerprint, X509Error } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
 

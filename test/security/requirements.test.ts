@@ -3,10 +3,10 @@ import { decodeCbor } from "#cbor/index.js";
 import { BINDING_OPTION } from "#dpe/index.js";
 import { encodeSubscriberIdentity, type ExternalIdentities, subscriberIdentity } from "#security/index.js";
 import { recordsOf } from "#server/index.js";
+import { codeOf } from "#testing/code-of.js";
 import {
   ALICE_KEY,
   BY_FLEET_KEY,
-  codeOf,
   KEY,
   makePki,
   outcomeOf,

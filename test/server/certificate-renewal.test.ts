@@ -17,6 +17,8 @@ import {
   SERVER_SCHEMA,
   type ServerEvent,
 } from "#server/index.js";
+import { Events } from "#testing/events.js";
+import { until } from "#testing/until.js";
 import {
   CertificateAuthority,
   decodePemCertificates,
@@ -28,7 +30,6 @@ import {
   verifyPeerCertificates,
 } from "#x509/index.js";
 import { TrustRenewal } from "#agent/pairing/trust-renewal.js";
-import { Events } from "#testing/dpe-run.js";
 import test, { type ExecutionContext } from "ava";
 
 const DAY_MS = 86_400_000;
@@ -113,10 +114,6 @@ async function device(t: ExecutionContext, server: DpeServer, port: number) {
     writeFileSync(file, `${encodePemCertificates([certificate])}${privateKeyPem}`);
   };
   return { folder, start, age, read: (name: string) => readFileSync(join(folder, name), "utf8") };
-}
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 /** The chain that a handshake shows, to whoever trusts these alone. */

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { Events } from "#testing/events.js";
 import { issueThrowawayCredentials, type ThrowawayCredentials } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -54,8 +55,7 @@ async function pair(
   credentials: string,
   caFile = "server-ca.pem",
 ) {
-  const events: ServerEvent[] = [];
-  let wake: () => void = () => undefined;
+  const events = new Events<ServerEvent>();
   const server = await DpeServer.start(
     parseConfig(
       `
@@ -67,10 +67,7 @@ subscribers: [{ name: alice, password: secret, certificates: [alice] }]
       join(pki.folder, "server.yaml"),
       SERVER_SCHEMA,
     ),
-    (event) => {
-      events.push(event);
-      wake();
-    },
+    events.push,
   );
   const agent = new DpeAgent(
     parseConfig(
@@ -89,15 +86,8 @@ interfaces:
     await agent.close();
     await server.close();
   });
-  const registered = new Promise<string | undefined>((resolve) => {
-    wake = () => {
-      const event = events.find((one) => one.type === "registered");
-      if (event?.type === "registered") resolve(event.registration.subscriber);
-    };
-    wake();
-  });
-  const failedHandshake = (): ServerEvent | undefined => events.find((event) => event.type === "handshake-failed");
-  return { server, agent, registered, failedHandshake };
+  const registered = async () => (await events.until("registered")).registration.subscriber;
+  return { server, agent, events, registered };
 }
 
 const DIGEST = "{ username: alice, password: secret }";
@@ -105,16 +95,16 @@ const CERTIFICATE = "{ certificate: client.pem, key: client.key }";
 
 test("R10 the server's certificate is verified to anchor and address, and Digest runs inside", async (t) => {
   const { registered } = await pair(t, await Pki.make(t), "[digest]", DIGEST);
-  t.is(await registered, "alice");
+  t.is(await registered(), "alice");
 });
 
 test("R08 a client certificate authenticates its subscriber; without one the handshake fails", async (t) => {
   const pki = await Pki.make(t);
-  t.is(await (await pair(t, pki, "[certificate]", CERTIFICATE)).registered, "alice");
-  t.is(await (await pair(t, pki, "[certificate, digest]", CERTIFICATE)).registered, "alice");
-  t.is(await (await pair(t, pki, "[certificate, digest]", DIGEST)).registered, "alice");
+  t.is(await (await pair(t, pki, "[certificate]", CERTIFICATE)).registered(), "alice");
+  t.is(await (await pair(t, pki, "[certificate, digest]", CERTIFICATE)).registered(), "alice");
+  t.is(await (await pair(t, pki, "[certificate, digest]", DIGEST)).registered(), "alice");
   const bare = await pair(t, pki, "[certificate]", "{}");
-  while (bare.failedHandshake() === undefined) await new Promise((resolve) => setImmediate(resolve));
+  await bare.events.until("handshake-failed");
   t.is(await bare.server.store.registrations.count(), 0);
 });
 
@@ -124,11 +114,10 @@ for (const [what, server, caFile, cause] of [
   ["of an unknown authority", {}, "client-ca.pem", /issue|anchor|trust/],
 ] as const) {
   test(`R12 a server certificate ${what} is refused, and the server is told by an alert`, async (t) => {
-    const { agent, failedHandshake } = await pair(t, await Pki.make(t, server), "[digest]", DIGEST, caFile);
+    const { agent, events } = await pair(t, await Pki.make(t, server), "[digest]", DIGEST, caFile);
     const error = await t.throwsAsync(agent.stopped);
     t.like(error, { code: "SECURITY_SERVER_NOT_ACCEPTED" });
     t.regex(error?.message ?? "", cause);
-    while (failedHandshake() === undefined) await new Promise((resolve) => setImmediate(resolve));
-    t.like(failedHandshake(), { cause: "DTLS_ALERT_RECEIVED" });
+    t.like(await events.until("handshake-failed"), { cause: "DTLS_ALERT_RECEIVED" });
   });
 }

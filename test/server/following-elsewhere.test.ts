@@ -6,6 +6,7 @@ import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { type Message, Store } from "#store/index.js";
 import { testWith } from "#testing/peer-process.js";
 import { startRedis } from "#testing/redis-peer.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 import { countingAgent, FLEET_KEY, told } from "./counting-agent.js";
 
@@ -33,8 +34,7 @@ testWith(
     const redis = await startRedis(t);
     const [here, there] = [await serve(t, redis), await serve(t, redis)];
     const first = countingAgent(t, "coaps", there.addresses.coaps?.port ?? 0, 0);
-    while ((await here.store.registrations.ofEndpoint("pi-1", Date.now())) === undefined)
-      await new Promise((resolve) => setTimeout(resolve, 20));
+    await until(async () => (await here.store.registrations.ofEndpoint("pi-1", Date.now())) !== undefined);
     const ended = new AbortController();
     t.teardown(() => ended.abort());
     // Of somebody who comes for the first time: what cannot be reached would be an error.
@@ -147,7 +147,7 @@ test("a state that is lost between two servers is noticed, and the observation b
   await turn();
   isLossy = false;
   await t.throwsAsync(states.next(), { instanceOf: EndpointChanged });
-  while (!isCancelled()) await turn();
+  await until(() => isCancelled());
 });
 
 test("an observation by way of a server that is gone ends, and so does one whose asker is gone", async (t) => {
@@ -162,7 +162,7 @@ test("an observation by way of a server that is gone ends, and so does one whose
   const ours = await asker.observe("owner", "pi-1", {});
   isCut = true;
   await t.throwsAsync(ours[Symbol.asyncIterator]().next(), { code: "DPE_NOT_REACHABLE" });
-  while (!isCancelled()) await turn();
+  await until(() => isCancelled());
   await t.throwsAsync(asker.observe("owner", "pi-1", {}), { code: "DPE_NOT_REACHABLE" }, "nobody answers");
 });
 
@@ -183,5 +183,5 @@ test("what the other server is refused is refused by its code; what its endpoint
   t.false(isCancelled());
   owner.changed("pi-1");
   await t.throwsAsync(next, { instanceOf: EndpointChanged });
-  while (!isCancelled()) await turn();
+  await until(() => isCancelled());
 });

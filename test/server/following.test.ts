@@ -8,6 +8,7 @@ import { NatRelay } from "#testing/nat-relay.js";
 import { freePort } from "#testing/free-port.js";
 import { PeerProcess } from "#testing/peer-process.js";
 import { folderOf, startServerProcess } from "#testing/server-process.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 import { countingAgent, FLEET_KEY, told } from "./counting-agent.js";
 
@@ -28,8 +29,7 @@ ${SUBSCRIBERS}
 }
 
 async function registered(server: DpeServer): Promise<void> {
-  while ((await server.store.registrations.ofEndpoint("pi-1", Date.now())) === undefined)
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(async () => (await server.store.registrations.ofEndpoint("pi-1", Date.now())) !== undefined);
 }
 
 for (const scheme of ["coap", "coaps"] as const) {
@@ -118,7 +118,7 @@ function eventSource(t: ExecutionContext, url: string) {
   open();
   return {
     printed: async (expected: string): Promise<void> => {
-      while (!text.includes(expected)) await new Promise((resolve) => setTimeout(resolve, 50));
+      await until(() => text.includes(expected));
     },
     text: () => text,
   };

@@ -9,6 +9,7 @@ import { BINDING_OPTION_FORMATS } from "#dpe/index.js";
 import { CoapEndpoint, UdpSocket } from "#net/index.js";
 import { authErrorOf, ClientAuthenticator, gbaRealm } from "#security/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const NAF = "naf.example.net";
@@ -110,7 +111,7 @@ interfaces:
   t.like(refused, { code: "SECURITY_AUTHENTICATION_REFUSED" });
   t.is(await server.store.registrations.count(), 0);
   start(NAF);
-  while ((await server.store.registrations.count()) === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(async () => (await server.store.registrations.count()) > 0);
   t.is((await server.store.registrations.page({ limit: 10 }, Date.now()))[0]?.subscriber, "alice");
 });
 

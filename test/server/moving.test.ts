@@ -2,6 +2,7 @@ import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { UdpSocket } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { until } from "#testing/until.js";
 import test from "ava";
 import { NatRelay } from "../testing/nat-relay.js";
 
@@ -10,7 +11,6 @@ const KEY = "000102030405060708090a0b0c0d0e0f";
 for (const check of ["none", "basic", "enhanced"] as const) {
   test(`an agent that a NAT moves goes on in its association, with returnRoutabilityCheck: ${check}`, async (t) => {
     const events: ServerEvent[] = [];
-    let wake: () => void = () => undefined;
     const yaml = `
 credentials: { psk: [{ identity: fleet, key: "hex:${KEY}" }] }
 dtls: { returnRoutabilityCheck: ${check} }
@@ -18,10 +18,9 @@ interfaces:
   dpe1: { listen: { host: 127.0.0.1, coaps: 0 }, connection: dtls, clientAuthentication: [digest] }
 subscribers: [{ name: alice, password: secret }]
 `;
-    const server = await DpeServer.start(parseConfig(yaml, "server.yaml", SERVER_SCHEMA), (event) => {
-      events.push(event);
-      wake();
-    });
+    const server = await DpeServer.start(parseConfig(yaml, "server.yaml", SERVER_SCHEMA), (event) =>
+      events.push(event),
+    );
     t.teardown(() => server.close());
     const address = server.addresses.coaps!;
     const nat = await NatRelay.start(address);
@@ -39,13 +38,14 @@ interfaces:
     const source = { name: "s", everyMs: 100, read: () => Promise.resolve([{ name: "a", value: value++ }]) };
     const agent = new DpeAgent(parseConfig(agentYaml, "agent.yaml", AGENT_SCHEMA), [source]);
     t.teardown(() => agent.close());
-    const after = async (index: number, type: ServerEvent["type"]): Promise<number> => {
-      for (;;) {
-        const found = events.findIndex((event, at) => at >= index && event.type === type);
-        if (found >= 0) return found;
-        await new Promise<void>((resolve) => (wake = resolve));
-      }
-    };
+    const after = (index: number, type: ServerEvent["type"]): Promise<number> =>
+      until(
+        () => {
+          const found = events.findIndex((event, at) => at >= index && event.type === type);
+          return found >= 0 && found;
+        },
+        { what: type },
+      );
 
     const reported = await after(0, "report");
     await nat.rebind();

@@ -6,6 +6,7 @@ import { encodePack, type SenmlRecord } from "#senml/index.js";
 import { DpeServer, SERVER_SCHEMA } from "#server/index.js";
 import { FleetRequests } from "#server/fleet-requests.js";
 import { Store } from "#store/index.js";
+import { until } from "#testing/until.js";
 import test from "ava";
 
 const NOW = Date.UTC(2026, 10, 24);
@@ -95,7 +96,7 @@ interfaces:
   const path = [...registered.options.locationPath, "p"];
   await connection.request({ code: CODE.POST, options: format.withAll(OPTION.UriPath, path), payload });
   const stateOf = async () => (await server.store.requests.list("sensor-1", Date.now()))[0];
-  while ((await stateOf())?.state !== "answered") await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(async () => (await stateOf())?.state === "answered");
   t.deepEqual(queried, ["dpe2/p/battery"]);
   t.like((await stateOf())?.records?.[0], { name: "battery", value: 87 });
 });

@@ -15,6 +15,7 @@ import {
   type EndpointOptions,
 } from "#net/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { until } from "#testing/until.js";
 import {
   decodePemCertificates,
   issueThrowawayCredentials,
@@ -313,21 +314,12 @@ function runServer(t: ExecutionContext, file: string, command: "server" | "agent
   });
   t.teardown(() => child.kill("SIGKILL"));
   let output = "";
-  let wake: () => void = () => undefined;
   for (const stream of [child.stdout, child.stderr])
-    stream?.setEncoding("utf8").on("data", (text: string) => {
-      output += text;
-      wake();
-    });
+    stream?.setEncoding("utf8").on("data", (text: string) => (output += text));
   const logged = async (pattern: RegExp): Promise<RegExpExecArray> => {
-    for (;;) {
-      const match = pattern.exec(output);
-      if (match !== null) {
-        output = output.slice(match.index + match[0].length);
-        return match;
-      }
-      await new Promise<void>((resolve) => (wake = resolve));
-    }
+    const match = await until(() => pattern.exec(output) ?? undefined, { what: String(pattern) });
+    output = output.slice(match.index + match[0].length);
+    return match;
   };
   return { child, logged };
 }
@@ -380,7 +372,7 @@ test("SIGHUP while dpe server starts ends nothing, and a list that changes meanw
     ) %
       2 ===
     1;
-  while (!handlesHangup()) await new Promise((resolve) => setTimeout(resolve, 1));
+  await until(() => handlesHangup());
   child.kill("SIGHUP");
   await logged(/"msg":"reloaded"/);
   await pki.revoke(["alice"]);

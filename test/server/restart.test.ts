@@ -1,9 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AGENT_SCHEMA, DpeAgent } from "#agent/index.js";
+import { AGENT_SCHEMA, type AgentEvent, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { Events } from "#testing/events.js";
+import { until } from "#testing/until.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
 import { freePort } from "#testing/free-port.js";
 import test, { type ExecutionContext } from "ava";
@@ -16,9 +18,8 @@ class Lives {
   readonly #t: ExecutionContext;
   #port: number | undefined;
   #server: DpeServer | undefined;
-  events: ServerEvent[] = [];
-  #registrations = 0;
-  #wake: () => void = () => undefined;
+  events = new Events<ServerEvent>();
+  readonly #heard = new Events<AgentEvent>();
 
   constructor(t: ExecutionContext) {
     this.#t = t;
@@ -30,7 +31,7 @@ class Lives {
   async start({ credentials, clientAuthentication }: typeof PSK): Promise<void> {
     await this.#server?.close();
     this.#port ??= await freePort();
-    this.events = [];
+    this.events = new Events();
     const config = `
 credentials: { ${credentials} }
 dtls: { associations: ./associations }
@@ -40,10 +41,7 @@ subscribers: [{ name: alice, password: secret, certificates: [alice] }]
 `;
     this.#server = await DpeServer.start(
       parseConfig(config, join(this.folder, "server.yaml"), SERVER_SCHEMA),
-      (event) => {
-        this.events.push(event);
-        this.#wake();
-      },
+      this.events.push,
     );
     const server = this.#server;
     this.#t.teardown(() => server.close());
@@ -60,11 +58,7 @@ interfaces: { dpe1: { connection: dtls, ${dpe1} } }
     const agent = new DpeAgent(
       parseConfig(config, join(this.folder, "agent.yaml"), AGENT_SCHEMA),
       [source],
-      (event) => {
-        if (event.type !== "registered") return;
-        this.#registrations++;
-        this.#wake();
-      },
+      this.#heard.push,
     );
     this.#t.teardown(() => agent.close());
     return agent;
@@ -72,15 +66,7 @@ interfaces: { dpe1: { connection: dtls, ${dpe1} } }
 
   /** Until the agent has heard that it is registered, so often since it began. */
   async registered(times: number): Promise<void> {
-    while (this.#registrations < times) await new Promise<void>((resolve) => (this.#wake = resolve));
-  }
-
-  async until<Type extends ServerEvent["type"]>(type: Type): Promise<Extract<ServerEvent, { readonly type: Type }>> {
-    for (;;) {
-      const found = this.events.find((event) => event.type === type);
-      if (found !== undefined) return found as Extract<ServerEvent, { readonly type: Type }>;
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-    }
+    await until(() => this.#heard.count("registered") >= times);
   }
 }
 
@@ -90,16 +76,16 @@ test("a restarted server goes on with its agents' associations; who was bound by
   const agent = lives.agent(
     `serverAuthentication: psk, credentials: { username: alice, password: secret, psk: { identity: fleet, key: "hex:${KEY}" } }`,
   );
-  const { peer } = await lives.until("authentication-error");
+  const { peer } = await lives.events.until("authentication-error");
   await lives.registered(1);
   for (let life = 0; life < 2; life++) {
     await lives.start(PSK);
-    t.like(await lives.until("associations-restored"), { restored: 1, refused: 0 });
-    const challenged = await lives.until("authentication-error");
+    t.like(await lives.events.until("associations-restored"), { restored: 1, refused: 0 });
+    const challenged = await lives.events.until("authentication-error");
     t.true(["credentials-required", "stale-nonce"].includes(challenged.error), challenged.error);
     // A new association of the agent would have a socket of its own.
     t.is(challenged.peer, peer);
-    t.is((await lives.until("registered")).registration.subscriber, "alice");
+    t.is((await lives.events.until("registered")).registration.subscriber, "alice");
     await lives.registered(life + 2);
   }
   // Before its server, which ends without a word to it.
@@ -112,10 +98,10 @@ test("an association whose key was changed meanwhile does not go on", async (t) 
   lives.agent(
     `serverAuthentication: psk, credentials: { username: alice, password: secret, psk: { identity: fleet, key: "hex:${KEY}" } }`,
   );
-  await lives.until("report");
+  await lives.events.until("report");
   await lives.start({ ...PSK, credentials: `psk: [{ identity: fleet, key: "hex:ff${KEY.slice(2)}" }]` });
-  t.like(await lives.until("associations-restored"), { restored: 0, refused: 1 });
-  t.is((await lives.until("handshake-failed")).cause, "DTLS_WRONG_PSK");
+  t.like(await lives.events.until("associations-restored"), { restored: 0, refused: 1 });
+  t.is((await lives.events.until("handshake-failed")).cause, "DTLS_WRONG_PSK");
 });
 
 test("who showed a certificate is known by it after a restart, as long as its authority is trusted", async (t) => {
@@ -135,11 +121,11 @@ test("who showed a certificate is known by it after a restart, as long as its au
   lives.agent(
     "serverAuthentication: certificate, ca: server-ca.pem, credentials: { certificate: client.pem, key: client.key }",
   );
-  t.is((await lives.until("registered")).registration.subscriber, "alice");
+  t.is((await lives.events.until("registered")).registration.subscriber, "alice");
   await lives.start(trusting);
-  t.like(await lives.until("associations-restored"), { restored: 1, refused: 0 });
-  t.is((await lives.until("registered")).registration.subscriber, "alice");
+  t.like(await lives.events.until("associations-restored"), { restored: 1, refused: 0 });
+  t.is((await lives.events.until("registered")).registration.subscriber, "alice");
   await lives.start({ ...trusting, credentials: `${own}, ca: other-ca.pem` });
-  t.like(await lives.until("associations-restored"), { restored: 0, refused: 1 });
-  t.is((await lives.until("handshake-failed")).cause, "DTLS_CERTIFICATE_REFUSED");
+  t.like(await lives.events.until("associations-restored"), { restored: 0, refused: 1 });
+  t.is((await lives.events.until("handshake-failed")).cause, "DTLS_CERTIFICATE_REFUSED");
 });

@@ -1,13 +1,13 @@
 import { AGENT_SCHEMA, type AgentEvent, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, recordsOf, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { Events } from "#testing/events.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
 
 async function serve(t: ExecutionContext, policy: string) {
-  const events: ServerEvent[] = [];
-  let wake = (): void => undefined;
+  const events = new Events<ServerEvent>();
   const config = `
 realm: test
 credentials: { psk: [{ identity: fleet, key: "hex:${KEY}" }] }
@@ -16,15 +16,9 @@ subscribers:
   - { name: alice, password: secret, endpoints: ["pi-*"] }
   - { name: bench, psk: { identity: bench, key: "hex:ff${KEY.slice(2)}" }, endpoints: ["bench-*"] }
 `;
-  const server = await DpeServer.start(parseConfig(config, "server.yaml", SERVER_SCHEMA), (event) => {
-    events.push(event);
-    wake();
-  });
+  const server = await DpeServer.start(parseConfig(config, "server.yaml", SERVER_SCHEMA), events.push);
   t.teardown(() => server.close());
-  const until = async (isWanted: (event: ServerEvent) => boolean): Promise<void> => {
-    while (!events.some((event) => isWanted(event))) await new Promise<void>((resolve) => (wake = resolve));
-  };
-  return { server, events, until };
+  return { server, events };
 }
 
 function start(t: ExecutionContext, server: string, endpoint: string, dpe1: string) {
@@ -46,7 +40,7 @@ function start(t: ExecutionContext, server: string, endpoint: string, dpe1: stri
 }
 
 test("R18 DPE-1 and DPE-2 run over TLS as over DTLS: Digest over a shared key, PSK as credential, query and observe back", async (t) => {
-  const { server, until } = await serve(t, "connection: dtls, clientAuthentication: [psk, digest]");
+  const { server, events } = await serve(t, "connection: dtls, clientAuthentication: [psk, digest]");
   const uri = `coaps+tcp://127.0.0.1:${server.addresses.coapsTcp?.port}`;
   start(
     t,
@@ -64,7 +58,7 @@ test("R18 DPE-1 and DPE-2 run over TLS as over DTLS: Digest over a shared key, P
     ["pi-1", "alice"],
     ["bench-1", "bench"],
   ] as const) {
-    await until((event) => event.type === "report" && event.registration.endpoint === endpoint);
+    await events.until("report", (event) => event.registration.endpoint === endpoint);
     t.is((await server.store.registrations.ofEndpoint(endpoint, Date.now()))?.subscriber, subscriber);
     const [temperature] = await server.query(endpoint, "temperature");
     t.is(temperature?.unit, "Cel");
@@ -80,7 +74,7 @@ test("R17 plain TCP is served where the policy allows it, and refused with secur
   const open = await serve(t, "connection: none, clientAuthentication: [none]");
   const plain = "connection: none, serverAuthentication: none";
   start(t, `coap+tcp://127.0.0.1:${open.server.addresses.coapTcp?.port}`, "pi-1", plain);
-  await open.until((event) => event.type === "registered");
+  await open.events.until("registered");
   const strict = await serve(t, "connection: dtls, clientAuthentication: [digest]");
   const { agent } = start(t, `coap+tcp://127.0.0.1:${strict.server.addresses.coapTcp?.port}`, "pi-1", plain);
   t.like(await t.throwsAsync(agent.stopped), { authError: "security-required" });
@@ -89,7 +83,7 @@ test("R17 plain TCP is served where the policy allows it, and refused with secur
 });
 
 test("R09 a key that the server does not know ends the TLS handshake by name on both sides", async (t) => {
-  const { server, until, events } = await serve(t, "connection: dtls, clientAuthentication: [psk]");
+  const { server, events } = await serve(t, "connection: dtls, clientAuthentication: [psk]");
   const { agent } = start(
     t,
     `coaps+tcp://127.0.0.1:${server.addresses.coapsTcp?.port}`,
@@ -97,7 +91,7 @@ test("R09 a key that the server does not know ends the TLS handshake by name on 
     `connection: dtls, serverAuthentication: psk, credentials: { psk: { identity: mallory, key: "hex:${KEY}" } }`,
   );
   t.like(await t.throwsAsync(agent.stopped), { code: "SECURITY_AUTHENTICATION_REFUSED" });
-  await until((event) => event.type === "handshake-failed");
-  const failed = events.find((event) => event.type === "handshake-failed");
+  await events.until("handshake-failed");
+  const failed = events.all.find((event) => event.type === "handshake-failed");
   t.regex(failed?.cause ?? "", /PSK/i);
 });

@@ -3,6 +3,7 @@ import { type Subscriber, Subscribers } from "#security/index.js";
 import { SubscriberDirectory } from "#server/subscriber-directory.js";
 import { startServer } from "#testing/dpe-run.js";
 import { type Backend, type Change, encodeRow, openBackend, Store } from "#store/index.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 import fc from "fast-check";
 
@@ -83,10 +84,6 @@ async function directoryOn(t: ExecutionContext, backend: Backend, catchUpMs?: nu
 }
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const until = async (isDone: () => boolean): Promise<void> => {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 5));
-};
-
 test("D1 D2 what one server changes holds at the other, one by one, and all anew where a message was missed", async (t) => {
   const backend = await openBackend({ type: "memory" });
   let isHeard = true;

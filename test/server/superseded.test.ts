@@ -1,6 +1,8 @@
 import { AGENT_SCHEMA, type AgentEvent, DpeAgent, type Source } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { Events } from "#testing/events.js";
+import { until } from "#testing/until.js";
 import test from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -23,11 +25,11 @@ server: coaps://127.0.0.1:${server.addresses.coaps?.port}
 interfaces:
   dpe1: { connection: dtls, serverAuthentication: psk, credentials: { psk: { identity: bench, key: "hex:${KEY}" } } }
 `;
-    const events: AgentEvent[] = [];
+    const events = new Events<AgentEvent>();
     const config = parseConfig(agentYaml, "agent.yaml", AGENT_SCHEMA);
-    const agent = new DpeAgent(config, [source], (event) => events.push(event));
+    const agent = new DpeAgent(config, [source], events.push);
     t.teardown(() => agent.close());
-    while (!events.some(({ type }) => type === "registered")) await new Promise((resolve) => setTimeout(resolve, 10));
+    await events.until("registered");
   };
   // The first association of pi-1 is never closed: its path is lost, say.
   await registered("pi-1");
@@ -43,8 +45,8 @@ interfaces:
   dpe1: { listen: { host: 127.0.0.1, coaps: 0 }, connection: dtls, clientAuthentication: [psk] }
 subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoints: ["*"] }]
 `;
-  const told: ServerEvent[] = [];
-  const server = await DpeServer.start(parseConfig(yaml, "server.yaml", SERVER_SCHEMA), (event) => told.push(event));
+  const told = new Events<ServerEvent>();
+  const server = await DpeServer.start(parseConfig(yaml, "server.yaml", SERVER_SCHEMA), told.push);
   t.teardown(() => server.close());
   const agentYaml = `
 endpoint: pi-1
@@ -52,10 +54,7 @@ server: coaps://127.0.0.1:${server.addresses.coaps?.port}
 interfaces:
   dpe1: { connection: dtls, serverAuthentication: psk, credentials: { psk: { identity: bench, key: "hex:${KEY}" } } }
 `;
-  const registrations = (): number => told.filter(({ type }) => type === "registered").length;
-  const until = async (isSo: () => boolean): Promise<void> => {
-    while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 10));
-  };
+  const registrations = (): number => told.count("registered");
   const start = (everyMs: number): DpeAgent => {
     let count = 0;
     const source: Source = { name: "c", everyMs, read: () => Promise.resolve([{ name: "c", value: ++count }]) };
@@ -63,7 +62,7 @@ interfaces:
     t.teardown(() => agent.close());
     return agent;
   };
-  const contests = () => told.filter((event) => event.type === "name-contested");
+  const contests = () => told.all.filter((event) => event.type === "name-contested");
   // One device at a time, each on an association of its own, the one before of which is never closed by its device.
   start(3_600_000);
   await until(() => registrations() === 1);

@@ -10,6 +10,7 @@ import { startRedis } from "#testing/redis-peer.js";
 import { DPE } from "#testing/dpe-program.js";
 import { folderOf } from "#testing/server-process.js";
 import { sharingNode } from "#testing/sharing-node.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "0123456789abcdef";
@@ -59,10 +60,6 @@ const fleetOptions = (port: number, devices: number): FleetOptions => ({
   seed: 1,
 });
 
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 20));
-}
-
 async function readingsOf(store: Store): Promise<number> {
   let readings = 0;
   for (const { endpoint } of await store.registrations.page({ limit: 100 }, Date.now()))
@@ -101,9 +98,9 @@ testWith(
     const fleet = await Fleet.of(fleetOptions(link.address.port, devices));
     fleet.start();
     const { counts } = fleet.figures;
-    const more = (reports: number): Promise<void> => {
+    const more = async (reports: number): Promise<void> => {
       const before = counts.reports;
-      return until(() => counts.reports >= before + reports);
+      await until(() => counts.reports >= before + reports);
     };
     const metric = async (name: string): Promise<number> => {
       const text = await (await fetch(`${http}/metrics`)).text();

@@ -14,6 +14,7 @@ import {
   UdpLink,
 } from "#sim/index.js";
 import { DPE } from "#testing/dpe-program.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "0123456789abcdef";
@@ -57,10 +58,6 @@ const options = (port: number, more: Partial<FleetOptions> = {}): FleetOptions =
   seed: 1,
   ...more,
 });
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 20));
-}
 
 test("200 devices over DTLS: every reading that was acknowledged is at the server, once", async (t) => {
   const { taken, port } = await serve(t);

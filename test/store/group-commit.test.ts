@@ -1,5 +1,6 @@
 import type { Change } from "#store/index.js";
 import { GroupCommit, type WriteGroup } from "#store/group-commit.js";
+import { until } from "#testing/until.js";
 import test from "ava";
 
 /** A change that is known by its key. */
@@ -17,10 +18,6 @@ function scripted(maxChanges: number) {
     return changes.map(() => true);
   };
   return { groups, commit: new GroupCommit(write, maxChanges), release: () => release() };
-}
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 1));
 }
 
 test("G1 what comes while a group is written is the next one, in order, and no larger than it may be", async (t) => {

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient } from "redis";
-import { DpeError } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
-import { checkStore, Store, StoreError, type StoreLocation, type StoreOptions } from "#store/index.js";
+import { checkStore, Store, type StoreLocation, type StoreOptions } from "#store/index.js";
+import { codeOf } from "#testing/code-of.js";
 import { testWith } from "#testing/peer-process.js";
 import { startRedis } from "#testing/redis-peer.js";
 import test, { type ExecutionContext } from "ava";
@@ -23,15 +23,6 @@ const request = (endpoint: string, lifetimeSeconds = 60) => ({
   isQueueMode: false,
 });
 const of = (...records: SenmlRecord[]) => ({ records, server: "a" });
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "no failure";
-  } catch (error) {
-    return error instanceof DpeError || error instanceof StoreError ? error.code : String(error);
-  }
-}
 
 async function located(t: ExecutionContext, kind: StoreLocation["type"]): Promise<StoreLocation> {
   if (kind === "memory") return { type: kind };

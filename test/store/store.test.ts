@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DpeError } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import {
   type Backend,
@@ -10,13 +9,13 @@ import {
   importStore,
   openBackend,
   Store,
-  StoreError,
   type StoreLocation,
   type StoreOptions,
   upgradeSchema,
 } from "#store/index.js";
 import { indexDevicesBySubscriber } from "#store/schema.js";
 import { timeKey } from "#store/time-key.js";
+import { codeOf } from "#testing/code-of.js";
 import { startRedis } from "#testing/redis-peer.js";
 import { testWith } from "#testing/peer-process.js";
 import test, { type ExecutionContext } from "ava";
@@ -39,15 +38,6 @@ const request = (endpoint: string, subscriber: string | undefined = "alice", lif
 });
 const of = (...records: SenmlRecord[]) => ({ records, server: "a" });
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "no failure";
-  } catch (error) {
-    return error instanceof DpeError || error instanceof StoreError ? error.code : String(error);
-  }
-}
 
 function folderOf(t: ExecutionContext): string {
   const folder = mkdtempSync(join(tmpdir(), "dpe-store-"));

@@ -6,50 +6,11 @@ import { CODE, OPTION, Options, type RequestMessage, type ResponseMessage } from
 import { parseConfig } from "#config/index.js";
 import { BINDING_OPTION_FORMATS } from "#dpe/index.js";
 import { CoapEndpoint, type SocketAddress, UdpSocket } from "#net/index.js";
-import { type AuditEvent, authErrorOf } from "#security/index.js";
+import { authErrorOf } from "#security/index.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent, type ServerParts } from "#server/index.js";
+import { Events } from "#testing/events.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
 import type { ExecutionContext } from "ava";
-
-/** Events of one side of a run, and a way to wait for one. */
-export class Events<Event extends { readonly type: string }> {
-  readonly all: Event[] = [];
-  readonly #waiting = new Set<() => void>();
-
-  readonly push = (event: Event): void => {
-    this.all.push(event);
-    for (const look of this.#waiting) look();
-  };
-
-  until<Type extends Event["type"]>(
-    type: Type,
-    isWanted: (event: Extract<Event, { type: Type }>) => boolean = () => true,
-  ): Promise<Extract<Event, { type: Type }>> {
-    return new Promise((resolve) => {
-      const look = (): void => {
-        const found = this.all.find(
-          (event): event is Extract<Event, { type: Type }> =>
-            event.type === type && isWanted(event as Extract<Event, { type: Type }>),
-        );
-        if (found === undefined) return;
-        this.#waiting.delete(look);
-        resolve(found);
-      };
-      this.#waiting.add(look);
-      look();
-    });
-  }
-
-  /** The audit event with these fields. */
-  async audited(wanted: Partial<AuditEvent>): Promise<AuditEvent> {
-    const isSame = (event: AuditEvent): boolean =>
-      Object.entries(wanted).every(([name, value]) => event[name as keyof AuditEvent] === value);
-    const found = await this.until("audit" as Event["type"], (event) =>
-      isSame((event as unknown as { readonly event: AuditEvent }).event),
-    );
-    return (found as unknown as { readonly event: AuditEvent }).event;
-  }
-}
 
 /** The interfaces and subscribers of a server on 127.0.0.1; `folder` is where paths in it are. */
 export interface ServerSetup {
@@ -191,14 +152,4 @@ export async function makePki(t: ExecutionContext): Promise<string> {
     write(`${name}.key`, issued.privateKeyPem);
   }
   return folder;
-}
-
-/** The code of the error that a promise fails with. */
-export async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "no failure";
-  } catch (error) {
-    return error instanceof Error && "code" in error ? String(error.code) : String(error);
-  }
 }

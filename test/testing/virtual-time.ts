@@ -1,5 +1,6 @@
 import { syncBuiltinESMExports } from "node:module";
 import os from "node:os";
+import { until } from "#testing/until.js";
 
 /**
  * Takes the place of this process's clocks and timers, so that an hour passes in seconds while sockets stay real. For a test
@@ -69,10 +70,8 @@ export class VirtualTime {
 
   /** Passes time in small steps, each with real time for the sockets, until it is so. */
   async until(isDone: () => boolean, stepMs = 20): Promise<void> {
-    while (!isDone()) {
-      await this.pass(stepMs);
-      await new Promise<void>((resolve) => void this.#real.setTimeout(resolve, 1));
-    }
+    const passOn = async (): Promise<boolean> => isDone() || (await this.pass(stepMs), false);
+    await until(passOn, { what: String(isDone) });
   }
 
   async #settle(): Promise<void> {

@@ -7,6 +7,7 @@ import { UdpSocket } from "#net/index.js";
 import { DpeProxy, PROXY_SCHEMA } from "#proxy/index.js";
 import { freePort } from "#testing/free-port.js";
 import { PeerProcess, type Scoped, testWith } from "#testing/peer-process.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 import { withSection } from "../matrix-document.js";
 import { Scope } from "../matrix-peers.js";
@@ -103,12 +104,12 @@ async function runCase(
     await performed;
   } else {
     performed.catch(() => undefined);
-    await until(() => seen.notifications.length >= 3, abandoned);
+    await until(() => seen.notifications.length >= 3, { signal: abandoned });
     if (one.accident === "client vanishes") {
       relay?.cut(() => seen.afterVanishing.push(performance.now()));
       const silence = (): number => performance.now() - (seen.afterVanishing.at(-1) ?? Infinity);
       // It may take three seconds until it sends again for the first time (RFC 7252 §4.2).
-      await until(() => seen.afterVanishing.length > 1 && silence() > VANISHED_SILENCE_MS, abandoned);
+      await until(() => seen.afterVanishing.length > 1 && silence() > VANISHED_SILENCE_MS, { signal: abandoned });
     } else {
       await running.restart();
       await performed;
@@ -148,13 +149,6 @@ identities: { required: false }
   if (isServerOurs) return { ...place, port, directPort: port };
   const relay = await Relay.start(scope, port, { seen });
   return { transport: "udp", port: relay.port, directPort: port };
-}
-
-async function until(isSo: () => boolean, abandoned: AbortSignal): Promise<void> {
-  while (!isSo()) {
-    abandoned.throwIfAborted();
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 /** `abandoned` tells the work that nobody waits for it any more: what then went on would keep the process alive. */
