@@ -22,6 +22,9 @@ interfaces:
   dpe1: { listen: { host: 127.0.0.1, coap: ${port} }, connection: none, clientAuthentication: [none] }
 `;
 
+/** Many devices take turns, on all of which a server begins. */
+const PATIENT = { withinMs: 120_000 };
+
 async function survives(t: ExecutionContext, location: StoreLocation, store: string): Promise<void> {
   t.timeout(600_000);
   const folder = folderOf(t);
@@ -36,12 +39,12 @@ async function survives(t: ExecutionContext, location: StoreLocation, store: str
   for (let kill = 0; kill < KILLS; kill++) {
     // Killed while reports are on the way: each time after some more were acknowledged than before.
     const before = total();
-    await until(() => total() >= before + DEVICES * 3);
+    await until(() => total() >= before + DEVICES * 3, PATIENT);
     await server.process.end();
     server = await startServerProcess(t, folder, yaml);
   }
   const before = devices.map(({ acknowledged }) => acknowledged.length);
-  await until(() => devices.every(({ acknowledged }, index) => acknowledged.length > (before[index] ?? 0)));
+  await until(() => devices.every(({ acknowledged }, index) => acknowledged.length > (before[index] ?? 0)), PATIENT);
   await Promise.all(devices.map((device) => device.stop()));
   await Promise.all(running);
   await server.process.end();
