@@ -27,9 +27,12 @@ import { onHangup, untilSignal } from "./signals.js";
 import { keepFlat } from "./small-process.js";
 import { apiSocketOf, configAt, serverIdOf, steeringAt, type WorkerPlace, type WorkerReady } from "./worker-place.js";
 
-/** Runs a server until SIGINT or SIGTERM, then closes its associations. `place`: as one process of several. */
-export async function runServer(file: string, place?: WorkerPlace): Promise<void> {
+/** Runs a server until SIGINT or SIGTERM, then closes its associations. `worker`: as one process of several. */
+export async function runServer(file: string, worker?: Worker): Promise<void> {
   keepFlat();
+  const place = worker?.place;
+  // From the beginning: the process that started this one may end before it listens.
+  const alone = worker === undefined ? [] : [untilAlone()];
   const running: { log?: Logger; server?: DpeServer } = {};
   const failed = (error: unknown): void => running.log?.error({ error: describe(error) }, "reload-failed");
   // Credentials and subscribers are read again when a file of them changes, and on SIGHUP.
@@ -58,11 +61,11 @@ export async function runServer(file: string, place?: WorkerPlace): Promise<void
   });
   try {
     if (place === undefined || place.index === 0) await keeper.start();
-    if (place !== undefined) process.send?.(readyOf(parts));
+    if (worker !== undefined) worker.onReady(readyOf(parts));
     else if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, parts.banner));
     else log.info({ version: VERSION, ...parts.banner, ...addressesOf(parts.server) }, "listening");
     status.ready();
-    await Promise.race([untilSignal(), ...(place === undefined ? [] : [untilAlone()])]);
+    await Promise.race([untilSignal(), ...alone]);
   } finally {
     status.stopping();
     keeper.stop();
@@ -92,10 +95,10 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
       if (event.type === "gone") forwarder?.gone(event.registration.endpoint);
       audit(store, event, log);
     };
-    const server = await DpeServer.start(config, onEvent, {
-      store,
-      ...(place === undefined ? {} : { worker: await steeringAt(place) }),
-    });
+    const worker = place && (await steeringAt(place));
+    // Where no socket of DTLS uses it, nobody else closes it.
+    if (worker !== undefined) closers.push(() => worker.steering.close());
+    const server = await DpeServer.start(config, onEvent, { store, ...(worker === undefined ? {} : { worker }) });
     closers.push(() => server.close());
     metrics.follow(server);
     if (server.steeringCounters !== undefined) metrics.followSteering(server.steeringCounters);
@@ -255,8 +258,16 @@ function neighboursOf(place: WorkerPlace): ReadonlyMap<string, string> {
   return new Map(others.map((index) => [serverIdOf(place, index), apiSocketOf(place, index)]));
 }
 
+/** One process of several. */
+interface Worker {
+  readonly place: WorkerPlace;
+  /** Told once it listens. */
+  onReady(ready: WorkerReady): void;
+}
+
 /** Fulfilled when the process that started this one has ended. */
 function untilAlone(): Promise<void> {
+  if (!process.connected) return Promise.resolve();
   return new Promise((resolve) => process.once("disconnect", () => resolve()));
 }
 

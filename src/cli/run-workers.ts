@@ -13,11 +13,11 @@ import { VERSION } from "./run-server.js";
 import { serverLog } from "./server-log.js";
 import { serviceStatus } from "./service-status.js";
 import { onHangup, untilSignal } from "./signals.js";
-import type { WorkerPlace, WorkerReady } from "./worker-place.js";
+import { SIGN_OF_LIFE, SIGN_OF_LIFE_MS, type WorkerPlace, type WorkerReady } from "./worker-place.js";
 
 /**
- * Runs a server as several processes on its ports until SIGINT or SIGTERM. One that ends by itself is started again; SIGHUP
- * goes to each.
+ * Runs a server as several processes on its ports until SIGINT or SIGTERM. One that ends by itself, or hangs, is started again;
+ * SIGHUP goes to each.
  *
  * @throws UsageError for a configuration that several processes cannot share.
  */
@@ -30,24 +30,28 @@ export async function runWorkers(file: string, count: number): Promise<void> {
   const status = serviceStatus();
   const folder = mkdtempSync(join(tmpdir(), "dpe-workers-"));
   const workers = new Workers(file, count, folder, log);
+  const signal = untilSignal();
   try {
-    const { banner, addresses } = await workers.start();
-    const shown = { ...banner, workers: `${count} processes` };
-    if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, shown));
-    else log.info({ version: VERSION, ...shown, ...addresses }, "listening");
-    onHangup(() => workers.hangUp());
-    status.ready();
-    await untilSignal();
+    // A signal may come before all of them listen.
+    const ready = await Promise.race([workers.start(), signal]);
+    if (ready !== undefined) {
+      const shown = { ...ready.banner, workers: `${count} processes` };
+      if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, shown));
+      else log.info({ version: VERSION, ...shown, ...ready.addresses }, "listening");
+      onHangup(() => workers.hangUp());
+      status.ready();
+      await signal;
+    }
     status.stopping();
   } catch (error) {
     await workers.stop();
+    rmSync(folder, { recursive: true, force: true });
     // It has said why.
     if (error instanceof WorkerEnded) process.exit(error.exitCode);
     throw error;
-  } finally {
-    await workers.stop();
-    rmSync(folder, { recursive: true, force: true });
   }
+  await workers.stop();
+  rmSync(folder, { recursive: true, force: true });
   log.info("stopped");
 }
 
@@ -95,6 +99,7 @@ class Workers {
   async start(): Promise<WorkerReady> {
     const first = await this.#begin(0, FIRST_RETRY_MS);
     this.#first = first;
+    if (this.#isStopping) return first;
     const others = Array.from({ length: this.#common.count - 1 }, (_, index) => this.#begin(index + 1, FIRST_RETRY_MS));
     await Promise.all(others);
     return first;
@@ -122,13 +127,22 @@ class Workers {
     child.send(place, () => undefined);
     return new Promise((resolve, reject) => {
       let isReady = false;
-      child.once("message", (ready: WorkerReady) => {
+      let missed = 0;
+      const watch = setInterval(() => {
+        if (!isReady || ++missed < MISSED_SIGNS) return;
+        this.#log.error({ worker: index, pid: child.pid }, "worker-hangs: it is ended");
+        child.kill("SIGKILL");
+      }, SIGN_OF_LIFE_MS);
+      child.on("message", (ready: WorkerReady | typeof SIGN_OF_LIFE) => {
+        missed = 0;
+        if (ready === SIGN_OF_LIFE) return;
         isReady = true;
         this.#log.info({ worker: index, pid: child.pid }, "worker-listens");
         resolve(ready);
       });
       child.once("error", (error) => this.#log.error({ worker: index, error: error.message }, "worker-failed"));
       child.once("exit", (code, signal) => {
+        clearInterval(watch);
         this.#running.delete(index);
         if (this.#isStopping) return;
         if (!isReady) {
@@ -178,3 +192,5 @@ const MAX_RETRY_MS = 30_000;
 /** One that ran so long did not end by what it was started with. */
 const STEADY_MS = 60_000;
 const STOP_TIMEOUT_MS = 15_000;
+/** One that gave no sign of life for so many intervals, 30 s, serves nobody any more. */
+const MISSED_SIGNS = 6;

@@ -28,6 +28,10 @@ export interface WorkerReady {
   readonly addresses: Readonly<Record<string, string>>;
 }
 
+/** What it says every so many ms, for as long as it runs. */
+export const SIGN_OF_LIFE = "alive";
+export const SIGN_OF_LIFE_MS = 5000;
+
 /** By which the store knows one process: the same after a restart of that process. */
 export function serverIdOf({ run }: WorkerPlace, index: number): string {
   return `${run}-${index}`;
