@@ -1,6 +1,7 @@
 /** Speaks to the server that this page came from. A token lives as long as the tab. */
 const KEY = "dpe-token";
 
+/** Its message is empty where none was given yet. */
 export class NeedsToken extends Error {}
 
 function headers() {
@@ -13,7 +14,7 @@ export function keepToken(token) {
 }
 
 async function answer(response) {
-  if (response.status === 401) throw new NeedsToken();
+  if (response.status === 401) throw new NeedsToken(sessionStorage.getItem(KEY) === null ? "" : "The server does not take that token.");
   if (response.ok) return response;
   const { message = `HTTP ${response.status}` } = await response.json().catch(() => ({}));
   throw new Error(message);

@@ -4,6 +4,9 @@ import { age, duration, el, quantity, show } from "./dom.js";
 import { protection } from "./fleet.js";
 
 const MAX_POINTS = 200;
+/** From so many properties on they can be searched. */
+const MANY = 12;
+const BY_NAME = new Intl.Collator("en", { numeric: true });
 
 /** One device: its properties, live, numbers with a chart of their history. */
 export async function device(signal, setLive, endpoint) {
@@ -13,14 +16,42 @@ export async function device(signal, setLive, endpoint) {
   const grid = el("div", { class: "cards" });
   const facts = el("div", {});
   const fault = el("p", { class: "fault", role: "alert", hidden: true });
+  // A history is asked for when its card comes into sight: a device may have a thousand properties.
+  const inSight = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      inSight.unobserve(target);
+      void draw([...cards.values()].find(({ node }) => node === target));
+    }
+  });
+  signal.addEventListener("abort", () => inSight.disconnect());
+  const draw = async (card) => {
+    const query = new URLSearchParams({ name: card.name, limit: String(MAX_POINTS) });
+    const found = await get(`${path}/history?${query}`, signal).catch(() => undefined);
+    if (found !== undefined) card.history(found.values);
+  };
+  const search = el("input", {
+    type: "search",
+    autocomplete: "off",
+    oninput: () => {
+      for (const { name, node } of cards.values()) node.hidden = !fits(name);
+    },
+  });
+  const fits = (name) => name.toLowerCase().includes(search.value.trim().toLowerCase());
   const add = (property) => {
     const card = new PropertyCard(property.name);
     cards.set(property.name, card);
-    const before = [...cards.keys()].filter((name) => name < property.name).length;
+    card.node.hidden = !fits(property.name);
+    if (typeof property.value === "number") inSight.observe(card.node);
+    const before = [...cards.keys()].filter((name) => BY_NAME.compare(name, property.name) < 0).length;
     grid.insertBefore(card.node, grid.children[before] ?? null);
     return card;
   };
-  const take = (property) => (cards.get(property.name) ?? add(property)).take(property);
+  const empty = el("p", { class: "empty" }, "It has reported nothing yet.");
+  const take = (property) => {
+    empty.remove();
+    (cards.get(property.name) ?? add(property)).take(property);
+  };
   const ask = el("button", { type: "button", onclick: () => void query() }, "Ask the device now");
   const query = async () => {
     ask.disabled = true;
@@ -47,16 +78,12 @@ export async function device(signal, setLive, endpoint) {
     el("div", { class: "heading" }, el("h1", {}, endpoint), state, ask),
     fault,
     facts,
-    found.properties.length === 0 ? el("p", { class: "empty" }, "It has reported nothing yet.") : undefined,
+    found.properties.length < MANY
+      ? undefined
+      : el("div", { class: "tools" }, el("label", {}, `Find one of ${found.properties.length} properties`, search)),
+    found.properties.length === 0 ? empty : undefined,
     grid,
   );
-  const numeric = found.properties.filter(({ value }) => typeof value === "number");
-  for (const { name } of numeric) {
-    if (signal.aborted) return;
-    const query = new URLSearchParams({ name, limit: String(MAX_POINTS) });
-    const { values } = await get(`${path}/history?${query}`, signal);
-    cards.get(name)?.history(values);
-  }
   void follow(
     `/api/events?endpoint=${encodeURIComponent(endpoint)}`,
     signal,
@@ -82,7 +109,7 @@ class PropertyCard {
 
   constructor(name) {
     this.name = name;
-    this.node = el("article", { class: "card" }, el("h2", {}, name), this.#value, this.#chart, this.#when);
+    this.node = el("article", { class: "card" }, el("h2", {}, name), el("div", { class: "reading" }, this.#value, this.#when), this.#chart);
   }
 
   take({ value, data, sum, unit, time }) {

@@ -21,19 +21,19 @@ export async function fleet(signal, setLive, parameters) {
   const go = (changes) => {
     const next = new URLSearchParams();
     for (const [name, value] of Object.entries({ state, prefix, ...changes })) if (value) next.set(name, value);
-    location.hash = `#/${next.size === 0 ? "" : `?${next}`}`;
+    location.hash = `#/${[...next].length === 0 ? "" : `?${next}`}`;
   };
   const form = el(
     "form",
-    { class: "tools", role: "search", onsubmit: (event) => (event.preventDefault(), go({ prefix: form.elements.prefix.value.trim() })) },
-    el("label", {}, "Name begins with", el("input", { name: "prefix", type: "search", value: prefix, autocomplete: "off", pattern: "[A-Za-z0-9][A-Za-z0-9._:\\-]*" })),
+    { class: "tools", role: "search", onsubmit: (event) => (event.preventDefault(), go({ prefix: form.elements.prefix.value.trim(), state: form.elements.state.value })) },
+    el("label", {}, "Name begins with", el("input", { name: "prefix", type: "search", value: prefix, autocomplete: "off", pattern: " *[A-Za-z0-9][A-Za-z0-9._:\\-]* *", title: "letters, digits and . _ : -" })),
     el(
       "label",
       {},
       "State",
       el(
         "select",
-        { name: "state", onchange: (event) => go({ state: event.target.value }) },
+        { name: "state" },
         [["", "all"], ["registered", "registered"], ["overdue", "overdue"], ["ended", "ended"]].map(([value, text]) =>
           el("option", { value, selected: value === state }, text),
         ),
@@ -41,25 +41,25 @@ export async function fleet(signal, setLive, parameters) {
     ),
     el("button", {}, "Show"),
   );
-  const empty = el(
-    "p",
-    { class: "empty" },
-    state === "" && prefix === "" && after === "" ? "No device has registered yet. Start one with " : "No device matches.",
-    state === "" && prefix === "" && after === "" ? el("code", {}, "dpe agent --config agent.yaml") : undefined,
-  );
+  const empty =
+    state === "" && prefix === "" && after === ""
+      ? el("p", { class: "empty" }, "No device has registered yet. ", el("code", {}, "dpe pair"), " on this machine shows what to run on a device.")
+      : el("p", { class: "empty" }, "No device matches.");
+  const table = el("table", {}, el("thead", {}, el("tr", {}, HEADINGS.map((text) => el("th", { scope: "col" }, text)))), body);
+  const panel = el("div", { class: "panel" }, page.devices.length === 0 ? empty : table);
+  const count = el("span", {}, String(overview.devices));
   show(
     el("h1", {}, "Fleet"),
-    el("p", { class: "lead" }, `Realm ${overview.realm}; version ${overview.version}; up since ${new Date(overview.startedAt).toLocaleString()}.`),
     ...(overview.certificates ?? []).filter(({ state }) => state !== "valid").map(ending),
-    tiles(overview),
-    form,
     el(
-      "div",
-      { class: "panel" },
-      page.devices.length === 0
-        ? empty
-        : el("table", {}, el("thead", {}, el("tr", {}, HEADINGS.map((text) => el("th", { scope: "col" }, text)))), body),
+      "details",
+      // On a phone the devices come first.
+      { class: "about", open: matchMedia("(min-width: 761px)").matches },
+      el("summary", {}, "Devices: ", count, `; server ${overview.version}, up since ${new Date(overview.startedAt).toLocaleString()}`),
+      tiles(overview),
     ),
+    form,
+    panel,
     el(
       "div",
       { class: "pager" },
@@ -71,15 +71,23 @@ export async function fleet(signal, setLive, parameters) {
   let timer;
   const renew = async () => {
     timer = undefined;
+    const isNew = [...stale].some((endpoint) => !rows.has(endpoint));
     for (const endpoint of stale) {
       stale.delete(endpoint);
+      const isShown = rows.has(endpoint);
+      if (!isShown && (rows.size >= PAGE || after !== "" || state !== "" || !endpoint.startsWith(prefix))) continue;
       const device = await get(`/api/devices/${encodeURIComponent(endpoint)}`, signal).catch(() => undefined);
       const row = device === undefined ? undefined : rowOf(device);
       if (row === undefined || signal.aborted) continue;
-      if (rows.has(endpoint)) rows.get(endpoint).replaceWith(row);
-      else if (page.devices.length < PAGE && state === "" && endpoint.startsWith(prefix)) location.reload();
+      if (isShown) rows.get(endpoint).replaceWith(row);
+      else {
+        body.insertBefore(row, body.children[[...rows.keys()].filter((name) => name < endpoint).length] ?? null);
+        panel.replaceChildren(table);
+      }
       rows.set(endpoint, row);
     }
+    const fresh = isNew ? await get("/api/overview", signal).catch(() => undefined) : undefined;
+    if (fresh !== undefined) count.textContent = String(fresh.devices);
   };
   void follow(
     "/api/events",
@@ -105,7 +113,7 @@ function ending({ subject, state, validUntil }) {
   return el("p", { class: "missed" }, `The certificate of ${subject} ${state === "expired" ? "expired on" : "ends on"} ${day}: renew it.`);
 }
 
-function tiles({ devices, storeKind, dpe1, dpe2 }) {
+function tiles({ realm, storeKind, dpe1, dpe2 }) {
   const tile = (name, value) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value));
   // Where it listens, and what it demands.
   const policy = (name, sentence) =>
@@ -118,7 +126,7 @@ function tiles({ devices, storeKind, dpe1, dpe2 }) {
   return el(
     "dl",
     { class: "tiles overview" },
-    tile("Devices", String(devices)),
+    tile("Realm", realm),
     tile("Store", { memory: "in memory", lmdb: "LMDB", redis: "Redis" }[storeKind] ?? storeKind),
     policy("DPE-1", dpe1),
     policy("DPE-2", dpe2),

@@ -20,12 +20,23 @@ async function open() {
     if (page === "device") await device(signal, setLive, decodeURIComponent(name));
     else if (page === "errors") await errors(signal, setLive);
     else await fleet(signal, setLive, new URLSearchParams(query));
-    document.title = `${document.querySelector("h1")?.textContent ?? ""} – DPE Server`;
+    title();
   } catch (error) {
     if (signal.aborted) return;
-    if (error instanceof NeedsToken) askForToken();
-    else show(el("p", { class: "fault", role: "alert" }, error.message), el("button", { type: "button", onclick: () => void open() }, "Try again"));
+    setLive(undefined);
+    if (error instanceof NeedsToken) askForToken(error.message);
+    else
+      show(
+        el("h1", {}, page === "device" ? decodeURIComponent(name) : "That cannot be shown"),
+        el("p", { class: "fault", role: "alert" }, error.message),
+        el("div", { class: "pager" }, el("button", { type: "button", onclick: () => void open() }, "Try again"), el("a", { class: "back", href: "#/" }, "← Fleet")),
+      );
+    title();
   }
+}
+
+function title() {
+  document.title = `${document.querySelector("h1")?.textContent ?? ""} – DPE Server`;
 }
 
 function setLive(isLive) {
@@ -34,7 +45,7 @@ function setLive(isLive) {
   node.textContent = isLive === undefined ? "" : isLive ? "live" : "not connected; trying again";
 }
 
-function askForToken() {
+function askForToken(refusal) {
   const field = el("input", { type: "password", name: "token", autocomplete: "current-password", required: true, autofocus: true });
   show(
     el(
@@ -49,6 +60,7 @@ function askForToken() {
       },
       el("h1", {}, "A token is needed"),
       el("p", { class: "quiet" }, "It is the one that http.token of the server's configuration names. It is kept until this tab closes."),
+      refusal === "" ? undefined : el("p", { class: "fault", role: "alert" }, refusal),
       el("label", {}, "Token ", field),
       el("button", {}, "Continue"),
     ),

@@ -275,7 +275,7 @@ testWith(
   "chromium",
   "the page shows the fleet, a device live with its chart, and refused clients, and talks to nobody else",
   async (t) => {
-    const { http, reading } = await operate(t);
+    const { http, coaps, reading } = await operate(t);
     const browser = await chromium.launch({
       executablePath: "/usr/bin/chromium",
       args: ["--no-sandbox", "--disable-gpu"],
@@ -321,7 +321,35 @@ testWith(
     // On a phone nothing is wider than the screen.
     await page.setViewportSize({ width: 360, height: 740 });
     t.true(await page.evaluate("document.documentElement.scrollWidth <= 360"));
+    await page.setViewportSize({ width: 1200, height: 800 });
+
+    // A device that registers takes its place, and what is being typed stays.
+    const prefix = page.getByLabel("Name begins with");
+    await prefix.fill("pi");
+    const folder = folderOf(t);
+    const many = Object.fromEntries(Array.from({ length: 14 }, (_, index) => [`p${index}`, index]));
+    const source = `{ use: exec, name: many, command: [echo, '${JSON.stringify(many)}'], every: 1s }`;
+    const text = agentYaml(coaps, "x", { endpoint: "pi-0" }).replace(/sources: .*/, `sources: [${source}]`);
+    writeFileSync(join(folder, "many.yaml"), text);
+    PeerProcess.start(t, process.execPath, [DPE, "agent", "--config", join(folder, "many.yaml")]);
+    await page.getByRole("row", { name: /pi-0/ }).waitFor();
+    t.deepEqual(await page.locator("tbody a").allTextContents(), ["pi-0", "pi-1"]);
+    t.is(await prefix.inputValue(), "pi");
+    // Of many properties some are found by a part of their name; they stand in the order that people count in.
+    await page.getByRole("link", { name: "pi-0" }).click();
+    await page.getByRole("heading", { name: "many/p10" }).waitFor();
+    const names = await page.locator(".card h2").allTextContents();
+    t.true(names.indexOf("many/p9") < names.indexOf("many/p10"));
+    await page.getByLabel(/^Find one of/).fill("P1");
+    await page.getByRole("heading", { name: "many/p2" }).waitFor({ state: "hidden" });
+    t.is(await page.locator(".card:visible").count(), 5);
     t.deepEqual(faults, []);
+    // What is not there says so, and leads back. (The console tells of the 404.)
+    await page.goto(`${http}/#/device/nobody`);
+    await page.getByRole("alert").getByText("nobody").waitFor();
+    t.is(await page.title(), "nobody – DPE Server");
+    await page.getByRole("link", { name: "← Fleet" }).click();
+    await page.getByRole("row", { name: /pi-0/ }).waitFor();
   },
   test.serial,
 );
