@@ -173,7 +173,10 @@ export interface ConnectorParts {
 /** A time-out alone does not say of what. */
 function withServer(error: unknown, href: string): unknown {
   if (!isUnanswered(error) && codeOf(error) !== "NET_NAME_NOT_FOUND") return error;
-  const why = `${href} does not answer: ${describeFault(error)}; is it running, and reachable by UDP?`;
+  const why =
+    codeOf(error) === "NET_NAME_NOT_FOUND"
+      ? `${href}: ${describeFault(error)}; is the name right, and does this machine reach a name server?`
+      : `${href} does not answer: ${describeFault(error)}; is it running, and reachable by UDP?`;
   return new AgentError("AGENT_SERVER_UNREACHABLE", why, { cause: error });
 }
 

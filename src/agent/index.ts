@@ -5,7 +5,7 @@ export type { AgentEvent } from "./agent-event.js";
 export { DEVICE_FILE_NAMES, type DeviceFile, deviceFiles } from "./pairing/device-files.js";
 export { pairDevice, type PairedDevice } from "./pairing/pair-device.js";
 export { DpeAgent } from "./dpe-agent.js";
-export { checkCredentials } from "./server-list.js";
+export { checkCredentials, serversOf } from "./server-list.js";
 export { agentsOf } from "./firmware-endpoints.js";
 export { firmwareSource, type FirmwareSourceEvent } from "./firmware-source.js";
 export { sourcesOf } from "./sources/configured-sources.js";

@@ -17,6 +17,7 @@ import {
 } from "#security/index.js";
 import {
   keyFingerprint,
+  inFile,
   loadCredentials,
   loadPrivateKey,
   loadTrustAnchors,
@@ -63,7 +64,7 @@ export function dtlsOptions(config: ServerConfig): Parameters<typeof connect>[1]
     throw new SecurityError("SECURITY_CONNECTION_BELOW_POLICY", "serverAuthentication psk needs credentials.psk");
   }
   const isAddress = isIP(host) !== 0;
-  const anchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+  const anchors = ca === undefined ? [] : inFile(ca, () => loadTrustAnchors(readFileSync(ca, "utf8")));
   const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
   const own = credentialsOf(credentials);
   return {
@@ -128,7 +129,8 @@ export function credentialsOf({
   if (certificate === undefined || key === undefined) return undefined;
   const text = readFileSync(certificate, "utf8");
   // What was renewed since the start is in one file with its key.
-  return loadCredentials(text, renew === true ? text : key.text());
+  const files = renew === true || key.path === undefined ? certificate : `${certificate} with ${key.path}`;
+  return inFile(files, () => loadCredentials(text, renew === true ? text : key.text()));
 }
 
 /** What the server has shown on a connection; its certificate was verified in the handshake if the policy asks for one. */

@@ -1,4 +1,4 @@
-import { type Logger, pino } from "pino";
+import type { Logger } from "pino";
 import {
   AGENT_SCHEMA,
   type AgentConfig,
@@ -7,11 +7,13 @@ import {
   checkCredentials,
   DpeAgent,
   type FirmwareSourceEvent,
+  serversOf,
   sourcesOf,
 } from "#agent/index.js";
 import { ConfigWatcher } from "#config/index.js";
 import { type Command, parseWords, usualFile } from "./command.js";
 import { describe } from "./exit.js";
+import { processLog } from "./process-log.js";
 import { onHangup, untilSignal } from "./signals.js";
 import { serviceStatus } from "./service-status.js";
 
@@ -19,7 +21,11 @@ import { serviceStatus } from "./service-status.js";
 export const agentCommand: Command = {
   name: "agent",
   synopsis: "[--config FILE] [--once]",
-  summary: "run a DPE Client on this machine; FILE: agent.yaml here; --once: report all properties, then end",
+  summary: "run a DPE Client on this machine",
+  help: `  --config FILE   its configuration; default: agent.yaml here (dpe pair or dpe init agent makes one)
+  --once          report all properties, then end; what was reported stays readable at the server
+SIGTERM ends it in order, SIGHUP has it read its configuration again, as a change of the file does.`,
+  example: "dpe agent --config /etc/dpe/agent.yaml",
   run: async (words) => {
     const options = { config: { type: "string" }, once: { type: "boolean", default: false } } as const;
     const { config, once } = parseWords(agentCommand, words, options).values;
@@ -32,7 +38,7 @@ export const agentCommand: Command = {
  * the old ones made ends then. A file that does not serve is logged, and changes nothing.
  */
 async function runAgent(file: string, isOnce: boolean): Promise<void> {
-  const log = pino();
+  const log = await processLog();
   const status = serviceStatus();
   const signal = untilSignal();
   let changed: (config: AgentConfig) => void = () => undefined;
@@ -85,6 +91,7 @@ async function runUntil(
   });
   // Microcontrollers that are endpoints of their own: one that is refused does not stop the gateway.
   const firmware = others.map((own) => new DpeAgent(own, sourcesFor(own), (event) => write(log, event)));
+  log.info({ endpoint: config.endpoint, server: serversOf(config).map(({ server }) => server.href) }, "starting");
   status.ready();
   let follower: AgentConfig | undefined;
   try {

@@ -8,8 +8,7 @@ import {
   type FirmwareEvent,
 } from "#bridge/index.js";
 import { decodeMessage, formatCode, methodName } from "#coap/index.js";
-import { type Command, parseWords } from "./command.js";
-import { UsageError } from "./exit.js";
+import { type Command, misuse, parseWords } from "./command.js";
 import { untilSignal } from "./signals.js";
 
 /** `dpe bridge`: what a microcontroller says, live; and whether it says it as it should. */
@@ -17,22 +16,28 @@ export const bridgeCommand: Command = {
   name: "bridge",
   synopsis: "monitor|check PORT [--baud N] [--json-lines]",
   summary: "show what a microcontroller says on a port, or judge its firmware rule by rule",
+  help: `  PORT            a serial port, by-id:PATTERN, unix:PATH or tcp:HOST:PORT
+  --baud N        bits a second, 115200
+  --json-lines    monitor a board that prints lines of JSON (protocol: json-lines)`,
+  example: "dpe bridge monitor 'by-id:*Nucleo*'",
   run: (words) => {
     const options = { baud: { type: "string" }, "json-lines": { type: "boolean", default: false } } as const;
     const { values, positionals } = parseWords(bridgeCommand, words, options, { maxPositionals: 2 });
     const [what, port] = positionals;
-    const usage = `usage: dpe bridge ${bridgeCommand.synopsis}`;
-    if ((what !== "monitor" && what !== "check") || port === undefined) throw new UsageError(usage);
+    if (what !== "monitor" && what !== "check")
+      throw misuse(bridgeCommand, what === undefined ? "monitor or check is missing" : `${what} is not understood`);
+    if (port === undefined) throw misuse(bridgeCommand, "PORT is missing");
     try {
       checkPort(port);
     } catch (error) {
-      throw new UsageError(error instanceof Error ? error.message : String(error));
+      throw misuse(bridgeCommand, error instanceof Error ? error.message : String(error));
     }
     const baud = values.baud === undefined ? DEFAULT_BAUD : Number(values.baud);
-    if (!Number.isInteger(baud) || baud < 300) throw new UsageError(`--baud is bits a second, not ${values.baud}`);
+    if (!Number.isInteger(baud) || baud < 300)
+      throw misuse(bridgeCommand, `--baud is bits a second, not ${values.baud}`);
     const isJson = values["json-lines"];
     if (what === "check" && isJson)
-      throw new UsageError("JSON lines have nothing to check but that they arrive: monitor them");
+      throw misuse(bridgeCommand, "JSON lines have nothing to check but that they arrive: monitor them");
     return what === "monitor" ? monitor(port, baud, isJson) : check(port, baud);
   },
 };

@@ -1,7 +1,13 @@
-import { AGENT_SCHEMA } from "#agent/index.js";
+import { AGENT_SCHEMA, checkCredentials } from "#agent/index.js";
 import { loadConfig, renderConfig } from "#config/index.js";
-import { PROXY_SCHEMA } from "#proxy/index.js";
-import { certificateSentence, ownCertificates, SERVER_SCHEMA, type ServerConfig } from "#server/index.js";
+import { checkProxyCredentials, PROXY_SCHEMA } from "#proxy/index.js";
+import {
+  certificateSentence,
+  checkServerCredentials,
+  ownCertificates,
+  SERVER_SCHEMA,
+  type ServerConfig,
+} from "#server/index.js";
 import { loadTrustAnchors } from "#x509/index.js";
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
@@ -10,9 +16,12 @@ import { type Command, configFile } from "./command.js";
 /** `dpe check`: an agent's file names an `endpoint`, a proxy's `targets`. */
 export const checkCommand: Command = {
   name: "check",
-  synopsis: "--config FILE",
+  synopsis: "[--config FILE]",
   summary: "check a configuration and print what it comes to, secrets masked",
-  run: (words) => runCheck(configFile(checkCommand, words)),
+  help: `  --config FILE   of a server, an agent or a proxy; default: server.yaml, agent.yaml or proxy.yaml here
+Certificates and keys are read as at a start; until when they are valid is told on standard error.`,
+  example: "dpe check --config /etc/dpe/server.yaml",
+  run: (words) => runCheck(configFile(checkCommand, words, "server.yaml", "agent.yaml", "proxy.yaml")),
 };
 
 function runCheck(config: string): Promise<void> {
@@ -23,15 +32,21 @@ function runCheck(config: string): Promise<void> {
 function checked(config: string): string {
   switch (kindOf(config)) {
     case "agent":
-      return renderConfig(AGENT_SCHEMA, loadConfig(config, AGENT_SCHEMA));
+      return renderConfig(AGENT_SCHEMA, usable(loadConfig(config, AGENT_SCHEMA), checkCredentials));
     case "proxy":
-      return renderConfig(PROXY_SCHEMA, loadConfig(config, PROXY_SCHEMA));
+      return renderConfig(PROXY_SCHEMA, usable(loadConfig(config, PROXY_SCHEMA), checkProxyCredentials));
     case "server": {
-      const loaded = loadConfig(config, SERVER_SCHEMA);
+      const loaded = usable(loadConfig(config, SERVER_SCHEMA), (one) => checkServerCredentials(one, 0));
       tellEnds(loaded);
       return renderConfig(SERVER_SCHEMA, loaded);
     }
   }
+}
+
+/** Also what the files hold. */
+function usable<T>(config: T, check: (config: T) => void): T {
+  check(config);
+  return config;
 }
 
 /** On standard error, so that what is printed stays YAML: until when each certificate is valid. */

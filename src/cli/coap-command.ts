@@ -11,29 +11,46 @@ import { KeepAlive } from "./keep-alive.js";
 import { untilSignal } from "./signals.js";
 
 /** `dpe get`, `post`, `put`, `delete`, `fetch`, `patch`, `ipatch` and `observe`: a CoAP client for trying things. */
-export const coapCommands: readonly Command[] = [
-  commandOf("get", "GET", "ask a CoAP server for a resource"),
-  commandOf("post", "POST", "send to a resource"),
-  commandOf("put", "PUT", "store at a resource"),
-  commandOf("delete", "DELETE", "delete a resource"),
-  commandOf("fetch", "FETCH", "ask for what the payload names"),
-  commandOf("patch", "PATCH", "change a part of a resource"),
-  commandOf("ipatch", "iPATCH", "change a part, the same when done twice"),
-  commandOf("observe", "GET", "show a resource whenever it changes, until a signal"),
-];
+export function coapCommand(name: string): Command {
+  const [method, summary, words] = COMMANDS[name] ?? GET;
+  return commandOf(name, method, summary, `dpe ${name} ${words}`);
+}
+
+/** Of each command: its method, what it does, and an example. */
+const GET = [
+  "GET",
+  "ask a CoAP server for a resource",
+  "-u fleet -k secret coaps://127.0.0.1/.well-known/core",
+] as const;
+const COMMANDS: Readonly<Record<string, readonly [Method, string, string]>> = {
+  get: GET,
+  post: ["POST", "send to a resource", "-e 'a message' coap://127.0.0.1/log"],
+  put: ["PUT", "store at a resource", "-e 22.5 coap://127.0.0.1/temperature"],
+  delete: ["DELETE", "delete a resource", "coap://127.0.0.1/alarms/7"],
+  fetch: [
+    "FETCH",
+    "ask for what the payload names",
+    '-t senml-etch+json -e \'[{"n":"uptime"}]\' coap://127.0.0.1/properties',
+  ],
+  patch: ["PATCH", "change a part of a resource", "-t json -e '{\"step\":1}' coap://127.0.0.1/counter"],
+  ipatch: ["iPATCH", "change a part, the same when done twice", "-t json -e '{\"on\":true}' coap://127.0.0.1/lamp"],
+  observe: ["GET", "show a resource whenever it changes, until a signal", "-s 60 coap://127.0.0.1/temperature"],
+};
 
 /** The server answered with an error; it was printed already. */
 export class ErrorResponse extends Error {
   override readonly name = "ErrorResponse";
 }
 
-function commandOf(name: string, method: Method, summary: string): Command {
+function commandOf(name: string, method: Method, summary: string, example: string): Command {
   const isObserve = name === "observe";
   const command: Command = {
     name,
     synopsis: "[FLAGS] URI",
     summary,
     help: COAP_FLAGS,
+    example,
+    ...(isObserve ? { form: "URI" } : {}),
     run: (words) => run(coapWords(command, method, isObserve, words)),
   };
   return command;

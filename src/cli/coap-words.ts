@@ -3,8 +3,7 @@ import { isIP } from "node:net";
 import { CONTENT_FORMAT, type CoapClientOptions, type Method, OPTION, type RequestInit } from "#api/index.js";
 import { CoapError, decomposeUri, ROUND_TRIP_ESTIMATIONS } from "#coap/index.js";
 import { COAP_OPTIONS, REFUSED_FLAGS } from "./coap-flags.js";
-import { type Command, parseWords } from "./command.js";
-import { UsageError } from "./exit.js";
+import { type Command, misuse, parseWords } from "./command.js";
 import { lossOf } from "./loss.js";
 
 /** The words of `dpe get` and its like, as they are meant. */
@@ -33,7 +32,7 @@ export interface CoapWords {
 /** @throws UsageError */
 export function coapWords(command: Command, method: Method, isObserve: boolean, words: readonly string[]): CoapWords {
   const fail = (what: string): never => {
-    throw new UsageError(`dpe ${command.name}: ${what}\nusage: dpe ${command.name} ${command.synopsis}`);
+    throw misuse(command, what);
   };
   refuseForeign(words, fail);
   const { values, positionals } = parseWords(command, words, COAP_OPTIONS, { maxPositionals: 1 });

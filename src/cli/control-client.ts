@@ -2,7 +2,7 @@ import { request } from "node:http";
 import { dirname } from "node:path";
 import { isForeignFolder, loadConfig } from "#config/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
-import { type Command, parseWords } from "./command.js";
+import { type Command, misuse, parseWords } from "./command.js";
 import { defaultControlPath } from "./control-path.js";
 import { UsageError } from "./exit.js";
 
@@ -102,10 +102,10 @@ export function controlWords(
 ): ControlWords {
   const { min = 0, max = 0 } = positionals;
   const parsed = parseWords(command, words, { ...CONTROL_OPTIONS, ...more }, { maxPositionals: max });
-  if (parsed.positionals.length < min) throw new UsageError(`usage: dpe ${command.name} ${command.synopsis}`);
+  if (parsed.positionals.length < min) throw misuse(command, `${command.synopsis.split(/[ |]/)[0] ?? ""} is missing`);
   const values = parsed.values as Readonly<Record<string, string | boolean | string[] | undefined>>;
   const { control, config, json } = values;
-  if (control !== undefined && config !== undefined) throw new UsageError("--control and --config exclude each other");
+  if (control !== undefined && config !== undefined) throw misuse(command, "--control and --config exclude each other");
   const path =
     typeof control === "string" ? control : typeof config === "string" ? pathOf(config) : defaultControlPath();
   return { client: new ControlClient(path), names: parsed.positionals, isJson: json === true, values };

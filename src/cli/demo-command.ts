@@ -27,6 +27,9 @@ export const demoCommand: Command = {
   name: "demo",
   synopsis: "[--keep] [--firmware]",
   summary: "a server, this machine as agent and three simulated devices, paired over DTLS",
+  help: `  --keep          stay until Ctrl-C
+  --firmware      also a microcontroller, emulated by QEMU (qemu-system-arm and gcc-arm-none-eabi are needed)`,
+  example: "dpe demo --keep",
   run: (words) => {
     const options = {
       keep: { type: "boolean", default: false },

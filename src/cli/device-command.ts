@@ -9,6 +9,8 @@ export const deviceCommand: Command = {
   name: "device",
   synopsis: `EP [--forget] ${CONTROL_SYNOPSIS}`,
   summary: "show a device with its latest properties, or forget it",
+  help: `  --forget        what the server knows of it is removed; a device that is there registers again`,
+  example: "dpe device pi-kitchen",
   run: async (words) => {
     const { client, names, isJson, values } = controlWords(
       deviceCommand,

@@ -1,4 +1,4 @@
-import type { Command } from "./command.js";
+import { type Command, misuse } from "./command.js";
 import { CONTROL_SYNOPSIS, controlWords } from "./control-client.js";
 import { ago, table } from "./table.js";
 
@@ -7,6 +7,9 @@ export const devicesCommand: Command = {
   name: "devices",
   synopsis: `[PREFIX] [--state registered|overdue|ended] ${CONTROL_SYNOPSIS}`,
   summary: "list the devices of a running server",
+  help: `  PREFIX          only those whose name begins so
+  --state STATE   only those that are registered, overdue or ended`,
+  example: "dpe devices pi- --state overdue",
   run: async (words) => {
     const { client, names, isJson, values } = controlWords(
       devicesCommand,
@@ -16,7 +19,11 @@ export const devicesCommand: Command = {
     );
     const query = new URLSearchParams({ limit: "1000" });
     if (names[0] !== undefined) query.set("prefix", names[0]);
-    if (typeof values["state"] === "string") query.set("state", values["state"]);
+    const { state } = values;
+    if (typeof state === "string") {
+      if (!STATES.includes(state)) throw misuse(devicesCommand, `--state: ${state} is none of ${STATES.join(", ")}`);
+      query.set("state", state);
+    }
     for (let isFirst = true; ; isFirst = false) {
       const { devices, next } = await client.send<Page>("GET", `/api/devices?${query.toString()}`);
       if (isJson) for (const device of devices) process.stdout.write(`${JSON.stringify(device)}\n`);
@@ -74,4 +81,5 @@ function rowOf(device: DeviceView): readonly string[] {
   ];
 }
 
+const STATES: readonly string[] = ["registered", "overdue", "ended"];
 const HEADINGS = ["ENDPOINT", "SUBSCRIBER", "STATE", "HEARD", "OVERDUE", "DPE-1", "DPE-2"];

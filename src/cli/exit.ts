@@ -10,7 +10,8 @@ export const EXIT = { failure: 1, usage: 2, authentication: 3 } as const;
 
 /** Ends the process with what went wrong in one line (a configuration: a line for each fault), never a stack trace. */
 export function exitWith(error: unknown): never {
-  process.stderr.write(`dpe: ${describe(error)}\n`);
+  const said = describe(error);
+  process.stderr.write(/^(dpe|usage:) /.test(said) ? `${said}\n` : `dpe: ${said}\n`);
   process.exit(exitCodeOf(error));
 }
 
@@ -67,8 +68,26 @@ export function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const code = codeOf(error);
   if (SAYS_ALL.has(error.name) || code === undefined) return error.message;
+  if ("path" in error && typeof error.path === "string" && "syscall" in error) return describeFile(error, error.path);
   return `${error.message} (${code})`;
 }
+
+/** An error of the system about a file. */
+export function describeFile(error: unknown, file: string): string {
+  const code = error instanceof Error ? codeOf(error) : undefined;
+  return code === undefined ? `${file}: ${String(error)}` : `${file}: ${FILE_ERRORS[code] ?? code} (${code})`;
+}
+
+const FILE_ERRORS: Readonly<Partial<Record<string, string>>> = {
+  EACCES: "this user may not use it",
+  EEXIST: "is there already, and stays as it is",
+  EISDIR: "this is a folder, not a file",
+  ENOENT: "no such file or folder",
+  ENOSPC: "the disk is full",
+  ENOTDIR: "a part of its path is a file, not a folder",
+  EPERM: "not permitted",
+  EROFS: "the disk is read-only",
+};
 
 /** By name, so that telling an error loads no module that has not thrown one. */
 const OF_USAGE: ReadonlySet<string> = new Set(["UsageError", "ConfigError", "X509Error"]);

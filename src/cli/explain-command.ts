@@ -14,7 +14,7 @@ import {
 } from "#security/index.js";
 import { SERVER_SCHEMA, type ServerConfig } from "#server/index.js";
 import { kindOf } from "./check-command.js";
-import { type Command, parseWords } from "./command.js";
+import { type Command, misuse, parseWords } from "./command.js";
 import { UsageError } from "./exit.js";
 
 /** `dpe explain`: what a policy decides on an exchange, described in words or recorded in the audit trail, and by which rule. */
@@ -24,6 +24,7 @@ export const explainCommand: Command = {
   summary: "say what a policy decides on an exchange, and by which rule",
   help: `A policy is a configuration's, or given as dtls:certificate,digest. What is offered: connection=dtls, requestedConnection=dtls,
 certificate=alice, psk=unknown, digest=invalid-credentials and the like; or an event of the log as JSON, - for standard input.`,
+  example: "dpe explain --policy dtls:certificate,digest --offer connection=dtls --offer digest=alice",
   run: (words) => runExplain(words),
 };
 
@@ -36,7 +37,7 @@ function runExplain(words: readonly string[]): Promise<void> {
     event: { type: "string" },
   });
   if ((values.config === undefined) === (values.policy === undefined))
-    throw new UsageError("dpe explain needs --config FILE or --policy LEVEL:MODE,…");
+    throw misuse(explainCommand, "either --config FILE or --policy LEVEL:MODE,… is needed");
   const recorded = values.event === undefined ? undefined : eventOf(values.event);
   const name = INTERFACES.find((one) => one === (values.interface ?? recorded?.interface ?? "dpe1"));
   if (name === undefined) throw new UsageError(`dpe explain: --interface is one of ${INTERFACES.join(", ")}`);

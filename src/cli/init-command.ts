@@ -3,7 +3,7 @@ import { isIP } from "node:net";
 import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { issueThrowawayCredentials } from "#x509/index.js";
-import { type Command, parseWords } from "./command.js";
+import { type Command, misuse, parseWords } from "./command.js";
 import { UsageError } from "./exit.js";
 import { agentExample, serverExample } from "./init-examples.js";
 import { refuseExisting, writeFiles } from "./new-files.js";
@@ -14,15 +14,21 @@ export const initCommand: Command = {
   synopsis: "server|agent [--dir DIR] [--name NAME]…",
   summary: "write a commented configuration; for a server also a CA and its certificate",
   help:
-    "Files go to DIR (default: here), readable by their owner only, never over files that are there.\n" +
-    "NAME: a name or address more by which devices reach the server; this machine's own are in its certificate anyway.",
+    "  --dir DIR       where the files go; default: here. Readable by their owner only, never over files that are there\n" +
+    "  --name NAME     of a server: a name or address more by which devices reach it; this machine's own are in its\n" +
+    "                  certificate anyway. Repeatable",
+  example: "dpe init server --name dpe.example.net --name 203.0.113.7",
   run: async (words) => {
     const { values, positionals } = parseWords(initCommand, words, OPTIONS, { maxPositionals: 1 });
     const [what] = positionals;
     const { dir = ".", name: names = [] } = values;
-    if (what === "agent" && names.length === 0) return initAgent(dir);
+    if (what === "agent" && names.length > 0) throw misuse(initCommand, "--name is of a server");
+    if (what === "agent") return initAgent(dir);
     if (what === "server") return initServer(dir, names);
-    throw new UsageError(`usage: dpe init ${initCommand.synopsis}`);
+    throw misuse(
+      initCommand,
+      what === undefined ? "server or agent is missing" : `${what} is neither server nor agent`,
+    );
   },
 };
 

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Command } from "./command.js";
+import { type Command, misuse } from "./command.js";
 import { CONTROL_SYNOPSIS, type ControlEvent, controlWords } from "./control-client.js";
-import { UsageError } from "./exit.js";
 import { type PropertyView, valueText } from "./property-lines.js";
 import { printable } from "./table.js";
 
@@ -13,8 +12,12 @@ export const observeCommand: Command = {
   name: "observe",
   synopsis: `EP [NAME] [--pmin SECONDS] [--pmax SECONDS] [--gt VALUE] [--lt VALUE] [--st STEP] ${CONTROL_SYNOPSIS}`,
   summary: "follow a property of a device, or all (DPE-2)",
-  help: `  --pmin SECONDS  at most one notification in so long      --gt VALUE, --lt VALUE  when the value crosses this
-  --pmax SECONDS  at least one notification in so long     --st STEP               when it differs by so much`,
+  help: `  --pmin SECONDS  at most one notification in so long
+  --pmax SECONDS  at least one notification in so long
+  --gt VALUE, --lt VALUE  when the value crosses this
+  --st STEP       when it differs by so much`,
+  example: "dpe observe pi-kitchen cpu/temperature --gt 70",
+  form: "EP",
   // `dpe observe URI` is a CoAP client's.
   takes: (words) => !words.some((word) => word.includes("://")),
   run: async (words) => {
@@ -24,7 +27,7 @@ export const observeCommand: Command = {
     for (const condition of Object.keys(CONDITIONS)) {
       const value = values[condition];
       if (value === undefined) continue;
-      if (!Number.isFinite(Number(value))) throw new UsageError(`dpe observe: --${condition} is no number`);
+      if (!Number.isFinite(Number(value))) throw misuse(observeCommand, `--${condition} ${String(value)} is no number`);
       query.set(condition, String(value));
     }
     const url = `/api/devices/${encodeURIComponent(endpoint)}/observe?${query.toString()}`;

@@ -1,7 +1,6 @@
 import { renderUnicodeCompact } from "uqr";
-import { type Command } from "./command.js";
+import { type Command, misuse } from "./command.js";
 import { CONTROL_SYNOPSIS, type ControlClient, controlWords } from "./control-client.js";
-import { UsageError } from "./exit.js";
 
 /** `dpe pair`, on the server: a one-time code for a device. With a URI it is the device's: see `pair-device-command`. */
 export const pairCommand: Command = {
@@ -9,10 +8,14 @@ export const pairCommand: Command = {
   synopsis: `[--endpoint PATTERN] [--subscriber NAME] [--expires 10m] [--host HOST] [--replace] [--wait] ${CONTROL_SYNOPSIS}`,
   summary: "on a running server: show a one-time code for a device",
   help:
-    "--endpoint: which names the device may choose, * for any run of characters. --subscriber: what it becomes; else its name.\n" +
-    "--replace: it may take the place of a device that was paired before, whose credentials then end.\n" +
-    "--host: where the device reaches this server. --wait: stay until the code was used, and say by whom.\n" +
-    "dpe pair list · dpe pair revoke ID: the codes that are open.",
+    "  --endpoint PATTERN   which names the device may choose, * for any run of characters; default: any\n" +
+    "  --subscriber NAME    what it becomes; default: its endpoint's name\n" +
+    "  --expires 10m        until when the code is good: 10s to 24h\n" +
+    "  --host HOST          where the device reaches this server; default: the names of its certificate\n" +
+    "  --replace            it may take the place of a device that was paired before, whose credentials then end\n" +
+    "  --wait               stay until the code was used, and say by whom\n" +
+    "dpe pair list shows the codes, dpe pair revoke ID ends one.",
+  example: "dpe pair --endpoint 'pi-*' --wait",
   takes: (words) => !words.some((word) => word.includes("://")),
   run: async (words) => {
     const { client, names, isJson, values } = controlWords(pairCommand, words, { max: 2 }, OPTIONS);
@@ -24,7 +27,10 @@ export const pairCommand: Command = {
       return;
     }
     if (what !== undefined)
-      throw new UsageError(`dpe pair: ${what} is not understood\nusage: dpe pair ${pairCommand.synopsis}`);
+      throw misuse(
+        pairCommand,
+        `${what} is not understood; on a device it is dpe pair coaps://HOST CODE, on a server dpe pair, dpe pair list or dpe pair revoke ID`,
+      );
     const issued = await client.send<Issued>("POST", "/api/pairing", bodyOf(values));
     process.stdout.write(isJson ? `${JSON.stringify(issued)}\n` : shown(issued));
     if (values["wait"] === true) await untilUsed(client, issued, isJson);
@@ -59,7 +65,7 @@ async function list(client: ControlClient, isJson: boolean): Promise<void> {
   const rows = codes.map(({ id, state, expiresAt, tries, endpoint = "any", subscriber = "the endpoint's name" }) => [
     id,
     state,
-    new Date(expiresAt).toLocaleTimeString(),
+    clock(expiresAt),
     String(tries),
     endpoint,
     subscriber,
@@ -69,7 +75,7 @@ async function list(client: ControlClient, isJson: boolean): Promise<void> {
 
 function shown({ code, expiresAt, hosts, port, uris }: Issued): string {
   const minutes = Math.round((Date.parse(expiresAt) - Date.now()) / 60_000);
-  const until = `${new Date(expiresAt).toLocaleTimeString()} (${minutes} min)`;
+  const until = `${clock(expiresAt)} (${minutes} min)`;
   const [uri] = uris;
   const [host] = hosts;
   if (uri === undefined || host === undefined)
@@ -78,6 +84,11 @@ function shown({ code, expiresAt, hosts, port, uris }: Issued): string {
   const name = host.includes(":") ? `[${host}]` : host;
   const others = hosts.length === 1 ? "" : `or at  ${hosts.slice(1).join(", ")}\n`;
   return `${qr}code     ${code}\nexpires  ${until}, and with the first device\nuri      ${uri}\n\nOn the device:\n  dpe pair coaps://${name}:${port} ${code}\n${others}`;
+}
+
+/** The wall clock of this machine, as 14:05:09. */
+function clock(time: string): string {
+  return new Date(time).toLocaleTimeString("en-GB");
 }
 
 async function untilUsed(client: ControlClient, { id, expiresAt }: Issued, isJson: boolean): Promise<void> {
@@ -109,7 +120,7 @@ function secondsOf(text: string): number {
   const match = /^(\d+)(s|m|h)?$/.exec(text);
   const seconds =
     Number(match?.[1] ?? Number.NaN) * { s: 1, m: 60, h: 3600 }[(match?.[2] as "s" | "m" | "h" | undefined) ?? "s"];
-  if (!(seconds >= 10 && seconds <= 86_400)) throw new UsageError("dpe pair: --expires is 10s to 24h");
+  if (!(seconds >= 10 && seconds <= 86_400)) throw misuse(pairCommand, "--expires is 10s to 24h");
   return seconds;
 }
 

@@ -4,8 +4,7 @@ import { AGENT_SCHEMA, DEVICE_FILE_NAMES, deviceFiles, DpeAgent, pairDevice } fr
 import { loadConfig } from "#config/index.js";
 import { checkEndpointName } from "#dpe/index.js";
 import { type PairingTarget, parsePairingCode, parsePairingUri } from "#security/index.js";
-import { type Command, parseWords } from "./command.js";
-import { UsageError } from "./exit.js";
+import { type Command, misuse, parseWords } from "./command.js";
 import { refuseExisting, writeFiles } from "./new-files.js";
 
 /** `dpe pair URI CODE`, on the device: its credentials by a one-time code, written down, and a first registration. */
@@ -14,9 +13,13 @@ export const pairDeviceCommand: Command = {
   synopsis: "coaps://HOST[:PORT] CODE [--dir DIR] [--endpoint NAME] [--force]",
   summary: "on a device: pair it with a server by the code that dpe pair shows there",
   help:
-    "One word will do too: the coaps+dpe-pair:// URI of the QR code. CODE may be - to read it from standard input.\n" +
-    "Writes agent.yaml and what it names to DIR (default: here), readable by its owner only; never over files that are there,\n" +
-    "unless --force says so. NAME is the endpoint's, by default this machine's.",
+    "  CODE             as the server shows it; - reads it from standard input. One word in place of both will do:\n" +
+    "                   the coaps+dpe-pair:// URI of the QR code\n" +
+    "  --dir DIR        where agent.yaml and what it names go; default: here. Readable by their owner only\n" +
+    "  --endpoint NAME  what the server calls this device; default: this machine's name\n" +
+    "  --force          over files that are there",
+  example: "dpe pair coaps://dpe.example.net QQKG-T036-AHY9-A27Z-PQH4-A5WJ",
+  form: "URI",
   takes: (words) => words.some((word) => word.includes("://")),
   run: async (words) => {
     const { values, positionals } = parseWords(pairDeviceCommand, words, OPTIONS, { maxPositionals: 2 });
@@ -27,7 +30,8 @@ export const pairDeviceCommand: Command = {
     if (!force) refuseExisting(dir, DEVICE_FILE_NAMES);
     const paired = await pairDevice(target, endpoint);
     const { host, port } = target;
-    const files = deviceFiles(paired, `coaps://${host.includes(":") ? `[${host}]` : host}:${port}`);
+    const server = `coaps://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    const files = deviceFiles(paired, server);
     writeFiles(dir, files, { force });
     const config = join(dir, "agent.yaml");
     process.stdout.write(
@@ -35,7 +39,7 @@ export const pairDeviceCommand: Command = {
     );
     await register(config);
     process.stdout.write(
-      `registered at coaps://${host}:${port}\n\nNow run it, or install it as a service (docs/pairing.md):\n  dpe agent --config ${config}\n`,
+      `registered at ${server}\n\nNow run it, or install it as a service (docs/pairing.md):\n  dpe agent --config ${config}\n`,
     );
   },
 };
@@ -45,8 +49,9 @@ async function targetOf([uri = "", word]: readonly string[]): Promise<PairingTar
   const match = /^coaps:\/\/(?:\[([^\]]+)\]|([^:/[\]]+))(?::(\d{1,5}))?\/?$/i.exec(uri);
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3] ?? DEFAULT_COAPS_PORT);
-  if (host === undefined || word === undefined || port < 1 || port > 65_535)
-    throw new UsageError(`usage: dpe pair ${pairDeviceCommand.synopsis}`);
+  if (host === undefined) throw misuse(pairDeviceCommand, `${uri} is not coaps://HOST or coaps://HOST:PORT`);
+  if (port < 1 || port > 65_535) throw misuse(pairDeviceCommand, `${uri}: a port is 1 to 65535`);
+  if (word === undefined) throw misuse(pairDeviceCommand, "CODE is missing: dpe pair on the server shows one");
   return { host, port, code: parsePairingCode(word === "-" ? await standardInput() : word) };
 }
 

@@ -1,21 +1,23 @@
-import { pino } from "pino";
 import { ConfigWatcher } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import { DpeProxy, PROXY_SCHEMA, type ProxyEvent } from "#proxy/index.js";
 import { type Command, configFile } from "./command.js";
 import { describe } from "./exit.js";
+import { processLog } from "./process-log.js";
 import { onHangup, untilSignal } from "./signals.js";
 
 /** `dpe proxy`: runs until SIGINT or SIGTERM, then closes its associations. */
 export const proxyCommand: Command = {
   name: "proxy",
-  synopsis: "--config FILE",
+  synopsis: "[--config FILE]",
   summary: "run a CoAP proxy that tells servers who its clients are",
-  run: (words) => runProxy(configFile(proxyCommand, words)),
+  help: `  --config FILE   its configuration; default: proxy.yaml here (docs/external-authentication.md has one)`,
+  example: "dpe proxy --config /etc/dpe/proxy.yaml",
+  run: (words) => runProxy(configFile(proxyCommand, words, "proxy.yaml")),
 };
 
 async function runProxy(file: string): Promise<void> {
-  const log = pino();
+  const log = await processLog();
   const running: { proxy?: DpeProxy } = {};
   const failed = (error: unknown): void => log.error({ error: describe(error) }, "reload-failed");
   const watcher = new ConfigWatcher(file, PROXY_SCHEMA, {

@@ -7,6 +7,8 @@ export const queryCommand: Command = {
   name: "query",
   synopsis: `EP [NAME…] ${CONTROL_SYNOPSIS}`,
   summary: "ask a device itself for properties (DPE-2)",
+  help: `  NAME            of a property, as dpe device EP lists them, up to 64; without one: all of them`,
+  example: "dpe query pi-kitchen cpu/load1 uptime",
   run: async (words) => {
     const { client, names, isJson } = controlWords(queryCommand, words, { min: 1, max: 65 });
     const [endpoint = "", ...wanted] = names;

@@ -1,18 +1,20 @@
 import { loadConfig } from "#config/index.js";
 import { CertificateFiles, RENEWED_FOR_MS, SERVER_SCHEMA } from "#server/index.js";
-import { type Command, parseWords, usualFile } from "./command.js";
-import { UsageError } from "./exit.js";
+import { type Command, misuse, parseWords, usualFile } from "./command.js";
 
 /** `dpe renew`: the certificates of a server that has its own CA, before they end. */
 export const renewCommand: Command = {
   name: "renew",
   synopsis: "[--config FILE] [--ca] [--new-key] [--days N]",
-  summary: "renew the server's certificate by its own CA; FILE: server.yaml here",
+  summary: "renew the server's certificate by its own CA",
   help:
     "A running server takes it at once, and no association ends. With renew: true in credentials it does so by itself.\n" +
-    "--ca: the CA's certificate too, for the same key. --new-key: for a new key; with --ca also of the CA, whose former\n" +
-    "key is kept in a file that ends in .old. Paired devices go on, and trust the new CA within a week.\n" +
-    "--days: how long the server's certificate is valid (730), never longer than its CA's (3650).",
+    "  --config FILE   the server's; default: server.yaml here\n" +
+    "  --ca            the CA's certificate too, for the same key\n" +
+    "  --new-key       for a new key; with --ca also of the CA, whose former key is kept in a file that ends in .old.\n" +
+    "                  Paired devices go on, and trust the new CA within a week\n" +
+    "  --days N        how long the server's certificate is valid, 730; never longer than its CA's, 3650",
+  example: "dpe renew --days 365",
   run: async (words) => {
     const options = {
       config: { type: "string" },
@@ -22,7 +24,7 @@ export const renewCommand: Command = {
     } as const;
     const { config, ca, "new-key": hasNewKey, days = "730" } = parseWords(renewCommand, words, options).values;
     if (!/^[1-9]\d{0,3}$/.test(days) || Number(days) > MAX_DAYS)
-      throw new UsageError(`dpe renew: --days ${days} is no number from 1 to ${MAX_DAYS}`);
+      throw misuse(renewCommand, `--days ${days} is no number from 1 to ${MAX_DAYS}`);
     const file = config ?? usualFile(renewCommand, "server.yaml");
     const files = new CertificateFiles(loadConfig(file, SERVER_SCHEMA));
     const now = Date.now();

@@ -7,6 +7,7 @@ import { formatAddress } from "#net/index.js";
 import { auditSourceOf } from "#security/index.js";
 import {
   CertificateKeeper,
+  checkServerCredentials,
   DpeServer,
   followFleet,
   renewOwn,
@@ -16,15 +17,16 @@ import {
   storeLimits,
 } from "#server/index.js";
 import { Store, type StoreOptions } from "#store/index.js";
-import { loadCredentials } from "#x509/index.js";
 import { type Banner, bannerOf, bannerText } from "./banner.js";
 import { defaultControlPath } from "./control-path.js";
 import { describe } from "./exit.js";
-import { serverLog, writeEvent } from "./server-log.js";
+import { processLog } from "./process-log.js";
+import { writeEvent } from "./server-log.js";
 import { serviceStatus } from "./service-status.js";
 import { StrangerLines } from "./stranger-lines.js";
 import { onHangup, untilSignal } from "./signals.js";
 import { keepFlat } from "./small-process.js";
+import { VERSION } from "./version.js";
 import { apiSocketOf, configAt, serverIdOf, steeringAt, type WorkerPlace, type WorkerReady } from "./worker-place.js";
 
 /** Runs a server until SIGINT or SIGTERM, then closes its associations. `worker`: as one process of several. */
@@ -42,14 +44,12 @@ export async function runServer(file: string, worker?: Worker): Promise<void> {
   onHangup(() => watcher.reload());
   const begunWith = watcher.value;
   const config = place === undefined ? begunWith : configAt(begunWith, place);
-  const log = serverLog(config.log, place?.index);
+  const log = await processLog(config.log, place === undefined ? null : { worker: place.index });
   running.log = log;
   // Also one that has expired, while the server was off.
   await renewOwn(config, (event) => writeEvent(log, event), Date.now());
-  const { certificate, key } = config.credentials;
   // A server that runs goes on when its certificate expires; one that starts with it would only be refused by every peer.
-  if (certificate !== undefined && key !== undefined)
-    loadCredentials(readFileSync(certificate, "utf8"), key.text(), Date.now());
+  checkServerCredentials(config, Date.now());
   const status = serviceStatus(place === undefined ? process.env : {});
   const parts = await startParts(config, log, place);
   running.server = parts.server;
@@ -270,6 +270,3 @@ function untilAlone(): Promise<void> {
   if (!process.connected) return Promise.resolve();
   return new Promise((resolve) => process.once("disconnect", () => resolve()));
 }
-
-const packageFile = new URL("../../../package.json", import.meta.url);
-export const VERSION: string = (JSON.parse(readFileSync(packageFile, "utf8")) as { readonly version: string }).version;

@@ -1,17 +1,6 @@
-import { type Logger, pino } from "pino";
-import pretty from "pino-pretty";
+import type { Logger } from "pino";
 import type { ServerEvent } from "#server/index.js";
 import { describe } from "./exit.js";
-
-/** `worker`: which of several processes it is. A log for people on a terminal, JSON lines elsewhere, as under systemd. */
-export function serverLog(level: string, worker?: number): Logger {
-  const options = { level, base: worker === undefined ? null : { worker } };
-  if (!process.stdout.isTTY) return pino(options);
-  return pino(
-    options,
-    pretty({ colorize: true, ignore: "pid,hostname", translateTime: "SYS:HH:MM:ss", singleLine: true, sync: true }),
-  );
-}
 
 /** One event as a line of the log; none holds a secret. */
 export function writeEvent(log: Logger, event: ServerEvent): void {

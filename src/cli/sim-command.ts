@@ -14,16 +14,17 @@ import {
 } from "#sim/index.js";
 import { coapUri, duration, hostPort, type HostPort } from "#config/index.js";
 import type { z } from "zod";
-import { type Command, parseWords } from "./command.js";
+import { type Command, misuse, parseWords } from "./command.js";
 import { UsageError } from "./exit.js";
 import { untilSignal } from "./signals.js";
 
 /** `dpe sim`: a fleet of simulated devices, or a bad network between devices and a server. */
 export const simCommand: Command = {
   name: "sim",
-  synopsis: "--server URI --devices N …",
+  synopsis: "--server URI [--devices N] [OPTION]…",
   summary: "a fleet of simulated devices; sim link: a bad network before a server",
-  help: `  --profile P         pi, battery-sensor, gateway, or hostile
+  help: `  --devices N         how many, 10
+  --profile P         pi, battery-sensor, gateway, or hostile
   --stack S           dpe-coap, or third-party: node-dtls-client and coap-packet, by PSK
   --user NAME:PASS    Digest; PASS may be env:NAME
   --psk IDENTITY:KEY  of the connection; KEY is text, hex:… or env:NAME
@@ -41,6 +42,9 @@ dpe sim link --to HOST:PORT
   --conditions C      loss=0.2,duplication=0.1,corruption=0.01,reordering=0.1,delay=50,jitter=20,mtu=1280
   --at T:C            a change after the time T: 10s:loss=0.5 or 1m:rebind or 2m:cut or 3m:restored; repeatable
   --seed N            of what the link does, 1`,
+  example:
+    "dpe sim --server coaps://127.0.0.1:5684 --devices 200 --user alice:env:ALICE --psk fleet:env:FLEET_KEY\n" +
+    "dpe sim link --to 127.0.0.1:5684 --listen 127.0.0.1:5690 --conditions loss=0.2,delay=50",
   run: (words) => (words[0] === "link" ? runLink(words.slice(1)) : runFleet(words)),
 };
 
@@ -62,7 +66,7 @@ async function runFleet(words: readonly string[]): Promise<void> {
     json: { type: "string" },
     html: { type: "string" },
   });
-  if (values.server === undefined) throw new UsageError("dpe sim needs --server URI, as in coaps://127.0.0.1:5684");
+  if (values.server === undefined) throw misuse(simCommand, "--server URI is missing");
   const { scheme, host, port } = checked("--server", coapUri(), values.server);
   const profile = [...PROFILE_NAMES, "hostile" as const].find((name) => name === values.profile);
   if (profile === undefined)
@@ -156,7 +160,8 @@ async function runLink(words: readonly string[]): Promise<void> {
     at: { type: "string", multiple: true, default: [] },
     seed: { type: "string", default: "1" },
   });
-  if (values.to === undefined) throw new UsageError("dpe sim link needs --to HOST:PORT");
+  if (values.to === undefined)
+    throw new UsageError("dpe sim link: --to HOST:PORT is missing\nusage: dpe sim link --to HOST:PORT [OPTION]…");
   const to = addressOf("--to", values.to);
   const link = await UdpLink.open({
     listen: addressOf("--listen", values.listen),

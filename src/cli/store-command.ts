@@ -3,17 +3,20 @@ import { createInterface } from "node:readline";
 import { loadConfig } from "#config/index.js";
 import { SERVER_SCHEMA, type ServerConfig } from "#server/index.js";
 import { checkStore, exportStore, importStore, openBackend, StoreError } from "#store/index.js";
-import { type Command, parseWords } from "./command.js";
+import { type Command, misuse, parseWords, usualFile } from "./command.js";
 import { UsageError } from "./exit.js";
 
 /** `dpe store check|export|import`: on the store itself, without a server. */
 export const storeCommand: Command = {
   name: "store",
-  synopsis: "check|export|import [FILE] --config FILE",
+  synopsis: "check|export|import [FILE] [--config FILE]",
   summary: "check a server's store, export it to lines of JSON, or fill an empty one from them",
   help:
+    "  FILE            of an export (default: standard output), or of an import\n" +
+    "  --config FILE   the server's; default: server.yaml here\n" +
     "An export holds every secret of the store; FILE is made with mode 0600. Check and export may run beside the server,\n" +
     "but a check is then of a store that changes; import needs an empty store that no server uses.",
+  example: "dpe store export backup.ndjson",
   run: async (words) => {
     const { values, positionals } = parseWords(
       storeCommand,
@@ -22,12 +25,17 @@ export const storeCommand: Command = {
       { maxPositionals: 2 },
     );
     const [what, file] = positionals;
-    if (values.config === undefined) throw new UsageError("dpe store needs --config FILE");
-    const config = loadConfig(values.config, SERVER_SCHEMA);
-    if (what === "check" && file === undefined) return check(config);
+    if (what === undefined || !["check", "export", "import"].includes(what))
+      throw misuse(
+        storeCommand,
+        what === undefined ? "check, export or import is missing" : `${what} is not understood`,
+      );
+    if (what === "check" && file !== undefined) throw misuse(storeCommand, `${file} is not understood`);
+    const config = loadConfig(values.config ?? usualFile(storeCommand, "server.yaml"), SERVER_SCHEMA);
+    if (what === "check") return check(config);
     if (what === "export") return exportTo(config, file);
-    if (what === "import" && file !== undefined) return importFrom(config, file);
-    throw new UsageError(`usage: dpe store ${storeCommand.synopsis}`);
+    if (file === undefined) throw misuse(storeCommand, "import needs the FILE of an export");
+    return importFrom(config, file);
   },
 };
 

@@ -1,7 +1,5 @@
-import { readFileSync } from "node:fs";
-import type { Command } from "./command.js";
+import { type Command, misuse, textOf } from "./command.js";
 import { CONTROL_SYNOPSIS, controlWords } from "./control-client.js";
-import { UsageError } from "./exit.js";
 import { table } from "./table.js";
 
 /** `dpe subscriber add|list|remove|ban|unban`: who may use a running server. Secrets come from files or standard input. */
@@ -10,8 +8,14 @@ export const subscriberCommand: Command = {
   synopsis: `add|list|remove|ban|unban [NAME] ${CONTROL_SYNOPSIS}`,
   summary: "list, add, remove or ban subscribers of a running server",
   help:
-    "add NAME [--password-file FILE] [--psk-identity NAME --psk-file FILE] [--certificate NAME]… [--key FINGERPRINT]…\n  [--endpoint PATTERN]…\n" +
-    "  FILE has the password, or the key in hexadecimal; - is standard input. Secrets are not taken as words: others see those.",
+    "add NAME is with one or more of these:\n" +
+    "  --password-file FILE                   Digest; the first line is the password, - is standard input\n" +
+    "  --psk-identity NAME --psk-file FILE    the key in hexadecimal\n" +
+    "  --certificate NAME                     a subjectAltName or common name; repeatable\n" +
+    "  --key FINGERPRINT                      of a raw public key, as dpe key prints it; repeatable\n" +
+    "  --endpoint PATTERN                     which endpoint names it may register; default: any; repeatable\n" +
+    "Secrets are not taken as words: others see those. remove, ban and unban NAME need nothing else.",
+  example: "dpe subscriber add alice --password-file alice.secret --endpoint 'pi-*'",
   run: async (words) => {
     const { client, names, isJson, values } = controlWords(subscriberCommand, words, { min: 1, max: 2 }, OPTIONS);
     const [what, name] = names;
@@ -30,13 +34,14 @@ export const subscriberCommand: Command = {
         );
       return;
     }
-    if (name === undefined) throw new UsageError(`usage: dpe subscriber ${subscriberCommand.synopsis}`);
+    if (what === undefined || !DONE.has(what))
+      throw misuse(subscriberCommand, `${what === "list" ? name : what} is not understood`);
+    if (name === undefined) throw misuse(subscriberCommand, `${what} needs the NAME of a subscriber`);
     const url = `/api/subscribers/${encodeURIComponent(name)}`;
     if (what === "add") await client.send("POST", "/api/subscribers", bodyOf(name, values));
     else if (what === "remove") await client.send("DELETE", url);
-    else if (what === "ban" || what === "unban") await client.send("POST", `${url}/ban`, { banned: what === "ban" });
-    else throw new UsageError(`dpe subscriber: ${what} is not understood`);
-    const done = { add: "added", remove: "removed", ban: "banned", unban: "may come back" }[what];
+    else await client.send("POST", `${url}/ban`, { banned: what === "ban" });
+    const done = DONE.get(what);
     process.stdout.write(isJson ? `${JSON.stringify({ name, done })}\n` : `${name} ${done}\n`);
   },
 };
@@ -64,7 +69,7 @@ function bodyOf(name: string, values: Readonly<Record<string, string | boolean |
   const pskIdentity = values["psk-identity"];
   const pskFile = values["psk-file"];
   if ((pskIdentity === undefined) !== (pskFile === undefined))
-    throw new UsageError("dpe subscriber add: --psk-identity and --psk-file go together");
+    throw misuse(subscriberCommand, "--psk-identity and --psk-file go together");
   const body = {
     name,
     ...(typeof passwordFile === "string" ? { password: secretIn(passwordFile) } : {}),
@@ -74,12 +79,12 @@ function bodyOf(name: string, values: Readonly<Record<string, string | boolean |
     ...(values["endpoint"] === undefined ? {} : { endpoints: values["endpoint"] }),
   };
   if (!("password" in body) && !("psk" in body) && !("certificates" in body) && !("keys" in body))
-    throw new UsageError("dpe subscriber add: needs --password-file, --psk-file, --certificate or --key");
+    throw misuse(subscriberCommand, "add needs --password-file, --psk-file, --certificate or --key");
   return body;
 }
 
 function secretIn(file: string): string {
-  return readFileSync(file === "-" ? 0 : file, "utf8").replace(/\r?\n$/, "");
+  return textOf(subscriberCommand, file).replace(/\r?\n$/, "");
 }
 
 const OPTIONS = {
@@ -90,4 +95,10 @@ const OPTIONS = {
   key: { type: "string", multiple: true },
   endpoint: { type: "string", multiple: true },
 } as const;
+const DONE: ReadonlyMap<string, string> = new Map([
+  ["add", "added"],
+  ["remove", "removed"],
+  ["ban", "banned"],
+  ["unban", "may come back"],
+]);
 const HEADINGS = ["SUBSCRIBER", "CREDENTIALS", "ENDPOINTS", "FROM", "STATE"];

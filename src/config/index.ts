@@ -9,6 +9,7 @@ export { path, type PathOptions } from "./path-block.js";
 export { host, hostPort, port, type HostPort, type HostPortOptions } from "./host-port.js";
 export { coapUri, COAP_PORT, COAPS_PORT, type CoapScheme, type CoapUri, type CoapUriOptions } from "./coap-uri.js";
 export { listOf, oneOf, section, text, type ListOptions } from "./section.js";
+export { nearest } from "./nearest.js";
 export { refuse, type Refusal } from "./refusal.js";
 export { integer, type IntegerOptions } from "./integer.js";
 export { ipPrefixBlock } from "./ip-prefix-block.js";

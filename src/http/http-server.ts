@@ -27,13 +27,19 @@ export async function listenHttp(config: HttpConfig, operation: Operation): Prom
     return { address, close: () => app.close() };
   } catch (error) {
     await app.close();
-    if (error instanceof Error && "code" in error && (error.code === "EADDRINUSE" || error.code === "EACCES"))
-      throw new HttpError("HTTP_PORT_IN_USE", `http cannot listen on ${config.host}:${config.port}: ${error.code}`, {
-        cause: error,
-      });
-    throw error;
+    const why = error instanceof Error && "code" in error ? REASONS[String(error.code)] : undefined;
+    if (why === undefined) throw error;
+    throw new HttpError("HTTP_PORT_IN_USE", `http: ${config.host}:${config.port}: ${why}`, { cause: error });
   }
 }
+
+const REASONS: Readonly<Partial<Record<string, string>>> = {
+  EADDRINUSE: "the port is in use by another program; set http: { port }",
+  EACCES: "ports below 1024 need privileges; set http: { port }",
+  EADDRNOTAVAIL: "this machine has no such address",
+  ENOTFOUND: "the host name has no address",
+  EAI_AGAIN: "the host name has no address",
+};
 
 /**
  * The same API on a Unix socket, for who may open it: its owner (mode 0600), without a token.

@@ -1,9 +1,9 @@
-import { readFileSync } from "node:fs";
 import { isInPrefix, parseIpAddress } from "#ip/index.js";
 import type { CoapConnection } from "#net/index.js";
 import { type AccountingEvent, listenForAccounting, type RadiusListener } from "#radius/index.js";
 import { SecurityError, subscriberIdentity, type SubscriberIdentity } from "#security/index.js";
-import { loadTrustAnchors, type Verdict, verifyPeerCertificates } from "#x509/index.js";
+import { type Verdict, verifyPeerCertificates } from "#x509/index.js";
+import { readAnchors } from "./pem-files.js";
 import type { IdentitiesConfig, IdentitySource, StaticIdentity } from "./proxy-config.js";
 
 /** Who the clients of a proxy are, by what their DTLS proves, by a list, and by RADIUS accounting. */
@@ -97,10 +97,6 @@ export class ClientIdentities {
     }
     return undefined;
   }
-}
-
-function readAnchors(ca: string | undefined): readonly Uint8Array[] {
-  return ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
 }
 
 function isClient(

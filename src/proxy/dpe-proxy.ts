@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { CoapError, CODE, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
 import { changedKeys } from "#config/index.js";
 import { BINDING_OPTION, BINDING_OPTION_FORMATS, CONNECTION_LEVEL } from "#dpe/index.js";
@@ -17,12 +16,13 @@ import {
 } from "#net/index.js";
 import type { AccountingEvent } from "#radius/index.js";
 import { encodeSubscriberIdentity, refusal } from "#security/index.js";
-import { type CertificateFaultAlert, loadCredentials } from "#x509/index.js";
+import type { CertificateFaultAlert } from "#x509/index.js";
 import { ClientIdentities, identityText } from "./client-identities.js";
 import { hopLimitReached, nextHop } from "./hop-limit.js";
 import type { ProxyConfig } from "./proxy-config.js";
+import { ownCertificateOf, readAnchors } from "./pem-files.js";
 import { mapBack, RequestRouter } from "./request-router.js";
-import type { Target } from "./target.js";
+import { dtlsOptions, type Target } from "./target.js";
 import { UpstreamAssociations } from "./upstream-associations.js";
 
 /**
@@ -288,14 +288,20 @@ function keysOf({ credentials }: ProxyConfig): ReadonlyMap<string, Uint8Array> {
   return new Map(credentials.psk.map(({ identity, key }) => [identity, key.reveal()]));
 }
 
+/** Reads what clients and targets are shown and verified by. @throws X509Error for a file that does not serve. */
+export function checkProxyCredentials(config: ProxyConfig): void {
+  serverOptions(config);
+  readAnchors(config.credentials.ca);
+  for (const target of config.targets) dtlsOptions(target);
+}
+
 /** @throws X509Error. */
 function serverOptions({ credentials }: ProxyConfig): ServerOptions {
-  const { certificate, key, ca, psk } = credentials;
+  const { ca, psk } = credentials;
+  const certificate = ownCertificateOf(credentials);
   return {
     pskEnabled: psk.length > 0,
-    ...(certificate === undefined || key === undefined
-      ? {}
-      : { certificate: loadCredentials(readFileSync(certificate, "utf8"), key.text()) }),
+    ...(certificate === undefined ? {} : { certificate }),
     clientCertificate: ca === undefined ? "none" : "request",
   };
 }

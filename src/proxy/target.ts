@@ -12,7 +12,8 @@ import {
   UdpSocket,
   untilOpened,
 } from "#net/index.js";
-import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import { verifyPeerCertificates } from "#x509/index.js";
+import { ownCertificateOf, readAnchors } from "./pem-files.js";
 import type { TargetConfig } from "./proxy-config.js";
 
 /** A server that is forwarded to, with what is needed to reach it, read once. */
@@ -94,22 +95,26 @@ async function connectPlainly(endpoint: CoapEndpoint, host: string, port: number
 }
 
 /** Only what the policy accepts is offered: a server that must show a certificate is not offered a PSK. */
-function dtlsOptions({ uri, serverAuthentication, ca, credentials }: TargetConfig): Parameters<typeof connect>[1] {
-  const { psk, certificate, key } = credentials;
+export function dtlsOptions({
+  uri,
+  serverAuthentication,
+  ca,
+  credentials,
+}: TargetConfig): Parameters<typeof connect>[1] {
+  const { psk } = credentials;
   const usesPsk = serverAuthentication === "psk" || (serverAuthentication === "none" && psk !== undefined);
   const suites = Object.keys(CIPHER_SUITES) as CipherSuiteName[];
   const cipherSuites = suites.filter((suite) => suite.includes("PSK") === usesPsk);
   if (usesPsk && psk !== undefined)
     return { cipherSuites, psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } };
   const isAddress = isIP(uri.host) !== 0;
-  const anchors = ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+  const anchors = readAnchors(ca);
+  const certificate = ownCertificateOf(credentials);
   const name = isAddress ? ({ type: "ip", address: uri.host } as const) : ({ type: "dns", name: uri.host } as const);
   return {
     cipherSuites,
     ...(isAddress ? {} : { serverName: uri.host }),
-    ...(certificate === undefined || key === undefined
-      ? {}
-      : { certificate: loadCredentials(readFileSync(certificate, "utf8"), key.text()) }),
+    ...(certificate === undefined ? {} : { certificate }),
     verify: (certificates) =>
       serverAuthentication === "none"
         ? { ok: true }

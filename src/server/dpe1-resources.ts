@@ -21,7 +21,15 @@ import {
   QUERY,
   type Registration,
 } from "#dpe/index.js";
-import { canonicalAddress, mayRegister, mayReport, problem, refusal, type Subscriber } from "#security/index.js";
+import {
+  canonicalAddress,
+  cleanText,
+  mayRegister,
+  mayReport,
+  problem,
+  refusal,
+  type Subscriber,
+} from "#security/index.js";
 import { decodePack, SenmlError, type SenmlRecord } from "#senml/index.js";
 import { type DeviceSecurity, type Store, StoreError } from "#store/index.js";
 import type { Discovery } from "./discovery.js";
@@ -47,6 +55,11 @@ export class Dpe1Resources {
       if (part === undefined) return await this.#registration(request, id, subscriber, origin);
       return part === PATH.properties ? await this.#report(request, id, subscriber, origin) : NOT_FOUND;
     } catch (error) {
+      if (error instanceof DpeError && error.code === "DPE_NAME_TAKEN") {
+        // Told to nobody but the operator: whose a name is, is not for others to find out.
+        origin.onNotAllowed(subscriber, error.message);
+        return refusal("not-authorized");
+      }
       if (error instanceof DpeError) return dpeProblem(error);
       if (error instanceof SenmlError) return problem(CODE.BadRequest, `${error.code}: ${error.message}`);
       if (!(error instanceof StoreError)) throw error;
@@ -64,9 +77,15 @@ export class Dpe1Resources {
     if (request.code !== CODE.POST) return METHOD_NOT_ALLOWED;
     const query = queryOf(request);
     const endpoint = query.get(QUERY.endpoint) ?? "";
-    if (subscriber !== undefined && !mayRegister(subscriber, endpoint)) return refusal("not-authorized");
+    if (subscriber !== undefined && !mayRegister(subscriber, endpoint))
+      return notAllowed(
+        origin,
+        subscriber,
+        `${subscriber.name} may not register the name ${cleanText(endpoint)}: see its endpoints`,
+      );
     const records = packOf(request);
-    if (!areReportable(subscriber, records)) return refusal("not-authorized");
+    const foreign = foreignOf(subscriber, records);
+    if (foreign !== undefined) return notAllowed(origin, subscriber, foreign);
     const { store } = this.#surroundings;
     const { registration, added } = await store.registrations.register(
       {
@@ -116,7 +135,8 @@ export class Dpe1Resources {
     if (request.code !== CODE.POST) return METHOD_NOT_ALLOWED;
     const { store, now } = this.#surroundings;
     const records = packOf(request);
-    if (!areReportable(subscriber, records)) return refusal("not-authorized");
+    const foreign = foreignOf(subscriber, records);
+    if (foreign !== undefined) return notAllowed(origin, subscriber, foreign);
     const report = { records, server: store.server };
     const { registration, added } = await store.registrations.report(id, subscriber?.name, report, now());
     origin.onHeard(registration);
@@ -185,6 +205,8 @@ export interface Origin {
   onHeard(registration: Registration): void;
   /** The client does not accept the server. */
   onClientError(request: RequestMessage, subscriber: Subscriber | undefined): void;
+  /** The client is who it says, and asked for what is not its own: `why`, for the operator. */
+  onNotAllowed(subscriber: Subscriber | undefined, why: string): void;
 }
 
 function queryOf(request: RequestMessage): ReadonlyMap<string, string> {
@@ -204,8 +226,17 @@ function lifetimeOf(query: ReadonlyMap<string, string>): number | undefined {
   return Number(text);
 }
 
-function areReportable(subscriber: Subscriber | undefined, records: readonly SenmlRecord[]): boolean {
-  return subscriber === undefined || records.every(({ name }) => mayReport(subscriber, name));
+/** Why a report is not the subscriber's to make; undefined: it is. */
+function foreignOf(subscriber: Subscriber | undefined, records: readonly SenmlRecord[]): string | undefined {
+  if (subscriber === undefined) return undefined;
+  const foreign = records.find(({ name }) => !mayReport(subscriber, name));
+  return foreign && `${subscriber.name} may not report ${cleanText(foreign.name)}: see its properties`;
+}
+
+/** The peer learns no more than that; the operator why. */
+function notAllowed(origin: Origin, subscriber: Subscriber | undefined, why: string): ResponseMessage {
+  origin.onNotAllowed(subscriber, why);
+  return refusal("not-authorized");
 }
 
 function packOf({ options, payload }: RequestMessage): SenmlRecord[] {
@@ -221,9 +252,7 @@ function packOf({ options, payload }: RequestMessage): SenmlRecord[] {
 }
 
 function dpeProblem(error: DpeError): ResponseMessage {
-  return error.code === "DPE_NAME_TAKEN"
-    ? refusal("not-authorized")
-    : problem(CODE_OF[error.code], `${error.code}: ${error.message}`);
+  return problem(CODE_OF[error.code], `${error.code}: ${error.message}`);
 }
 
 const CODE_OF: Readonly<Record<DpeErrorCode, number>> = {

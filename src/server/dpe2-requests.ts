@@ -233,7 +233,10 @@ export interface Dpe2Parts {
 /** The properties in a DPE-2 response. @throws DpeError DPE_BAD_REQUEST for an error response; SenmlError. */
 export function recordsOf(response: ResponseMessage): SenmlRecord[] {
   if (response.code !== CODE.Content)
-    throw new DpeError("DPE_BAD_REQUEST", `the endpoint answered ${response.code >> 5}.${response.code & 31}`);
+    throw new DpeError(
+      "DPE_BAD_REQUEST",
+      `the endpoint answered ${formatCode(response.code)}${response.code === CODE.NotFound ? ": it has no such property" : ""}`,
+    );
   const format = response.options.contentFormat === CONTENT_FORMAT.senmlJson ? "json" : "cbor";
   return decodePack(response.payload, format, Date.now() / 1000);
 }

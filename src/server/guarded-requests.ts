@@ -51,6 +51,7 @@ export class GuardedRequests {
         if (registration.isQueueMode) this.#parts.onAwake(registration.endpoint);
       },
       onClientError: (message, client) => this.#clientError(message, client, peer),
+      onNotAllowed: (client, why) => this.#notAllowed(client, why, peer),
     });
   }
 
@@ -110,6 +111,26 @@ export class GuardedRequests {
     return answer instanceof Promise
       ? answer.then((response) => ({ ...response, ...finish(response) }))
       : { ...answer, ...finish(answer) };
+  }
+
+  /** A client that is who it says asked for what is not its own. */
+  #notAllowed(subscriber: Subscriber | undefined, why: string, peer: CoapConnection): void {
+    const cause = "not-authorized";
+    const rule = `dpe1.subscribers: ${why}`;
+    const at = formatAddress(peer.remoteAddress);
+    this.#parts.onEvent({ type: "authentication-error", peer: at, error: cause, rule });
+    this.#parts.onAudit({
+      time: Date.now(),
+      outcome: "failure",
+      interface: "dpe1",
+      side: "server",
+      mode: undefined,
+      subscriber: subscriber?.name,
+      peer: at,
+      connection: peer.isSecure ? "dtls" : "none",
+      rule,
+      cause,
+    });
   }
 
   #follow(answer: Promise<unknown>): void {

@@ -12,6 +12,7 @@ export { type HttpConfig, isLoopback, type MqttConfig, type OperationConfig } fr
 export type { NewSubscriber } from "./subscriber-directory.js";
 export type { IssuedCode, NewCode, PairingEvent } from "./pairing/pairing.js";
 export type { CodeView } from "./pairing/open-codes.js";
+export { checkServerCredentials } from "./check-credentials.js";
 export { CertificateKeeper, renewOwn } from "./certificate-keeper.js";
 export { CertificateFiles, RENEWED_FOR_MS, renewWhatIsDue } from "./certificate-renewal.js";
 export {

@@ -7,6 +7,7 @@ import {
   certificateKeyFingerprint,
   type Credentials,
   keyFingerprint,
+  inFile,
   loadCredentials,
   loadPrivateKey,
   loadRevocationLists,
@@ -178,21 +179,22 @@ interface Material {
   readonly connectionKeys: ReadonlyMap<string, Uint8Array>;
 }
 
-function readMaterial({ certificate, key, rawPublicKey, ca, revocation, psk }: ServerConfig["credentials"]): Material {
-  const clientAnchors = clientAnchorsOf({ ca });
+/** @throws X509Error that begins with the name of the file that does not serve. */
+export function readMaterial(credentials: ServerConfig["credentials"]): Material {
+  const { rawPublicKey, revocation, psk } = credentials;
+  const clientAnchors = clientAnchorsOf(credentials);
   return {
-    certificate:
-      certificate === undefined || key === undefined
-        ? undefined
-        : loadCredentials(readFileSync(certificate, "utf8"), key.text()),
-    rawPublicKey: rawPublicKey && { privateKey: loadPrivateKey(rawPublicKey.text()) },
+    certificate: ownCertificateOf(credentials),
+    rawPublicKey: rawPublicKey && {
+      privateKey: inFile(rawPublicKey.path ?? "credentials.rawPublicKey", () => loadPrivateKey(rawPublicKey.text())),
+    },
     clientAnchors,
     clientAnchorKeys: clientAnchors.map((anchor) => certificateKeyFingerprint(anchor) ?? "").toSorted(),
     revocation:
       revocation === undefined
         ? undefined
         : {
-            lists: revocation.lists.flatMap((file) => loadRevocationLists(readFileSync(file))),
+            lists: revocation.lists.flatMap((file) => inFile(file, () => loadRevocationLists(readFileSync(file)))),
             isRequired: revocation.required,
           },
     connectionKeys: new Map(psk.map(({ identity, key: secret }) => [identity, secret.reveal()])),
@@ -201,7 +203,17 @@ function readMaterial({ certificate, key, rawPublicKey, ca, revocation, psk }: S
 
 /** Trust anchors of client certificates, DER. @throws X509Error. */
 export function clientAnchorsOf({ ca }: Pick<ServerConfig["credentials"], "ca">): readonly Uint8Array[] {
-  return ca === undefined ? [] : loadTrustAnchors(readFileSync(ca, "utf8"));
+  return ca === undefined ? [] : inFile(ca, () => loadTrustAnchors(readFileSync(ca, "utf8")));
+}
+
+/** The server's own certificate with its key; `atMs`: not expired by then. @throws X509Error. */
+export function ownCertificateOf(
+  { certificate, key }: Pick<ServerConfig["credentials"], "certificate" | "key">,
+  atMs?: number,
+): Credentials | undefined {
+  if (certificate === undefined || key === undefined) return undefined;
+  const files = key.path === undefined ? certificate : `${certificate} with ${key.path}`;
+  return inFile(files, () => loadCredentials(readFileSync(certificate, "utf8"), key.text(), atMs));
 }
 
 function hashOf(certificate: Uint8Array): string {

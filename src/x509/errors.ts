@@ -32,6 +32,16 @@ export const X509_ERROR_CODES = [
 
 export type X509ErrorCode = (typeof X509_ERROR_CODES)[number];
 
+/** What `read` gives; an X509Error of it begins with the name of the file that was read. */
+export function inFile<T>(name: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof X509Error)) throw error;
+    throw new X509Error(error.code, `${name}: ${error.message}`, { cause: error });
+  }
+}
+
 /** The root error of this layer: caller misuse, by code; the message says what is wrong and what to do. */
 export class X509Error extends Error {
   override readonly name = "X509Error";

@@ -18,7 +18,7 @@ export {
   validityOf,
 } from "./certificate-authority.js";
 export { generateKeyAndRequest, type KeyAndRequest, keyOfRequest } from "./certification-request.js";
-export { X509_ERROR_CODES, X509Error, type X509ErrorCode } from "./errors.js";
+export { inFile, X509_ERROR_CODES, X509Error, type X509ErrorCode } from "./errors.js";
 export type { SubjectAltName } from "./general-name.js";
 export type { CertificatePurpose, RevocationPolicy } from "./path-validation.js";
 export { certificateKeyFingerprint, keyFingerprint, pemKeyFingerprint } from "./key-fingerprint.js";

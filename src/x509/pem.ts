@@ -26,7 +26,7 @@ export function loadCredentials(certificatePem: string, privateKeyPem: string, a
   if (atMs !== undefined && leaf.notAfterMs < atMs)
     throw new X509Error(
       "X509_EXPIRED",
-      `the certificate of ${leaf.subject} was valid until ${new Date(leaf.notAfterMs).toISOString()}: peers refuse it`,
+      `the certificate of ${leaf.subject} was valid until ${new Date(leaf.notAfterMs).toISOString()}: peers refuse it until it is renewed`,
     );
   return { chain, privateKey };
 }

@@ -131,7 +131,7 @@ test("file reads a number of the kernel and scales it", async (t) => {
   const source = sourceOf(`{ use: file, name: room, path: ${path}, unit: Cel, scale: 0.001 }`);
   t.deepEqual(await source.read(), [{ name: "room", unit: "Cel", value: 21.562 }]);
   rmSync(path);
-  t.is(await failureOf(source), `room: ${path}: ENOENT`);
+  t.is(await failureOf(source), `room: ${path}: no such file`);
 });
 
 test("http reads JSON within its time and size", async (t) => {

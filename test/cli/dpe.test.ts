@@ -57,10 +57,37 @@ test("the demo pairs, reports, queries and refuses, and exits 0", async (t) => {
   }
 });
 
+test("each command tells its line, its options and an example, in lines that fit", async (t) => {
+  t.timeout(120_000);
+  const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { readonly version: string };
+  t.is((await dpe("--version")).stdout, `dpe-coap ${version}\n`);
+  const { code, stdout: usage } = await dpe("--help");
+  t.is(code, 0);
+  const names = [...usage.matchAll(/^ {2}([a-z0-9]+) /gm)].map(([, name = ""]) => name);
+  t.is(names.length, 28);
+  const helps = names.map((name, index) => [name, names.indexOf(name) < index ? ["coaps://h"] : []] as const);
+  for (const [name, words] of helps) {
+    const help = await dpe(name, ...words, "--help");
+    t.is(help.code, 0, name);
+    t.regex(help.stdout, new RegExp(`^usage: dpe ${name} [^]*\\nexample:\\n {2}dpe ${name}( |\\n)`), name);
+    for (const line of `${usage}${help.stdout}`.split("\n"))
+      if (!line.startsWith("usage")) t.true(line.length <= 130, line);
+  }
+});
+
 test("what is wrong with the command line is said with the usage, exit code 2", async (t) => {
   for (const [args, said] of [
-    [[], /usage: dpe server/],
-    [["serve"], /there is no command serve/],
+    [[], /^usage: dpe COMMAND …[^]*\n {2}server +run a DPE Server\n/],
+    [["sever"], /^dpe: there is no command sever; did you mean server\?/],
+    [["device"], /^dpe device: EP is missing\nusage: dpe device EP /],
+    [["devices", "--state", "gone"], /^dpe devices: --state: gone is none of registered, overdue, ended\nusage: /],
+    [["subscriber", "mend", "x"], /^dpe subscriber: mend is not understood\nusage: /],
+    [["subscriber", "add", "x", "--password-file", "/nonexistent"], /\/nonexistent: no such file or folder/],
+    [["key", "/"], /^dpe key: \/: this is a folder, not a file \(EISDIR\)\n$/],
+    [["key", "/nonexistent"], /^dpe key: \/nonexistent: no such file or folder \(ENOENT\)\n$/],
+    [["pair", "coap://host", "CODE"], /^dpe pair: coap:\/\/host is not coaps:\/\/HOST or/],
+    [["pair", "coaps://host"], /^dpe pair: CODE is missing: dpe pair on the server shows one/],
+    [["pair", "host", "CODE"], /^dpe pair: host is not understood; on a device it is dpe pair coaps:\/\/HOST CODE/],
     [["server"], /dpe server needs --config FILE/],
     [["server", "--confg", "x"], /--confg/],
     [["check", "--config", "/nonexistent.yaml"], /\/nonexistent\.yaml: no such file/],

@@ -116,16 +116,54 @@ test("a client's certificate that has expired ends the agent with the server's a
   t.like(events.at(-1), { type: "handshake-failed", cause: "DTLS_CERTIFICATE_REFUSED" });
 });
 
+test("dpe check reads certificates and keys as a start does, and names the file that does not serve", async (t) => {
+  const folder = await makeFolder(t, "neither");
+  const config = serverConfig("certificate");
+  t.is((await dpe(folder, "check", config)).code, 0);
+  for (const [wrong, line] of [
+    [
+      config.replace("key: server.key", "key: client.key"),
+      /^dpe: server\.pem with client\.key: .*\(X509_KEY_MISMATCH\)/,
+    ],
+    [config.replace("server.pem", "server.key"), /^dpe: server\.key with server\.key: .*\(X509_NO_CERTIFICATE\)/],
+    [config.replace("ca: ca.pem", "ca: server.key"), /^dpe: server\.key: .*\(X509_NO_CERTIFICATE\)/],
+    [
+      `${config}pairing: { ca: client.pem, key: client.key }`,
+      /^dpe: client\.pem with client\.key: this certificate may not issue others/,
+    ],
+  ] as const) {
+    endsIn(t, await dpe(folder, "check", wrong), 2, line);
+    endsIn(t, await dpe(folder, "server", wrong), 2, line);
+  }
+  const agent = `
+endpoint: pi-1
+server: coaps://127.0.0.1
+interfaces:
+  dpe1: { connection: dtls, serverAuthentication: certificate, ca: client.key, credentials: { username: a, password: b } }
+`;
+  endsIn(t, await dpe(folder, "check", agent), 2, /^dpe: client\.key: .*\(X509_NO_CERTIFICATE\)/);
+});
+
 test("a server whose own certificate has expired does not start, exit code 2", async (t) => {
   const folder = await makeFolder(t, "server");
   const outcome = await dpe(folder, "server", serverConfig("digest"));
-  endsIn(t, outcome, 2, /^dpe: the certificate of CN=alice was valid until \S+Z: peers refuse it \(X509_EXPIRED\)/);
+  endsIn(
+    t,
+    outcome,
+    2,
+    /^dpe: server\.pem with server\.key: the certificate of CN=alice was valid until \S+Z: peers refuse it.*\(X509_EXPIRED\)/,
+  );
 });
 
 test("a certificate and key that are not each other's end the server, exit code 2", async (t) => {
   const folder = await makeFolder(t, "neither");
   const outcome = await dpe(folder, "server", serverConfig("digest").replace("key: server.key", "key: client.key"));
-  endsIn(t, outcome, 2, /^dpe: the private key is not that of the first certificate: .*\(X509_KEY_MISMATCH\)/);
+  endsIn(
+    t,
+    outcome,
+    2,
+    /^dpe: server\.pem with client\.key: the private key is not that of the first .*\(X509_KEY_MISMATCH\)/,
+  );
 });
 
 test("a configuration that does not parse is refused with file, line and column, exit code 2", async (t) => {

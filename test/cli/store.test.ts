@@ -104,8 +104,8 @@ test("dpe store says what it needs", async (t) => {
   writeFileSync(memory, yaml("x").replace("store: x", ""));
   for (const [words, said] of [
     [["check"], /needs --config FILE/],
-    [["mend", "--config", memory], /usage: dpe store/],
-    [["import", "--config", memory], /usage: dpe store/],
+    [["mend", "--config", memory], /^dpe store: mend is not understood\nusage: dpe store/],
+    [["import", "--config", memory], /^dpe store: import needs the FILE of an export\nusage: dpe store/],
     [["check", "--config", memory], /has no store: the server keeps its state in memory/],
   ] as const) {
     const { code, stderr } = await dpe("store", ...words);

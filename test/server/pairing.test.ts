@@ -74,6 +74,8 @@ test("R09 a subscriber may register only the names that are its own", async (t) 
   const { server, events } = await serve(t, BY_DIGEST);
   const foreign = start(t, server, "bench-1");
   t.like(await t.throwsAsync(foreign.agent.stopped), { authError: "not-authorized" });
+  const told = await events.until("authentication-error", ({ error }) => error === "not-authorized");
+  t.like(told, { rule: "dpe1.subscribers: alice may not register the name bench-1: see its endpoints" });
   start(t, server, "pi-1");
   await events.until("registered");
   const thief = start(t, server, "pi-1", BY_FLEET_KEY("username: bob, password: secret2"));

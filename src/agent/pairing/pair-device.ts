@@ -40,7 +40,7 @@ export async function pairDevice({ host, port, code }: PairingTarget, endpoint: 
     const grant = decodePairingGrant(response.payload);
     return { grant, ...credentialsOf(grant, privateKeyPem) };
   } catch (error) {
-    throw faultOf(error, `${host}:${port}`);
+    throw faultOf(error, `${host.includes(":") ? `[${host}]` : host}:${port}`);
   } finally {
     await session.close();
     await coap.close();
@@ -88,7 +88,7 @@ function faultOf(error: unknown, server: string): unknown {
   const isRefused = error instanceof NetError && error.code === "NET_CONNECTION_REFUSED";
   if (isRefused || (error instanceof DtlsError && error.code === "DTLS_HANDSHAKE_TIMEOUT")) {
     const why = isRefused
-      ? `${server}: nobody listens there; is the server running, and is that its port?`
+      ? `${server}: nobody listens there; is the server running, and is that its port and an address that it listens on?`
       : `${server} does not answer: is the server running, and reachable by UDP?`;
     return new AgentError("AGENT_SERVER_UNREACHABLE", why, { cause: error });
   }

@@ -43,8 +43,13 @@ async function firstBytes(name: string, path: string): Promise<string> {
     }
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
-    throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${path}: ${code}`, { cause: error });
+    throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${path}: ${REASONS[code] ?? code}`, { cause: error });
   }
 }
 
+const REASONS: Readonly<Partial<Record<string, string>>> = {
+  ENOENT: "no such file",
+  EACCES: "this user may not read it",
+  EISDIR: "this is a folder, not a file",
+};
 const MAX_FILE_BYTES = 65_536;

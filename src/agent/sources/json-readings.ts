@@ -41,7 +41,7 @@ function flatten(value: unknown, name: string, unit: string | undefined, depth: 
     if (!/^[A-Za-z0-9:._-]+$/.test(key))
       throw new AgentError(
         "AGENT_BAD_READING",
-        `${name}: ${JSON.stringify(key.slice(0, 40))} cannot be part of a name`,
+        `${name}: ${JSON.stringify(key.slice(0, 40))} cannot be part of a name, which is of letters, digits and : . _ -`,
       );
     return flatten(inner, `${name}/${key}`, unit, depth + 1);
   });

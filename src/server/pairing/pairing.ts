@@ -22,7 +22,7 @@ import {
   type Subscriber,
 } from "#security/index.js";
 import type { Store } from "#store/index.js";
-import { CertificateAuthority, keyOfRequest, loadTrustAnchors } from "#x509/index.js";
+import { CertificateAuthority, inFile, keyOfRequest, loadTrustAnchors, X509Error } from "#x509/index.js";
 import type { ServerCredentials } from "../server-credentials.js";
 import type { NewSubscriber, SubscriberDirectory } from "../subscriber-directory.js";
 import { type CodeTerms, type CodeView, OpenCodes } from "./open-codes.js";
@@ -43,7 +43,7 @@ export class Pairing {
     this.#config = config;
     this.#parts = parts;
     this.#codes = new OpenCodes(config);
-    this.#material = readMaterial(config, parts.credentials.clientAnchors);
+    this.#material = readPairingMaterial(config, parts.credentials.clientAnchors);
   }
 
   /** The CA's certificate that signs those of devices, DER. */
@@ -58,7 +58,7 @@ export class Pairing {
    * @throws as the constructor.
    */
   prepare(config: PairingConfig, clientAnchors: readonly Uint8Array[]): () => void {
-    const next = readMaterial({ ...config, credentials: this.#config.credentials }, clientAnchors);
+    const next = readPairingMaterial({ ...config, credentials: this.#config.credentials }, clientAnchors);
     return () => (this.#material = next);
   }
 
@@ -262,18 +262,25 @@ interface PairingMaterial {
   readonly anchors: readonly Uint8Array[];
 }
 
-function readMaterial(config: PairingConfig, clientAnchors: readonly Uint8Array[]): PairingMaterial {
+/** @throws X509Error for a CA that does not serve. */
+export function readPairingMaterial(config: PairingConfig, clientAnchors: readonly Uint8Array[]): PairingMaterial {
   const { ca, key, anchors = ca, credentials } = config;
   const authority =
     ca === undefined || key === undefined || credentials !== "certificate"
       ? undefined
-      : new CertificateAuthority(readFileSync(ca, "utf8"), key.text());
+      : inFile(
+          key.path === undefined ? ca : `${ca} with ${key.path}`,
+          () => new CertificateAuthority(readFileSync(ca, "utf8"), key.text()),
+        );
   if (authority?.isAmong(clientAnchors) === false)
-    throw new SecurityError(
-      "SECURITY_PAIRING_REFUSED",
+    throw new X509Error(
+      "X509_BAD_OPTION",
       "the CA of pairing.ca is not among those of credentials.ca, so that nobody whom it pairs would be let in",
     );
-  return { authority, anchors: anchors === undefined ? [] : loadTrustAnchors(readFileSync(anchors, "utf8")) };
+  return {
+    authority,
+    anchors: anchors === undefined ? [] : inFile(anchors, () => loadTrustAnchors(readFileSync(anchors, "utf8"))),
+  };
 }
 
 /** The decision on a message that has to do with pairing; undefined: it has nothing to do with it. */
