@@ -354,7 +354,7 @@ interfaces: { dpe1: { listen: { host: 127.0.0.1, coaps: 0 }, connection: dtls, c
 pairing: { ca: ${other}/ca.pem, key: ${other}/ca.key }
 `;
   const parsed = parseConfig(config, join(folder, "server.yaml"), SERVER_SCHEMA);
-  t.is(await codeOf(DpeServer.start(parsed)), "SECURITY_PAIRING_REFUSED");
+  t.is(await codeOf(DpeServer.start(parsed)), "X509_BAD_OPTION");
 });
 
 function codeFrom(error: Error | undefined): string {
