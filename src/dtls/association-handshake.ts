@@ -51,12 +51,13 @@ export abstract class AssociationHandshake extends AssociationCore {
 
   /** Absolute time of the next `handleTimeout`; undefined when none is needed. */
   nextTimeout(): number | undefined {
-    return this.handshake?.driver.nextTimeout();
+    const { handshake } = this;
+    return handshake && Math.min(handshake.driver.nextTimeout(), handshake.heldAlert?.until ?? Infinity);
   }
 
   handleTimeout(now: number): void {
     const handshake = this.handshake;
-    if (handshake === undefined) return;
+    if (handshake === undefined || this.#endsByHeldAlert(handshake, now)) return;
     try {
       handshake.driver.handleTimeout(now);
     } catch (cause) {
@@ -144,6 +145,27 @@ export abstract class AssociationHandshake extends AssociationCore {
       this.failBy(cause);
     }
     this.drainHandshake(now);
+  }
+
+  /**
+   * A fatal alert in the clear, which anybody can have written: it counts once the peer has taken no further step of the
+   * handshake for as long as a flight waits for its answer.
+   * Differs from RFC 5246 §7.2.2, which ends the association at once; RFC 6347 §4.1.2.7 is why.
+   */
+  protected holdAlert(handshake: HandshakeState, error: DtlsError, alert: ClosingAlert, now: number): void {
+    handshake.heldAlert ??= { error, alert, until: now + this.options.initialRetransmitMs, step: stepOf(handshake) };
+  }
+
+  #endsByHeldAlert(handshake: HandshakeState, now: number): boolean {
+    const { heldAlert } = handshake;
+    if (heldAlert === undefined || now < heldAlert.until) return false;
+    handshake.heldAlert = undefined;
+    if (heldAlert.step === stepOf(handshake)) {
+      this.end(heldAlert.error, heldAlert.alert);
+      return true;
+    }
+    this.drop("ignored-alert");
+    return false;
   }
 
   /**
@@ -280,10 +302,24 @@ export abstract class AssociationHandshake extends AssociationCore {
   }
 }
 
-interface HandshakeState {
+export interface HandshakeState {
   readonly driver: HandshakeDriver;
   readonly early: EarlyRecords;
   isAwaitingVerdict?: boolean;
+  heldAlert?: HeldAlert | undefined;
+}
+
+export interface HeldAlert {
+  readonly error: DtlsError;
+  readonly alert: ClosingAlert;
+  readonly until: number;
+  /** Of the handshake, when it came. */
+  readonly step: number;
+}
+
+/** Grows with each message of the peer that was dealt with. */
+function stepOf({ driver }: HandshakeState): number {
+  return driver.peerFinishedSeq;
 }
 
 interface FinalFlight {

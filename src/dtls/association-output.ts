@@ -145,5 +145,4 @@ export type DropReason =
   | "not-a-client-hello"
   | "malformed-client-hello"
   | "fragmented-client-hello"
-  | "oversized-cookie"
   | "no-amplification";

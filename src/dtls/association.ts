@@ -1,3 +1,4 @@
+import type { HandshakeState } from "./association-handshake.js";
 import { AssociationPath } from "./association-path.js";
 import type { AssociationState, ClosingAlert, DatagramSource } from "./association-output.js";
 import { exportedKeyingMaterial } from "./crypto/key-schedule.js";
@@ -332,7 +333,7 @@ export class Association extends AssociationPath {
       case CONTENT_TYPES.alert:
         // Once the peer has changed to epoch 1, so have its alerts.
         if (handshake.driver.hasPeerChangedCipherSpec) this.drop("ignored-alert");
-        else this.#handleAlert(datagram.subarray(at, end));
+        else this.#handleAlert(datagram.subarray(at, end), handshake, now);
         return;
       case CONTENT_TYPES.applicationData:
       case CONTENT_TYPES.returnRoutabilityCheck:
@@ -349,7 +350,8 @@ export class Association extends AssociationPath {
     if (!this.handshake.early.holdSealed(record)) this.drop("early-record-limit");
   }
 
-  #handleAlert(bytes: Uint8Array): void {
+  /** `unverified`: the handshake in which it came in the clear. */
+  #handleAlert(bytes: Uint8Array, unverified?: HandshakeState, now = 0): void {
     const alert = decodeAlert(bytes);
     if (alert === undefined) {
       this.drop("malformed-alert");
@@ -369,7 +371,9 @@ export class Association extends AssociationPath {
       return;
     }
     const receivedAlert = typeof description === "string" ? { receivedAlert: description } : undefined;
-    this.end(new DtlsError("DTLS_ALERT_RECEIVED", String(description), receivedAlert), received);
+    const error = new DtlsError("DTLS_ALERT_RECEIVED", String(description), receivedAlert);
+    if (unverified === undefined) this.end(error, received);
+    else this.holdAlert(unverified, error, received, now);
   }
 }
 

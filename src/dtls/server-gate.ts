@@ -41,7 +41,6 @@ export class ServerGate {
     const start = readClientHelloStart(datagram);
     if ("drop" in start) return { type: "drop", reason: start.drop };
     const { parts } = start;
-    if (parts.cookieBytes > COOKIE_BYTES) return { type: "drop", reason: "oversized-cookie" };
     if (!demandsCookie || this.#cookies.verify(peerAddress, parts, now)) {
       return { type: "accept", association: Association.accept(this.#options, start, datagram, now) };
     }

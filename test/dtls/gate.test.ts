@@ -153,10 +153,10 @@ test("D46 a client whose cookie expired on the way is given another, and connect
   t.is(slow.client.connected + slow.server.connected, 2);
 });
 
-test("D47 a garbage cookie starts no handshake", (t) => {
+test("D44 D47 a garbage cookie starts no handshake, nor one longer than any of ours: its client is given one anew", (t) => {
   const gate = new ServerGate(SERVER);
   const { second } = hellos(gate);
-  for (let length = 1; length <= 21; length++) {
+  for (const length of [...Array(22).keys(), 255].slice(1)) {
     const garbage = changed(second, (hello) => ({ ...hello, cookie: new Uint8Array(length).fill(length) }));
     t.true(isVerifyRequest(gate.handleDatagram(garbage, ADDRESS, 0)));
   }
@@ -165,15 +165,6 @@ test("D47 a garbage cookie starts no handshake", (t) => {
     cookie: hello.cookie.map((byte, i) => (i === 20 ? byte ^ 1 : byte)),
   }));
   t.true(isVerifyRequest(gate.handleDatagram(flipped, ADDRESS, 0)));
-});
-
-test("D44 a cookie longer than any of ours is refused", (t) => {
-  const gate = new ServerGate(SERVER);
-  const { second } = hellos(gate);
-  for (const length of [22, 255]) {
-    const oversized = changed(second, (hello) => ({ ...hello, cookie: new Uint8Array(length) }));
-    t.deepEqual(gate.handleDatagram(oversized, ADDRESS, 0), { type: "drop", reason: "oversized-cookie" });
-  }
 });
 
 test("D48 HelloVerifyRequest has the record and message numbers of its ClientHello; when it is lost the repeat proceeds", (t) => {
@@ -217,6 +208,7 @@ test("D34 D49 a new handshake at a living address, and its failure, leave the ol
   const alert = plainRecord(CONTENT_TYPES.alert, Uint8Array.of(2, 40));
   answer.association.handleDatagram(alert, 100);
   old.server.handleDatagram(alert, 100);
+  answer.association.handleTimeout(1100);
   t.is(answer.association.state, "closing");
   works(2);
 });
@@ -250,6 +242,7 @@ test("D51 D41 thousands of handshakes that fail, with messages queued, leave not
       association.handleDatagram(queued, 0);
       association.handleDatagram(later, 0);
       association.handleDatagram(plainRecord(CONTENT_TYPES.alert, Uint8Array.of(2, 40)), 0);
+      association.handleTimeout(1000);
       while (association.poll() !== undefined);
       if (association.nextTimeout() !== undefined || association.state !== "closed") t.fail();
       kept.push(association);
