@@ -5,7 +5,7 @@ import { type Answer, DtlsError } from "#net/index.js";
 import { handshakeFailure } from "#security/index.js";
 import type { AgentConfig } from "./agent-config.js";
 import type { AgentEvent } from "./agent-event.js";
-import { Backoff } from "./backoff.js";
+import { Backoff, MAX_DENIED_WAIT_MS } from "./backoff.js";
 import { Connector } from "./connector.js";
 import { CertificateRenewal } from "./pairing/certificate-renewal.js";
 import { TrustRenewal } from "./pairing/trust-renewal.js";
@@ -21,7 +21,7 @@ import { hostClock } from "./queue/host-clock.js";
 import { outboxJournal } from "./queue/outbox-journal.js";
 import { Outbox } from "./queue/outbox.js";
 import { nextBatch } from "./queue/report-batch.js";
-import { refusalOf } from "./refusal.js";
+import { refusalOf, Refusals } from "./refusal.js";
 import { Rescue } from "./rescue.js";
 import type { ServerAssociation } from "./server-association.js";
 import type { Resolve } from "./server-round.js";
@@ -36,7 +36,9 @@ import type { Source } from "./sources/source.js";
  * |---|---|---|
  * | connecting | registered | registered |
  * | connecting | no answer | connecting to the next address or server; after the last one waiting, twice as long each time |
- * | connecting | authentication error | stopped: only a person can mend that, and the next server is no way around it |
+ * | connecting | refused by an authentic answer | stopped: only a person can mend that, and the next server is no way around it |
+ * | connecting, never registered | the third handshake in a row is refused | stopped, as above |
+ * | connecting, registered before | a handshake is refused | connecting to the same server, after a pause as above: it may be forged, or a certificate that is renewed too late |
  * | registered | association ended by the server, unknown registration | connecting to the same server |
  * | registered | no sign of life | as {@link Rescue} decides: registered, as before or at whoever was found |
  * | registered, not at the first server | `returnAfter` | registered at the first, where that answers |
@@ -63,6 +65,7 @@ export class DpeAgent {
   readonly #guard: Dpe2Guard;
   readonly #connector: Connector;
   readonly #rescue: Rescue;
+  readonly #refusals = new Refusals();
   #listener: Dpe2Listener | undefined;
   #keepsRegistration = false;
   #reportedDrops = 0;
@@ -176,6 +179,7 @@ export class DpeAgent {
         association ??= await this.#connector.open(signal);
         opened = await this.#speak(association, async () => {
           backoff.reset();
+          this.#refusals.registered();
           this.#rescue.answered();
           this.#connector.stay();
           await left?.close();
@@ -185,11 +189,14 @@ export class DpeAgent {
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof SecurityRequiredError && this.#connector.raise(error)) continue;
-        this.#refuse(error);
-        // Whoever ended an association is there, or was; whoever does not answer is not.
-        const retryInMs = backoff.next(error, isLoss(error) || this.#connector.advance()) + wishedMs(error);
+        const refusal = this.#refusalBy(error);
+        // Whoever ended an association, or refuses one, is there, or was; whoever does not answer is not.
+        const retryInMs =
+          refusal === undefined
+            ? backoff.next(error, isLoss(error) || this.#connector.advance()) + wishedMs(error)
+            : backoff.next(error, true, MAX_DENIED_WAIT_MS);
         const next = this.#connector.server.server.href;
-        this.#onEvent({ type: "lost", error, retryInMs, next });
+        this.#onEvent({ type: "lost", error: refusal ?? error, retryInMs, next });
         await pause(retryInMs, signal);
       } finally {
         await association?.close({ keepsRegistration: this.#keepsRegistration });
@@ -235,15 +242,16 @@ export class DpeAgent {
     }
   }
 
-  /** @throws what only a person can mend. */
-  #refuse(error: unknown): void {
+  /** The refusal that an error is, where it may pass. @throws what only a person can mend. */
+  #refusalBy(error: unknown): Error | undefined {
     const refusal = refusalOf(error);
-    if (refusal === undefined) return;
+    if (refusal === undefined) return undefined;
     if (error instanceof DtlsError) {
       const peer = this.#connector.server.server.href;
       const where = { time: Date.now(), interface: "dpe1", side: "client", peer } as const;
       this.#onEvent({ type: "audit", event: handshakeFailure(error, where) });
     }
+    if (this.#refusals.mayPass(error, this.#clock.isTrusted)) return refusal;
     this.#onEvent({ type: "refused", error: refusal });
     throw refusal;
   }

@@ -23,6 +23,33 @@ export function refusalOf(error: unknown): Error | undefined {
   );
 }
 
+/**
+ * Whether a refusal came of a handshake that was not completed: by an alert, or a certificate, of anybody on the path, be it
+ * one forged datagram.
+ */
+export function isUnproven(error: unknown): boolean {
+  return refusalOf(error) !== undefined && !(error instanceof SecurityError || error instanceof X509Error);
+}
+
+/** Which refusals an agent gets over: those that nobody has proven, always once it was registered, else the first ones. */
+export class Refusals {
+  #wasRegistered = false;
+  #inARow = 0;
+
+  registered(): void {
+    this.#wasRegistered = true;
+    this.#inARow = 0;
+  }
+
+  /** To be asked once for each. Certificates are not valid yet, or any more, by a clock that is wrong. */
+  mayPass(error: unknown, isClockTrusted: boolean): boolean {
+    this.#inARow += 1;
+    return isUnproven(error) && (this.#wasRegistered || !isClockTrusted || this.#inARow < MAX_FIRST_REFUSALS);
+  }
+}
+
+/** Within some seconds, so that a credential that was mistyped is told of soon. */
+const MAX_FIRST_REFUSALS = 3;
 /** RFC 5246 §7.2.2, RFC 4279 §2: the other side does not accept our credential. */
 const AUTHENTICATION_ALERTS: ReadonlySet<string> = new Set([
   "access_denied",

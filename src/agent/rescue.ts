@@ -3,7 +3,7 @@ import type { AgentEvent } from "./agent-event.js";
 import { Backoff, MAX_WAIT_MS } from "./backoff.js";
 import type { Connector, ServerSearch } from "./connector.js";
 import { pause } from "./pause.js";
-import { refusalOf } from "./refusal.js";
+import { isUnproven, refusalOf } from "./refusal.js";
 import type { ServerAssociation } from "./server-association.js";
 
 /**
@@ -22,7 +22,7 @@ import type { ServerAssociation } from "./server-association.js";
  * | asked for the last time | heard | well; the other association ends |
  * | asked for the last time | nothing heard | moved: the server does not know the association any more, or cannot be reached |
  *
- * Whatever is unauthenticated, such as an ICMP error, hastens a search and ends nothing. What was not acknowledged on one
+ * Whatever is unauthenticated, such as an ICMP error or a handshake that is refused, hastens a search and ends nothing. What was not acknowledged on one
  * association is reported on the next; the server knows what it has already.
  */
 export class Rescue {
@@ -108,10 +108,12 @@ export class Rescue {
         await found.close();
         return undefined;
       } catch (error) {
-        if (isOver.aborted || (refusalOf(error) !== undefined && (await association.answers(ANSWER_MS, isOver)))) break;
-        if (refusalOf(error) !== undefined) throw error;
-        const retryInMs = backoff.next(error, search.advance());
-        this.#parts.onEvent({ type: "lost", error, retryInMs, next: search.server().server.href });
+        const refusal = refusalOf(error);
+        if (isOver.aborted || (refusal !== undefined && (await association.answers(ANSWER_MS, isOver)))) break;
+        if (refusal !== undefined && !isUnproven(error)) throw error;
+        // Who refuses us is never stepped over.
+        const retryInMs = backoff.next(error, refusal !== undefined || search.advance());
+        this.#parts.onEvent({ type: "lost", error: refusal ?? error, retryInMs, next: search.server().server.href });
         await pause(retryInMs, isOver);
       }
     }

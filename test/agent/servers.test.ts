@@ -80,6 +80,10 @@ ${more}
   return { agent, events, registeredAt };
 }
 
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
+}
+
 const uri = (port: number): string => `coaps://127.0.0.1:${port}`;
 
 test("a restarted agent goes on with its session: the server sees an abbreviated handshake, and no reading is lost", async (t) => {
@@ -177,13 +181,44 @@ test("an agent that was elsewhere goes back to its first server without losing a
   t.is(await next.server.store.registrations.ofEndpoint("pi-1", Date.now()), undefined, "left in order");
 });
 
-test("an authentication error ends the agent, and the next server is no way around it", async (t) => {
+test("handshakes that are refused from the start end the agent soon, and the next server is no way around them", async (t) => {
+  t.timeout(60_000);
   const first = await serve(t, 0, OTHER_KEY);
   const next = await serve(t);
   const { agent, events } = start(t, `[${uri(first.port)}, ${uri(next.port)}]`);
   await t.throwsAsync(agent.stopped, { code: "SECURITY_AUTHENTICATION_REFUSED" });
-  t.true(events.some(({ type }) => type === "refused"));
+  t.deepEqual(
+    events.map(({ type }) => type).filter((type) => type !== "audit"),
+    ["lost", "lost", "refused"],
+    "an alert alone may be forged, and is told of each time",
+  );
+  for (const event of events) if (event.type === "lost") t.is(event.next, uri(first.port));
   t.is(next.events.filter(({ type }) => type === "registered").length, 0);
+});
+
+test("an agent that was registered gets over handshakes that are refused, however many, and tells of each", async (t) => {
+  t.timeout(120_000);
+  const port = await freePort();
+  const first = await serve(t, port);
+  const { agent, events, registeredAt } = start(t, uri(port));
+  await until(() => first.counts.length > 2);
+  await first.server.close();
+  const other = await serve(t, port, OTHER_KEY);
+  const refusals = (): number =>
+    events.filter((event) => event.type === "lost" && codeOf(event.error) === "SECURITY_AUTHENTICATION_REFUSED").length;
+  await until(() => refusals() >= 4);
+  await other.server.close();
+  const again = await serve(t, port);
+  await until(() => again.counts.length > 2);
+  t.is(registeredAt().length, 2);
+  t.false(events.some(({ type }) => type === "refused"));
+  await agent.close();
+  const all = [...first.counts, ...again.counts];
+  t.deepEqual(
+    all,
+    Array.from(all, (_, index) => index + 1),
+    "no reading is lost meanwhile",
+  );
 });
 
 test("a server of the list may have credentials of its own, but is held to the same policy", (t) => {

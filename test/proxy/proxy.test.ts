@@ -283,7 +283,7 @@ targets:
   - { name: unnamed, uri: "coap://nobody.invalid", serverAuthentication: none }
 routes: [{ path: /mute, target: mute }, { path: /silent, target: silent }, { path: /secured, target: secured }, { path: /unnamed, target: unnamed }]
 identities: { required: false }
-timeout: 1s
+timeout: 2s
 `,
   );
   const ask = await client(t, proxy.addresses.coap!.port);
