@@ -16,6 +16,7 @@ import { AmplificationGuard } from "./amplification-guard.js";
 import type { CoapConnection } from "./coap-connection.js";
 import type { Answer, CoapEndpointOptions, ObservableResponse } from "./coap-endpoint-options.js";
 import { DEFAULT_MAX_PLAIN_PEERS } from "./plain-peers.js";
+import { HandlerObservation } from "./handler-observation.js";
 import { QBlockService } from "./q-block-service.js";
 import { StreamedBodies } from "./streamed-bodies.js";
 import { streamCutBytes } from "./transfer-options.js";
@@ -32,7 +33,7 @@ export class IncomingRequests {
   readonly #streamed: StreamedBodies;
   readonly #qBlock: QBlockService | undefined;
   readonly #amplification: AmplificationGuard;
-  readonly #observers = new Map<IncomingRequest, () => void>();
+  readonly #observers = new Map<IncomingRequest, HandlerObservation>();
   /** Peers that observe and have not shown that they receive. */
   readonly #strangers = new Set<Peer>();
   readonly #maxStrangers: number;
@@ -92,7 +93,7 @@ export class IncomingRequests {
   }
 
   endObservation(incoming: IncomingRequest): void {
-    this.#observers.get(incoming)?.();
+    this.#observers.get(incoming)?.stop();
     this.#observers.delete(incoming);
     if (incoming.peer.observed === undefined) this.#strangers.delete(incoming.peer);
   }
@@ -233,25 +234,25 @@ export class IncomingRequests {
 
   #respond(incoming: IncomingRequest, connection: CoapConnection, response: ObservableResponse): void {
     const now = this.#clock.now();
-    const { observe } = response;
     if (!connection.isVerified && this.#amplification.needsProof(incoming, response)) {
       this.#demandProof(incoming, connection);
       // What began for an observation ends again.
-      observe?.(() => undefined)();
+      this.#begin(incoming, connection, response)?.stop();
       return;
     }
     const isTrusted = this.#isTrusted(connection);
     const allowance = isTrusted ? Infinity : this.#amplification.allowedBytes(incoming);
-    if (observe === undefined || !incoming.isObserve || !isSuccessCode(response.code)) {
+    const isAsked = incoming.isObserve && isSuccessCode(response.code);
+    const observation = isAsked ? this.#begin(incoming, connection, response) : undefined;
+    if (observation === undefined || (!isTrusted && !this.#mayStrangerObserve(incoming.peer))) {
       this.#endpoint.respond(incoming, response, now, allowance);
-    } else if (!isTrusted && !this.#mayStrangerObserve(incoming.peer)) {
-      this.#endpoint.respond(incoming, response, now, allowance);
-      observe(() => undefined)();
+      observation?.stop();
     } else if (this.#endpoint.respondObserved(incoming, response, now, allowance)) {
       if (!isTrusted) this.#strangers.add(incoming.peer);
-      this.#beginObservation(incoming, connection, response, observe);
+      this.#observers.set(incoming, observation);
+      observation.answered();
     } else {
-      observe(() => undefined)();
+      observation.stop();
     }
     this.#pump();
     if (connection.isReleased) this.#closeReleased(connection);
@@ -262,45 +263,24 @@ export class IncomingRequests {
     return this.#strangers.has(peer) || this.#strangers.size < this.#maxStrangers;
   }
 
-  /** A notification at once may end it before it is known what does. */
-  #beginObservation(
+  /** Begins what the handler offers to observe; undefined where that is nothing. */
+  #begin(
     incoming: IncomingRequest,
     connection: CoapConnection,
     response: ObservableResponse,
-    observe: NonNullable<ObservableResponse["observe"]>,
-  ): void {
-    let isOver = false;
-    this.#observers.set(incoming, () => (isOver = true));
-    const handlersStop = this.#observe(incoming, connection, response, observe);
-    // It is called amid the work on all peers, which a throw would end.
-    const stop = (): void => {
-      try {
-        handlersStop();
-      } catch (error) {
-        this.#options.onFault?.(error, incoming, connection);
-      }
-    };
-    if (isOver) stop();
-    else this.#observers.set(incoming, stop);
-  }
-
-  /** Returns what ends it. */
-  #observe(
-    incoming: IncomingRequest,
-    connection: CoapConnection,
-    response: ObservableResponse,
-    observe: NonNullable<ObservableResponse["observe"]>,
-  ): () => void {
+  ): HandlerObservation | undefined {
+    if (response.observe === undefined) return undefined;
     // RFC 7959 §2.6: a notification is no answer to the last block of what asked for it.
     const { code, payload } = incoming;
     const asked = { code, options: incoming.options.without(OPTION.Block1), payload };
-    return observe((notification) => {
-      const message =
-        response.isMessage === true
-          ? notification
-          : this.#notified(incoming, connection, asked, notification, response);
-      this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
-      this.#pump();
+    return HandlerObservation.begin(response.observe, {
+      send: (state) => {
+        const message =
+          response.isMessage === true ? state : this.#notified(incoming, connection, asked, state, response);
+        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
+        this.#pump();
+      },
+      onFault: (error) => this.#options.onFault?.(error, incoming, connection),
     });
   }
 

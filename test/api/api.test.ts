@@ -517,3 +517,54 @@ test("a handler whose end of an observation throws is told of, and the server go
   t.is((await request(`${originOf(server)}/other`)).text(), "here");
   t.is(faults.length, 1);
 });
+
+test("an observation that its handler cannot begin is none: answered without Observe, told of, and nothing is kept", async (t) => {
+  const faults: unknown[] = [];
+  let stopped = 0;
+  const server = await start(
+    t,
+    router()
+      .get("/faulty", () => ({
+        payload: "first",
+        observe: () => {
+          throw new Error("cannot begin");
+        },
+      }))
+      .get("/early", () => ({
+        payload: "first",
+        observe: (notify) => {
+          notify("second");
+          notify("third");
+          return () => stopped++;
+        },
+      }))
+      .get("/over", () => ({
+        payload: "first",
+        observe: (notify) => {
+          notify({ code: CODE.NotFound });
+          notify("never");
+          return () => stopped++;
+        },
+      })),
+    { onFault: (error) => faults.push(error), maxAmplification: Infinity, limits: { maxObservationsPerPeer: 1 } },
+  );
+  const client = new CoapClient();
+  t.teardown(() => client.close());
+  const states = async (path: string): Promise<string[]> => {
+    const found: string[] = [];
+    const signal = AbortSignal.timeout(20_000);
+    for await (const response of client.observe(`${originOf(server)}${path}`, { signal })) {
+      found.push(`${response.status} ${response.text()}`);
+      if (found.length === 2) break;
+    }
+    return found;
+  };
+  for (let round = 1; round <= 2; round++) {
+    t.deepEqual(await states("/faulty"), ["2.05 first"]);
+    t.is(faults.length, round);
+    t.regex(String(faults[round - 1]), /cannot begin/);
+  }
+  t.deepEqual(await states("/early"), ["2.05 first", "2.05 third"], "the newest of what was told before the answer");
+  t.deepEqual(await states("/over"), ["2.05 first", "4.04 "]);
+  t.is(stopped, 2);
+});
