@@ -106,7 +106,7 @@ export interface CoapEndpointOptions {
   /**
    * Default 10,000 remote addresses on plain UDP. At the limit one of those heard longest ago makes way, if nothing is under
    * way with it and it is idle or has not shown by Echo that it receives; else new ones are dropped. Half of them may observe
-   * without having shown that; further ones are answered and not told of changes.
+   * without having shown that, with half of `limits.maxObservations`; further ones are answered and not told of changes.
    */
   readonly maxPlainPeers?: number;
   /**

@@ -2,13 +2,13 @@ import {
   BlockwiseServer,
   CODE,
   DEFAULT_BLOCKWISE_SERVER_OPTIONS,
+  DEFAULT_ENDPOINT_LIMITS,
   type Endpoint,
   emptyResponse,
   type IncomingRequest,
   isSuccessCode,
   OPTION,
   Options,
-  type Peer,
   type RequestMessage,
   type ResponseMessage,
 } from "#coap/index.js";
@@ -21,6 +21,7 @@ import { QBlockService } from "./q-block-service.js";
 import { StreamedBodies } from "./streamed-bodies.js";
 import { streamCutBytes } from "./transfer-options.js";
 import type { TurnClock } from "./turn-clock.js";
+import { UnprovenObservers } from "./unproven-observers.js";
 
 /** The requests of peers, from a message's arrival to its response, and their observations: what {@link OutgoingRequests} is to ours. */
 export class IncomingRequests {
@@ -34,9 +35,7 @@ export class IncomingRequests {
   readonly #qBlock: QBlockService | undefined;
   readonly #amplification: AmplificationGuard;
   readonly #observers = new Map<IncomingRequest, HandlerObservation>();
-  /** Peers that observe and have not shown that they receive. */
-  readonly #strangers = new Set<Peer>();
-  readonly #maxStrangers: number;
+  readonly #strangers: UnprovenObservers;
   readonly #maxUnanswered: number;
   readonly #maxUnansweredPerPeer: number;
   #unanswered = 0;
@@ -46,7 +45,10 @@ export class IncomingRequests {
     this.#options = options;
     this.#maxUnanswered = options.maxUnanswered ?? DEFAULT_MAX_UNANSWERED;
     this.#maxUnansweredPerPeer = options.maxUnansweredPerPeer ?? DEFAULT_MAX_UNANSWERED_PER_PEER;
-    this.#maxStrangers = (options.maxPlainPeers ?? DEFAULT_MAX_PLAIN_PEERS) / 2;
+    this.#strangers = new UnprovenObservers(
+      (options.maxPlainPeers ?? DEFAULT_MAX_PLAIN_PEERS) / 2,
+      (options.limits?.maxObservations ?? DEFAULT_ENDPOINT_LIMITS.maxObservations) / 2,
+    );
     this.#clock = surroundings.clock;
     this.#pump = surroundings.pump;
     this.#closeReleased = surroundings.closeReleased;
@@ -95,14 +97,14 @@ export class IncomingRequests {
   endObservation(incoming: IncomingRequest): void {
     this.#observers.get(incoming)?.stop();
     this.#observers.delete(incoming);
-    if (incoming.peer.observed === undefined) this.#strangers.delete(incoming.peer);
+    this.#strangers.ended(incoming.peer);
   }
 
   /** Answers one message of a request: by `onMessage`, blocks and `onRequest`. */
   answer(incoming: IncomingRequest, connection: CoapConnection): void {
     if (!connection.isVerified) {
       connection.isVerified = this.#amplification.isProof(incoming, connection.remoteAddress, this.#clock.now());
-      if (connection.isVerified) this.#strangers.delete(connection.peer);
+      if (connection.isVerified) this.#strangers.proved(connection.peer);
     }
     if (!connection.isVerified && this.#options.proxy?.needsProvenAddress === true)
       return this.#demandProof(incoming, connection);
@@ -244,11 +246,11 @@ export class IncomingRequests {
     const allowance = isTrusted ? Infinity : this.#amplification.allowedBytes(incoming);
     const isAsked = incoming.isObserve && isSuccessCode(response.code);
     const observation = isAsked ? this.#begin(incoming, connection, response) : undefined;
-    if (observation === undefined || (!isTrusted && !this.#mayStrangerObserve(incoming.peer))) {
+    if (observation === undefined || (!isTrusted && !this.#strangers.mayObserve(incoming))) {
       this.#endpoint.respond(incoming, response, now, allowance);
       observation?.stop();
     } else if (this.#endpoint.respondObserved(incoming, response, now, allowance)) {
-      if (!isTrusted) this.#strangers.add(incoming.peer);
+      if (!isTrusted) this.#strangers.began(incoming.peer);
       this.#observers.set(incoming, observation);
       observation.answered();
     } else {
@@ -256,11 +258,6 @@ export class IncomingRequests {
     }
     this.#pump();
     if (connection.isReleased) this.#closeReleased(connection);
-  }
-
-  /** An observer holds its place among the peers: those of whom nobody knows whether they are there must not hold all. */
-  #mayStrangerObserve(peer: Peer): boolean {
-    return this.#strangers.has(peer) || this.#strangers.size < this.#maxStrangers;
   }
 
   /** Begins what the handler offers to observe; undefined where that is nothing. */

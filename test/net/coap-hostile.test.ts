@@ -208,6 +208,43 @@ test("observers that have shown nothing do not keep others out, and who has show
   t.is(server.usage.observations, 6);
 });
 
+test("of all observations half are kept for peers that have shown that they receive", async (t) => {
+  const server = new CoapEndpoint({
+    limits: { maxObservations: 8, maxObservationsPerPeer: 6 },
+    onRequest: ({ options }) => ({
+      code: CODE.Content,
+      options: Options.none,
+      payload: new Uint8Array(options.uriPath.length > 0 ? 500 : 1),
+      observe: () => () => undefined,
+    }),
+  });
+  const socket = await UdpSocket.bind(LOOPBACK);
+  server.addSocket(socket);
+  const client = new CoapEndpoint();
+  t.teardown(() => Promise.all([client.close(), server.close()]));
+  const own = await UdpSocket.bind(LOOPBACK);
+  t.teardown(() => own.close());
+  let messageId = 0;
+  const observed = async (token: number, observe: number): Promise<boolean> => {
+    const answer = new Promise<Uint8Array>((resolve) => (own.onDatagram = resolve));
+    const options = Options.none.with(OPTION.Observe, observe);
+    own.send(datagram({ options, token: Uint8Array.of(token), messageId: messageId++ }), socket.address);
+    return decodeMessage(await answer).options.has(OPTION.Observe);
+  };
+  const granted: boolean[] = [];
+  for (let token = 0; token < 6; token++) granted.push(await observed(token, 0));
+  t.deepEqual(granted, [true, true, true, true, false, false]);
+  t.is(server.usage.observations, 4);
+  t.true(await observed(1, 0), "it is there already");
+  t.is(server.usage.observations, 4);
+  t.false(await observed(0, 1), "one is given up");
+  t.true(await observed(6, 0), "for another one");
+  const proven = client.addSocket(await UdpSocket.bind(LOOPBACK)).connectTo(socket.address);
+  const request = { code: CODE.GET, options: Options.none.with(OPTION.UriPath, "long"), payload: NONE };
+  for (let index = 0; index < 4; index++) t.truthy((await proven.observe(request)).first.options.observe);
+  t.is(server.usage.observations, 8);
+});
+
 test("requests that a handler is slow to answer are bounded: of one peer by 4.29, in all by 5.03, each with when to come again", async (t) => {
   const waiting: (() => void)[] = [];
   const server = new CoapEndpoint({
