@@ -1,59 +1,53 @@
 import { isSuccessCode, type ResponseMessage } from "#coap/index.js";
 import type { ObservableResponse } from "./coap-endpoint-options.js";
 
-/** An observation as the handler that answered keeps it, from before the answer goes out to its end. */
+/** An observation as the handler that answered keeps it, from before the answer goes out to its end. There may be many. */
 export class HandlerObservation {
-  readonly #surroundings: HandlerObservationSurroundings;
-  readonly #handlersStop: () => void;
-  /** The newest state that was told before the answer was out. */
-  #early: ResponseMessage | undefined;
+  readonly #onFault: (error: unknown) => void;
+  #stop: (() => void) | undefined;
+  /** Sends the newest state that was told before the answer was out. */
+  #early: (() => void) | undefined;
   #isAnswered = false;
 
-  private constructor(observe: Observe, surroundings: HandlerObservationSurroundings) {
-    this.#surroundings = surroundings;
-    this.#handlersStop = observe((state) => this.#notify(state));
+  constructor(onFault: (error: unknown) => void) {
+    this.#onFault = onFault;
   }
 
-  /** Undefined where the handler throws, which is told: RFC 7641 §4.1 has the request answered as a plain one then. */
-  static begin(observe: Observe, surroundings: HandlerObservationSurroundings): HandlerObservation | undefined {
+  /** False where the handler throws, which is told: RFC 7641 §4.1 has the request answered as a plain one then. */
+  begin(observe: NonNullable<ObservableResponse["observe"]>, send: (state: ResponseMessage) => void): boolean {
+    let isOver = false;
     try {
-      return new HandlerObservation(observe, surroundings);
+      // Nothing but this holds what sends: a handler that never tells of a state drops it.
+      this.#stop = observe((state) => {
+        if (this.#isAnswered) return send(state);
+        if (!isOver) this.#early = () => send(state);
+        isOver ||= !isSuccessCode(state.code);
+      });
+      return true;
     } catch (error) {
-      surroundings.onFault(error);
-      return undefined;
+      this.#onFault(error);
+      return false;
     }
   }
 
   /** The answer has gone out. */
   answered(): void {
     this.#isAnswered = true;
-    try {
-      if (this.#early !== undefined) this.#surroundings.send(this.#early);
-    } catch (error) {
-      this.#surroundings.onFault(error);
-    }
+    const early = this.#early;
     this.#early = undefined;
+    this.#guarded(early);
   }
 
   /** It is called amid the work on all peers, which a throw would end. */
   stop(): void {
+    this.#guarded(this.#stop);
+  }
+
+  #guarded(action: (() => void) | undefined): void {
     try {
-      this.#handlersStop();
+      action?.();
     } catch (error) {
-      this.#surroundings.onFault(error);
+      this.#onFault(error);
     }
   }
-
-  #notify(state: ResponseMessage): void {
-    if (this.#isAnswered) this.#surroundings.send(state);
-    // An error was its end.
-    else if (this.#early === undefined || isSuccessCode(this.#early.code)) this.#early = state;
-  }
 }
-
-export interface HandlerObservationSurroundings {
-  send(this: void, state: ResponseMessage): void;
-  onFault(this: void, error: unknown): void;
-}
-
-type Observe = NonNullable<ObservableResponse["observe"]>;

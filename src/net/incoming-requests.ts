@@ -267,28 +267,32 @@ export class IncomingRequests {
     response: ObservableResponse,
   ): HandlerObservation | undefined {
     if (response.observe === undefined) return undefined;
-    // RFC 7959 §2.6: a notification is no answer to the last block of what asked for it.
-    const { code, payload } = incoming;
-    const asked = { code, options: incoming.options.without(OPTION.Block1), payload };
-    return HandlerObservation.begin(response.observe, {
-      send: (state) => {
-        const message =
-          response.isMessage === true ? state : this.#notified(incoming, connection, asked, state, response);
-        this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
-        this.#pump();
-      },
-      onFault: (error) => this.#options.onFault?.(error, incoming, connection),
-    });
+    const observation = new HandlerObservation((error) => this.#options.onFault?.(error, incoming, connection));
+    return observation.begin(response.observe, this.#sender(incoming, connection, response)) ? observation : undefined;
+  }
+
+  #sender(
+    incoming: IncomingRequest,
+    connection: CoapConnection,
+    response: ObservableResponse,
+  ): (state: ResponseMessage) => void {
+    return (state) => {
+      const message = response.isMessage === true ? state : this.#notified(incoming, connection, state, response);
+      this.#endpoint.notify(incoming, response.finish?.(message) ?? message, this.#clock.now());
+      this.#pump();
+    };
   }
 
   /** What cannot be sent to this one observer ends its observation; whoever tells of a state tells others too. */
   #notified(
     incoming: IncomingRequest,
     connection: CoapConnection,
-    asked: RequestMessage,
     notification: ResponseMessage,
     { principal }: ObservableResponse,
   ): ResponseMessage {
+    // RFC 7959 §2.6: a notification is no answer to the last block of what asked for it.
+    const { code, options, payload } = incoming;
+    const asked = options.has(OPTION.Block1) ? { code, options: options.without(OPTION.Block1), payload } : incoming;
     const cutBytes = this.#isTrusted(connection) ? undefined : this.#amplification.maxNotifiedBytes(incoming);
     try {
       return this.#cut(connection, asked, notification, principal, cutBytes);
