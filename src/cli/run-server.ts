@@ -16,12 +16,12 @@ import {
   type ServerEvent,
   storeLimits,
 } from "#server/index.js";
-import { Store, type StoreOptions } from "#store/index.js";
+import { Store, StoreError, type StoreHealth, type StoreOptions } from "#store/index.js";
 import { type Banner, bannerOf, bannerText } from "./banner.js";
 import { defaultControlPath } from "./control-path.js";
 import { describe } from "./exit.js";
 import { processLog } from "./process-log.js";
-import { writeEvent } from "./server-log.js";
+import { writeEvent, writeFault, writeHealth } from "./server-log.js";
 import { serviceStatus } from "./service-status.js";
 import { StrangerLines } from "./stranger-lines.js";
 import { onHangup, untilSignal } from "./signals.js";
@@ -83,9 +83,14 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
     closers.length = 0;
   };
   try {
-    const store = await Store.open(config.store ?? { type: "memory" }, storeOptions(config, log, place));
-    closers.push(() => store.close());
     const metrics = new Metrics();
+    const onHealth = (health: StoreHealth): void => {
+      metrics.storeIs(health.isWell);
+      writeHealth(log, health);
+    };
+    const options = { ...storeOptions(config, place), onHealth };
+    const store = await Store.open(config.store ?? { type: "memory" }, options);
+    closers.push(() => store.close());
     let forwarder: Forwarder | undefined;
     const strangers = new StrangerLines();
     const onEvent = (event: ServerEvent): void => {
@@ -124,7 +129,7 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
         ...shown.banner,
         ...(place === undefined ? {} : { workers: `${place.count} processes` }),
       }),
-      onFault: (error) => log.error({ error: describe(error) }, "fault"),
+      onFault: (error) => writeFault(log, error),
     };
     if (place !== undefined) {
       const own = await listenControl(apiSocketOf(place, place.index), operation);
@@ -139,11 +144,15 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
         ...(username === undefined ? {} : { username }),
         ...(password === undefined ? {} : { password: password.reveal() }),
         ...(ca === undefined ? {} : { ca: readFileSync(ca, "utf8") }),
-        onState: (state, error) =>
-          log[state === "connected" ? "info" : "warn"](
-            error === undefined ? {} : { error: describe(error) },
-            `mqtt ${state}`,
-          ),
+        onState: (state, error) => {
+          // It tries again four times a second.
+          if (error instanceof StoreError) writeFault(log, error);
+          else
+            log[state === "connected" ? "info" : "warn"](
+              error === undefined ? {} : { error: describe(error) },
+              `mqtt ${state}`,
+            );
+        },
         onForwarded: (reports) => metrics.forwarded(reports),
         onDropped: (reports) => {
           metrics.dropped(reports);
@@ -194,19 +203,13 @@ async function startControl(
   }
 }
 
-function storeOptions(config: ServerConfig, log: Logger, place: WorkerPlace | undefined): StoreOptions {
+function storeOptions(config: ServerConfig, place: WorkerPlace | undefined): StoreOptions {
   const { values, age } = config.history;
-  let lastError = "";
   return {
     limits: { ...storeLimits(config.limits), maxAgeMs: age, ...(values === undefined ? {} : { maxValues: values }) },
     ...(place === undefined ? {} : { server: serverIdOf(place, place.index) }),
     hasOutbox: config.mqtt !== undefined,
     dangerVolatile: config.dangerVolatileStore,
-    onError: (error) => {
-      const sentence = describe(error);
-      if (sentence !== lastError) log.error({ error: sentence }, "store");
-      lastError = sentence;
-    },
   };
 }
 
@@ -217,7 +220,7 @@ function audit(store: Store, event: ServerEvent, log: Logger): void {
   const { time, ...fields } = event.event;
   store.audit
     .append({ type: "authentication", ...fields }, time, auditSourceOf(event.event))
-    .catch((error: unknown) => log.error({ error: describe(error) }, "audit"));
+    .catch((error: unknown) => writeFault(log, error));
 }
 
 /** For programs that read the log: the addresses by themselves. */

@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import type { ServerEvent } from "#server/index.js";
+import { StoreError, type StoreHealth } from "#store/index.js";
 import { describe } from "./exit.js";
 
 /** One event as a line of the log; none holds a secret. */
@@ -75,7 +76,20 @@ export function writeEvent(log: Logger, event: ServerEvent): void {
       log.error({ error: describe(event.error) }, "certificate-renewal-failed");
       return;
     case "fault":
-      log.error({ error: describe(event.error) }, "fault");
+      writeFault(log, event.error);
       return;
   }
+}
+
+/** What fails for want of the store is told of once, by {@link writeHealth}. */
+export function writeFault(log: Logger, error: unknown): void {
+  log[error instanceof StoreError && error.code !== "STORE_CONFLICT" ? "debug" : "error"](
+    { error: describe(error) },
+    "fault",
+  );
+}
+
+export function writeHealth(log: Logger, health: StoreHealth): void {
+  if (!health.isWell) log.error({ error: describe(health.error) }, "store-failed");
+  else log.info({ failures: health.failures, seconds: Math.round(health.afterMs / 1000) }, "store-recovered");
 }

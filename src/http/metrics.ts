@@ -5,12 +5,20 @@ import { CERTIFICATE_ROLES, type DpeServer, type ServerEvent } from "#server/ind
 export class Metrics {
   readonly registry: Registry = new Registry();
   readonly #counters: Readonly<Record<CounterName, Counter>>;
+  readonly #isStoreWell: Gauge;
 
   constructor() {
     const registers = [this.registry];
     const counter = (name: string, help: string, ...labelNames: string[]): Counter =>
       new Counter({ name: `dpe_${name}`, help, labelNames, registers });
     collectDefaultMetrics({ register: this.registry });
+    this.#isStoreWell = new Gauge({
+      name: "dpe_store_up",
+      help: "1 while the store does what it is asked to, 0 while it fails",
+      aggregator: "min",
+      registers,
+    });
+    this.#isStoreWell.set(1);
     this.#counters = {
       registrations: counter("registrations_total", "Registrations and refreshes"),
       ended: counter("registrations_ended_total", "Registrations that ended", "cause"),
@@ -47,6 +55,10 @@ export class Metrics {
     };
   }
 
+  storeIs(isWell: boolean): void {
+    this.#isStoreWell.set(isWell ? 1 : 0);
+  }
+
   /** Gauges that are read when they are asked for. */
   follow(server: DpeServer): void {
     const { store } = server;
@@ -62,7 +74,12 @@ export class Metrics {
         help,
         registers: [this.registry],
         async collect() {
-          this.set(await read());
+          try {
+            this.set(await read());
+          } catch {
+            // What the store does not tell is absent, and keeps nobody from the rest.
+            this.remove();
+          }
         },
       });
     gauge("devices", "Devices in the store, ended registrations included", () => store.registrations.count(), "first");

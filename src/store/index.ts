@@ -19,5 +19,6 @@ export {
   type StoreOptions,
 } from "./store.js";
 export type { SubscriberRow } from "./subscribers.js";
+export type { OnHealth, StoreHealth } from "./watched-backend.js";
 export { exportStore, importStore } from "./transfer.js";
 export { Journal } from "./journal.js";

@@ -8,6 +8,9 @@ import { COMMIT_SCRIPT, commitWords } from "./redis-commit.js";
  * Redis, for several servers that share one fleet. A partition is a hash of its values and a sorted set of its keys. Changes
  * go in groups, each one script, so that a change is atomic for all servers; its durability is Redis's: the append-only file
  * with an fsync before the reply (`appendfsync always`), or from Redis 7.2 on a wait for the fsync (WAITAOF).
+ *
+ * A connection on which nothing comes any more is given up, and made again; what it leads to then may have been restarted with
+ * another configuration, so nothing is written before that was looked at.
  */
 export class RedisBackend implements Backend {
   readonly kind = "redis";
@@ -17,31 +20,43 @@ export class RedisBackend implements Backend {
   #commitHash = "";
   #hasConnected = false;
   #waitsForFsync = false;
+  readonly #dangerVolatile: boolean;
+  readonly #onReconnected: () => unknown;
+  /** How many there were until now, and which of them leads to a Redis that keeps what it acknowledges. */
+  #connection = 0;
+  #checkedConnection = 0;
+  #heardAt = 0;
+  /** A command had no answer in its time, nor had any after it: what is asked further would only wait in a queue. */
+  #isSilent = false;
   readonly #group = new GroupCommit((changes) => this.#write(changes), MAX_GROUP);
 
-  private constructor(url: string, prefix: string, onError: (error: unknown) => void) {
+  private constructor(url: string, options: RedisOptions & Pick<Required<RedisOptions>, "onError">) {
+    const { prefix = "dpe:", dangerVolatile = false, onError, onReconnected = () => undefined } = options;
     this.#prefix = prefix;
+    this.#dangerVolatile = dangerVolatile;
+    this.#onReconnected = onReconnected;
     this.#client = clientOf(url, () => this.#hasConnected);
+    this.#client.on("ready", () => this.#ready());
     this.#subscriber = this.#client.duplicate();
     for (const client of [this.#client, this.#subscriber]) client.on("error", onError);
   }
 
   /** @throws StoreError STORE_UNAVAILABLE, STORE_NOT_DURABLE. */
   static async open(url: string, options: RedisOptions = {}): Promise<RedisBackend> {
-    const { prefix = "dpe:", dangerVolatile = false, onError = () => undefined } = options;
     let lastError: unknown;
     let backend: RedisBackend | undefined;
     try {
-      backend = new RedisBackend(url, prefix, (error) => {
+      const onError = (error: unknown): void => {
         lastError = error;
-        onError(error);
-      });
+        options.onError?.(unavailable(error, "the connection with Redis"));
+      };
+      backend = new RedisBackend(url, { ...options, onError });
       const connecting = [backend.#client.connect(), backend.#subscriber.connect()];
       for (const one of connecting) one.catch(() => undefined);
       await within(CONNECT_TIMEOUT_MS, Promise.all(connecting));
       backend.#hasConnected = true;
       backend.#commitHash = String(await backend.#send(["SCRIPT", "LOAD", COMMIT_SCRIPT]));
-      await backend.#checkDurability(dangerVolatile);
+      await backend.#checkDurability();
       return backend;
     } catch (error) {
       await backend?.close();
@@ -148,9 +163,19 @@ export class RedisBackend implements Backend {
     return Promise.resolve();
   }
 
+  #ready(): void {
+    this.#connection += 1;
+    this.#isSilent = false;
+    if (this.#hasConnected) this.#onReconnected();
+  }
+
   async #write(changes: readonly Change[]): Promise<readonly (boolean | StoreError)[]> {
+    if (this.#checkedConnection !== this.#connection) await this.#checkDurability();
+    const connection = this.#connection;
     const outcomes = (await this.#evaluate(commitWords(changes, this.#prefix))) as readonly unknown[];
     if (this.#waitsForFsync) await this.#fsynced();
+    // That was the answer of another one, then, which knows nothing of what was written here.
+    if (connection !== this.#connection) throw unavailable("the connection was lost", "Redis did not write");
     return outcomes.map((outcome) =>
       typeof outcome === "number" ? outcome === 1 : unavailable(String(outcome), "Redis did not write"),
     );
@@ -172,15 +197,26 @@ export class RedisBackend implements Backend {
     if (Number(reply[0]) < 1) throw new StoreError("STORE_UNAVAILABLE", "Redis did not write to its disk in time");
   }
 
-  async #checkDurability(dangerVolatile: boolean): Promise<void> {
+  /** @throws StoreError STORE_NOT_DURABLE. */
+  async #checkDurability(): Promise<void> {
+    const connection = this.#connection;
     const info = String(await this.#send(["INFO"]));
+    if (!this.#dangerVolatile) await this.#refuseVolatile(info);
+    this.#checkedConnection = connection;
+  }
+
+  async #refuseVolatile(info: string): Promise<void> {
+    const evicts = /^maxmemory:[1-9]/m.test(info) ? /^maxmemory_policy:(allkeys\S*)/m.exec(info)?.[1] : undefined;
+    if (evicts !== undefined) {
+      throw new StoreError(
+        "STORE_NOT_DURABLE",
+        `Redis would forget what it acknowledged when its memory is full: set "maxmemory-policy noeviction" (found ${evicts})`,
+      );
+    }
     const hasFile = /^aof_enabled:1/m.test(info);
     const [major = 0, minor = 0] = (/^redis_version:([\d.]+)/m.exec(info)?.[1] ?? "").split(".").map(Number);
-    if (hasFile && (major > 7 || (major === 7 && minor >= 2))) {
-      this.#waitsForFsync = true;
-      return;
-    }
-    if (dangerVolatile) return;
+    this.#waitsForFsync = hasFile && (major > 7 || (major === 7 && minor >= 2));
+    if (this.#waitsForFsync) return;
     const policy = hasFile ? await this.#fsyncPolicy() : "";
     if (policy === "always") return;
     throw new StoreError(
@@ -199,12 +235,24 @@ export class RedisBackend implements Backend {
   }
 
   async #send(words: readonly Word[]): Promise<unknown> {
+    if (this.#isSilent) throw new StoreError("STORE_UNAVAILABLE", "Redis does not answer");
+    const sentAt = performance.now();
     try {
       const given = words.map((word) => (typeof word === "string" ? word : bufferOf(word)));
-      return await within(COMMAND_TIMEOUT_MS * 2, this.#client.sendCommand(given, COMMAND_OPTIONS));
+      const answer = this.#client.sendCommand(given, COMMAND_OPTIONS);
+      const heard = (): void => this.#heard();
+      // Also one that comes too late.
+      answer.then(heard, heard);
+      return await within(ANSWER_TIMEOUT_MS, answer);
     } catch (error) {
+      if (error instanceof TooLate && this.#heardAt < sentAt) this.#isSilent = true;
       throw unavailable(error, "Redis did not answer");
     }
+  }
+
+  #heard(): void {
+    this.#heardAt = performance.now();
+    this.#isSilent = false;
   }
 
   #hash({ space, partition }: Omit<Place, "key">): string {
@@ -223,6 +271,8 @@ export interface RedisOptions {
   readonly dangerVolatile?: boolean;
   /** Told of each lost connection; it is made again by itself. */
   readonly onError?: (error: unknown) => void;
+  /** Told when it was made again. */
+  readonly onReconnected?: () => unknown;
 }
 
 type Word = string | Uint8Array;
@@ -233,8 +283,11 @@ function clientOf(url: string, hasConnected: () => boolean): ReturnType<typeof c
   return createClient({
     url,
     disableOfflineQueue: true,
+    pingInterval: PING_INTERVAL_MS,
     socket: {
-      connectTimeout: CONNECT_TIMEOUT_MS, // The first connection fails at once, so that a wrong address is told; later ones are made again for ever.
+      connectTimeout: CONNECT_TIMEOUT_MS,
+      // Of a connection that is neither written nor read: one on which a ping, or what is asked, has no answer.
+      socketTimeout: ANSWER_TIMEOUT_MS, // The first connection fails at once, so that a wrong address is told; later ones are made again for ever.
       reconnectStrategy: (retries, cause) => (hasConnected() ? Math.min(50 * 2 ** retries, 2000) : cause),
     },
   });
@@ -243,16 +296,21 @@ function clientOf(url: string, hasConnected: () => boolean): ReturnType<typeof c
 function unavailable(error: unknown, what: string): StoreError {
   const message =
     error instanceof AggregateError ? String(error.errors[0]) : error instanceof Error ? error.message : String(error);
-  return new StoreError("STORE_UNAVAILABLE", `${what}: ${message}`, { cause: error });
+  const advice = ADVICE.find(([beginning]) => message.includes(beginning))?.[1];
+  return new StoreError("STORE_UNAVAILABLE", `${what}: ${message}${advice === undefined ? "" : ` – ${advice}`}`, {
+    cause: error,
+  });
 }
 
 function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms / 1000} s`)), ms);
+    timer = setTimeout(() => reject(new TooLate(`no answer within ${ms / 1000} s`)), ms);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
+
+class TooLate extends Error {}
 
 /** The same bytes. */
 function bufferOf(bytes: Uint8Array): Buffer {
@@ -266,6 +324,15 @@ function withoutPassword(url: string): string {
 const COMMAND_OPTIONS = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } } as const;
 const CONNECT_TIMEOUT_MS = 10_000;
 const COMMAND_TIMEOUT_MS = 5000;
+const ANSWER_TIMEOUT_MS = COMMAND_TIMEOUT_MS * 2;
+const PING_INTERVAL_MS = 3000;
+/** What an operator can do, by what Redis says. */
+const ADVICE: readonly (readonly [string, string])[] = [
+  ["OOM ", "raise its maxmemory, or keep less (history)"],
+  ["READONLY ", "it is a replica: store must name the Redis that is written to"],
+  ["NOAUTH ", "store must name its password, redis://:PASSWORD@HOST"],
+  ["WRONGPASS ", "store names another password than Redis has"],
+];
 /** Redis serves nobody else while it runs a script: a change of a report takes some 10 µs there. */
 const MAX_GROUP = 250;
 const SCAN_PAGE = 1000;

@@ -11,6 +11,7 @@ import { Registrations } from "./registrations.js";
 import { QueuedRequests } from "./requests.js";
 import { upgradeSchema } from "./schema.js";
 import { StoredSubscribers } from "./subscribers.js";
+import { type OnHealth, WatchedBackend } from "./watched-backend.js";
 
 /**
  * The durable state of a server. Everything in it is written through one {@link Backend}, whose invariants (B1–B4) those of
@@ -54,7 +55,17 @@ export class Store {
 
   /** @throws StoreError STORE_NEWER_SCHEMA and those of opening its database. */
   static async open(where: StoreLocation, options: StoreOptions = {}): Promise<Store> {
-    return Store.on(await openBackend(where, options), options);
+    const { onHealth = () => undefined } = options;
+    const made: { backend?: WatchedBackend } = {};
+    const failed = (error: unknown): void => made.backend?.failed(error);
+    const backend = await openBackend(where, {
+      ...options,
+      onError: failed,
+      // It may have been restarted with other data, or none.
+      onReconnected: () => made.backend && upgradeSchema(made.backend).catch(failed),
+    });
+    made.backend = new WatchedBackend(backend, onHealth);
+    return Store.on(made.backend, options);
   }
 
   /** On a backend, which it then owns. */
@@ -95,12 +106,14 @@ export type StoreLocation =
   | { readonly type: "lmdb"; readonly folder: string }
   | { readonly type: "redis"; readonly url: string };
 
-export interface StoreOptions extends LmdbOptions, RedisOptions {
+export interface StoreOptions extends LmdbOptions, Pick<RedisOptions, "prefix" | "dangerVolatile"> {
   readonly limits?: Partial<StoreLimits & RegistrationLimits>;
   /** Whether readings are also kept until they were forwarded. Default false. */
   readonly hasOutbox?: boolean;
   /** See {@link Store.server}. Default: random. */
   readonly server?: string;
+  /** Told when the database begins to fail, and when it is well again. */
+  readonly onHealth?: OnHealth;
 }
 
 export interface StoreLimits {
