@@ -21,6 +21,8 @@ export type DpeErrorCode =
   | "DPE_BAD_REQUEST"
   | "DPE_LIFETIME_OUT_OF_RANGE"
   | "DPE_NAME_TAKEN"
+  /** What is asked for is not the subscriber's to tell, by its configuration. */
+  | "DPE_NOT_ALLOWED"
   | "DPE_NOT_REACHABLE"
   /** Pairing would take the place of a subscriber that is banned. */
   | "DPE_SUBSCRIBER_BANNED"

@@ -265,6 +265,7 @@ const CONDITIONS = ["pmin", "pmax", "gt", "lt", "st"] as const;
 const STATUS_OF: Readonly<Record<string, number>> = {
   DPE_BAD_REQUEST: 502,
   DPE_TOO_MANY_CODES: 503,
+  DPE_NOT_ALLOWED: 403,
   DPE_NOT_REACHABLE: 503,
   DPE_SUBSCRIBER_CONFIGURED: 409,
   DPE_SUBSCRIBER_EXISTS: 409,

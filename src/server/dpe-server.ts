@@ -244,7 +244,7 @@ export class DpeServer {
   /**
    * DPE-2: asks an endpoint for one property, for several by one FETCH (RFC 8790), or for all of them.
    *
-   * @throws DpeError DPE_UNKNOWN_REGISTRATION, DPE_NOT_REACHABLE, DPE_BAD_REQUEST for an error response; SecurityError
+   * @throws DpeError DPE_UNKNOWN_REGISTRATION, DPE_NOT_ALLOWED, DPE_NOT_REACHABLE, DPE_BAD_REQUEST for an error response; SecurityError
    * SECURITY_CLIENT_NOT_ACCEPTED where the client does not prove who it is; CoapError; NetError, DtlsError of dialling.
    */
   async query(

@@ -260,6 +260,7 @@ const CODE_OF: Readonly<Record<DpeErrorCode, number>> = {
   DPE_BAD_REQUEST: CODE.BadRequest,
   DPE_LIFETIME_OUT_OF_RANGE: CODE.BadRequest,
   DPE_NAME_TAKEN: CODE.Forbidden,
+  DPE_NOT_ALLOWED: CODE.Forbidden,
   DPE_NOT_REACHABLE: CODE.ServiceUnavailable,
   DPE_SUBSCRIBER_BANNED: CODE.BadRequest,
   DPE_SUBSCRIBER_CONFIGURED: CODE.BadRequest,

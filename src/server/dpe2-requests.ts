@@ -144,14 +144,24 @@ export class Dpe2Requests {
     return response;
   }
 
+  /**
+   * Whether an endpoint may be asked for these properties, or all where none is named, wherever it is. Gives its subscriber.
+   *
+   * @throws DpeError DPE_NOT_ALLOWED; DPE_NOT_REACHABLE where its subscriber is gone.
+   */
+  check({ endpoint, subscriber: name }: Registration, names: readonly string[]): Subscriber | undefined {
+    if (name === undefined) return undefined;
+    const subscriber = this.#parts.subscribers.named(name);
+    if (subscriber === undefined)
+      throw new DpeError("DPE_NOT_REACHABLE", `${endpoint}: its subscriber is no longer known`);
+    if (subscriber.properties !== undefined && !mayAsk(subscriber, names))
+      throw new DpeError("DPE_NOT_ALLOWED", `${endpoint}: its subscriber may not be asked for that`);
+    return subscriber;
+  }
+
   /** No names: all properties are asked for. */
   async #reach(registration: Registration, names: readonly string[]): Promise<CoapConnection> {
-    const subscriber =
-      registration.subscriber === undefined ? undefined : this.#parts.subscribers.named(registration.subscriber);
-    if (registration.subscriber !== undefined && subscriber === undefined)
-      throw new DpeError("DPE_NOT_REACHABLE", `${registration.endpoint}: its subscriber is no longer known`);
-    if (subscriber?.properties !== undefined && !mayAsk(subscriber, names))
-      throw new DpeError("DPE_NOT_REACHABLE", `${registration.endpoint}: the subscriber may not be asked for that`);
+    const subscriber = this.check(registration, names);
     const { connections, presence } = this.#parts;
     const connection = await connections.to(registration);
     this.#accept(registration, connection);

@@ -25,6 +25,7 @@ export class FleetEndpoints {
     this.#requests = new FleetRequests({
       store,
       isHere: (endpoint) => connections.hears(endpoint),
+      check: (registration, names) => void dpe2.check(registration, names),
       query: (endpoint, names, signal) => this.query(endpoint, names, signal),
     });
     const observe = async (endpoint: string, options: ObserveOptions): Promise<PropertyObservation> =>

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { DpeError, type DpeErrorCode } from "#dpe/index.js";
+import { DpeError, type DpeErrorCode, type Registration } from "#dpe/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import { decodeRow, encodeRow, type QueuedRequest, type Store } from "#store/index.js";
 
@@ -31,7 +31,7 @@ export class FleetRequests {
   /**
    * The properties of these names, all where there is none, or the request that waits for the endpoint to be heard.
    *
-   * @throws DpeError DPE_UNKNOWN_REGISTRATION, DPE_NOT_REACHABLE, DPE_BAD_REQUEST for an error response,
+   * @throws DpeError DPE_UNKNOWN_REGISTRATION, DPE_NOT_ALLOWED, DPE_NOT_REACHABLE, DPE_BAD_REQUEST for an error response,
    * DPE_TOO_MANY_REQUESTS; what the local query throws.
    */
   async ask(endpoint: string, names: readonly string[], now: number, signal?: AbortSignal): Promise<FleetAnswer> {
@@ -40,6 +40,8 @@ export class FleetRequests {
     if (device?.registration === undefined)
       throw new DpeError("DPE_UNKNOWN_REGISTRATION", `no endpoint ${endpoint} is registered`);
     const { heard, registration } = device;
+    // What would be refused when the endpoint wakes does not wait for that.
+    this.#surroundings.check(registration, names);
     const sleeps = registration.isQueueMode && (heard === undefined || now - heard.at > AWAKE_MS);
     if (!sleeps) {
       try {
@@ -130,6 +132,8 @@ export interface FleetSurroundings {
   readonly store: Store;
   /** Whether the endpoint has an open association with this server. */
   isHere(endpoint: string): boolean;
+  /** @throws DpeError DPE_NOT_ALLOWED where the endpoint may not be asked for these, wherever it is. */
+  check(registration: Registration, names: readonly string[]): void;
   query(endpoint: string, names: readonly string[], signal?: AbortSignal): Promise<readonly SenmlRecord[]>;
 }
 

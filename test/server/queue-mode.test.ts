@@ -32,6 +32,7 @@ test("a device in queue mode is asked at once while it is awake; later 16 reques
   const fleet = new FleetRequests({
     store,
     isHere: () => true,
+    check: () => undefined,
     query: (_endpoint, names): Promise<readonly SenmlRecord[]> => {
       if (isAway) return Promise.reject(new DpeError("DPE_NOT_REACHABLE", "asleep again"));
       asked.push(names.join());
@@ -99,4 +100,29 @@ interfaces:
   await until(async () => (await stateOf())?.state === "answered");
   t.deepEqual(queried, ["dpe2/p/battery"]);
   t.like((await stateOf())?.records?.[0], { name: "battery", value: 87 });
+});
+
+test("a device that sleeps is not asked for what its subscriber may not tell: that is refused at once, and nothing waits", async (t) => {
+  const yaml = `
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coap: 0 }, connection: none, clientAuthentication: [none] }
+subscribers: [{ name: dave, password: secret, properties: [battery] }]
+`;
+  const server = await DpeServer.start(parseConfig(yaml, "server.yaml", SERVER_SCHEMA));
+  t.teardown(() => server.close());
+  await server.store.registrations.register(
+    {
+      endpoint: "sensor-1",
+      subscriber: "dave",
+      lifetimeSeconds: 600,
+      dpe2: { type: "association" },
+      isQueueMode: true,
+    },
+    { records: [], server: server.store.server },
+    Date.now() - AWAKE_MS - 1000,
+  );
+  for (const names of [["camera"], ["battery", "camera"], []])
+    await t.throwsAsync(server.ask("sensor-1", names), { code: "DPE_NOT_ALLOWED" }, names.join());
+  t.deepEqual(await server.store.requests.list("sensor-1", Date.now()), []);
+  t.is((await server.ask("sensor-1", ["battery"])).type, "queued");
 });
