@@ -116,33 +116,35 @@ export interface AssociationCounters {
   readonly dropped: Readonly<Partial<Record<DropReason, number>>>;
 }
 
-/** Why input was dropped in silence. */
-export type DropReason =
-  | "truncated-record"
-  | "unknown-content-type"
-  | "wrong-version"
-  | "record-too-long"
-  | "record-too-short"
-  | "unexpected-epoch"
-  | "replayed"
-  | "bad-mac"
-  | "mac-failure-limit"
-  | "unknown-connection-id"
-  | "connection-id-missing"
-  | "malformed-inner-plaintext"
-  | "plaintext-not-allowed"
-  | "early-record-limit"
-  | "unexpected-change-cipher-spec"
-  | "malformed-alert"
-  | "ignored-alert"
-  | "malformed-fragment"
-  | "unexpected-path-message"
-  | "path-hold-limit"
-  | "duplicate-message"
-  | "reassembly-limit"
-  | "unexpected-message"
-  | "closed"
-  | "not-a-client-hello"
-  | "malformed-client-hello"
-  | "fragmented-client-hello"
-  | "no-amplification";
+/** Why input was dropped in silence: every reason there is. */
+export const DROP_REASONS = [
+  "truncated-record",
+  "unknown-content-type",
+  "wrong-version",
+  "record-too-long",
+  "record-too-short",
+  "unexpected-epoch",
+  "replayed",
+  "bad-mac",
+  "mac-failure-limit",
+  "unknown-connection-id",
+  "connection-id-missing",
+  "malformed-inner-plaintext",
+  "plaintext-not-allowed",
+  "early-record-limit",
+  "unexpected-change-cipher-spec",
+  "malformed-alert",
+  "ignored-alert",
+  "malformed-fragment",
+  "unexpected-path-message",
+  "path-hold-limit",
+  "duplicate-message",
+  "reassembly-limit",
+  "unexpected-message",
+  "closed",
+  "not-a-client-hello",
+  "malformed-client-hello",
+  "fragmented-client-hello",
+] as const;
+
+export type DropReason = (typeof DROP_REASONS)[number];

@@ -234,12 +234,15 @@ export class Association extends AssociationPath {
   /**
    * Keying material for the application (RFC 5705), the same on both sides. `length`: 1–65,535 bytes. `context`: bound in;
    * absent differs from empty.
-   * @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_NO_EXPORTER without the option `exporter`
+   * @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_BAD_OPTION, DTLS_NO_EXPORTER without the option `exporter`
    */
   exportKeyingMaterial(label: string, length: number, context?: Uint8Array): Uint8Array {
     if (this.isClosed) throw new DtlsError("DTLS_CLOSED");
     if (this.handshake !== undefined) throw new DtlsError("DTLS_NOT_CONNECTED");
     if (this.exporter === undefined) throw new DtlsError("DTLS_NO_EXPORTER");
+    if (!(Number.isInteger(length) && length >= 1 && length <= 0xffff) || (context?.length ?? 0) > 0xffff) {
+      throw new DtlsError("DTLS_BAD_OPTION", "exportKeyingMaterial: 1 to 65535 bytes, a context of at most 65535");
+    }
     return exportedKeyingMaterial(this.exporter, label, context, length);
   }
 

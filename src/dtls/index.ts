@@ -1,4 +1,5 @@
 export { Association } from "./association.js";
+export { DROP_REASONS } from "./association-output.js";
 export type {
   AssociationCounters,
   AssociationOutput,

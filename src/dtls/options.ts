@@ -203,7 +203,7 @@ export const IP_UDP_HEADER_BYTES = 48;
 
 /** @throws DtlsError DTLS_BAD_OPTION */
 export function resolveClientOptions(options: ClientOptions): ResolvedClientOptions {
-  const resolved = { ...DTLS_DEFAULTS, connectionId: () => new Uint8Array(0), ...options };
+  const resolved = { ...DTLS_DEFAULTS, connectionId: () => new Uint8Array(0), ...given(options) };
   checkCommon(resolved);
   const psk = resolved.psk;
   if (psk !== undefined && (psk.key.length === 0 || psk.key.length > 0xffff || psk.identity.length > 0xffff)) {
@@ -219,7 +219,7 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     ...DTLS_DEFAULTS,
     connectionId: () => random(CONNECTION_ID_BYTES),
     sharedKeys: options.sharedKeys ?? new SharedKeys(random(SECRET_BYTES)),
-    ...options,
+    ...given(options),
   };
   checkCommon(resolved);
   if (!resolved.pskEnabled && resolved.certificate === undefined && resolved.rawPublicKey === undefined) {
@@ -232,6 +232,11 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
   }
   if (!(resolved.cookieLifetimeMs > 0)) throw new DtlsError("DTLS_BAD_OPTION", "cookieLifetimeMs: above 0");
   return resolved;
+}
+
+/** Without what is undefined, which is as good as absent: it would take the place of a default, and a limit would be none. */
+function given<Options extends object>(options: Options): Options {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
 }
 
 /** One of a server's own, by default. */
@@ -259,7 +264,9 @@ function checkCommon(options: Required<Defaults> & Pick<CommonOptions, "certific
   if (!(options.pathValidationTimeoutMs >= 1 && options.pathValidationTimeoutMs <= 60_000)) {
     throw new DtlsError("DTLS_BAD_OPTION", "pathValidationTimeoutMs: 1 to 60000");
   }
-  if (!(options.maxHeldPathBytes >= 0)) throw new DtlsError("DTLS_BAD_OPTION", "maxHeldPathBytes: 0 or more");
+  for (const name of ["maxHeldPathBytes", "maxEarlyRecordBytes", "maxRetransmissions"] as const) {
+    if (!(options[name] >= 0)) throw new DtlsError("DTLS_BAD_OPTION", `${name}: 0 or more`);
+  }
   const limit = options.recordSizeLimitBytes;
   if (limit !== undefined && !(limit >= LEAST_RECORD_SIZE_LIMIT && limit <= MAX_PLAINTEXT_BYTES)) {
     throw new DtlsError("DTLS_BAD_OPTION", "recordSizeLimitBytes: 64 to 16384");

@@ -256,6 +256,7 @@ export class RecordLayer {
     if (inner === undefined) return "bad-mac";
     const content = readInnerPlaintext(inner);
     if (content === undefined) return "malformed-inner-plaintext";
+    if (content.length > this.#limits.receiveProtectedBytes) return "record-too-long";
     this.openedType = content.type;
     this.#mark(header.sequenceNumber);
     return inner.subarray(0, content.length);

@@ -44,7 +44,6 @@ export class ServerGate {
     if (!demandsCookie || this.#cookies.verify(peerAddress, parts, now)) {
       return { type: "accept", association: Association.accept(this.#options, start, datagram, now) };
     }
-    if (HELLO_VERIFY_REQUEST_BYTES > datagram.length) return { type: "drop", reason: "no-amplification" };
     const bytes = beginHelloVerifyRequest(start);
     this.#cookies.makeInto(bytes, HELLO_VERIFY_REQUEST_BYTES - COOKIE_BYTES, peerAddress, parts, now);
     return { type: "reply", bytes };
@@ -72,5 +71,5 @@ function beginHelloVerifyRequest({ messageSeq, recordSequenceNumber: sequenceNum
   return bytes;
 }
 
-/** A record of one message: version, length of the cookie, cookie. */
+/** A record of one message: version, length of the cookie, cookie. 49 bytes, where no ClientHello has less than 67. */
 const HELLO_VERIFY_REQUEST_BYTES: number = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES + 3 + COOKIE_BYTES;

@@ -19,14 +19,21 @@ export async function listen(
   onSession: (session: DtlsSession) => void,
   options: EndpointOptions & { readonly server: ServerOptions } & UdpSocketOptions,
 ): Promise<DtlsEndpoint> {
-  const socket = await UdpSocket.bind(options).catch((error: unknown) => {
-    options.associations?.close();
+  let socket: UdpSocket | undefined;
+  let endpoint: DtlsEndpoint | undefined;
+  try {
+    socket = await UdpSocket.bind(options);
+    endpoint = new DtlsEndpoint(socket, options, onSession);
+    const counts = endpoint.restore();
+    if (options.associations !== undefined) options.onRestored?.(counts);
+    return endpoint;
+  } catch (error) {
+    if (endpoint === undefined) {
+      options.associations?.close();
+      await socket?.close();
+    } else await endpoint.close();
     throw error;
-  });
-  const endpoint = new DtlsEndpoint(socket, options, onSession);
-  const counts = endpoint.restore();
-  if (options.associations !== undefined) options.onRestored?.(counts);
-  return endpoint;
+  }
 }
 
 /**

@@ -10,7 +10,12 @@ import {
 import { addressBytes } from "./address-bytes.js";
 import { decodeSessionState } from "./association-store.js";
 import { DtlsSession } from "./dtls-session.js";
-import { ENDPOINT_DEFAULTS, type EndpointDropReason, type EndpointOptions } from "./endpoint-options.js";
+import {
+  type EndpointDropReason,
+  type EndpointLimits,
+  type EndpointOptions,
+  resolveLimits,
+} from "./endpoint-options.js";
 import { NetError } from "./net-error.js";
 import { pooledRandom } from "./random-pool.js";
 import { RecordJoiner } from "./record-joiner.js";
@@ -31,7 +36,7 @@ export class DtlsEndpoint {
 
   readonly #socket: UdpSocket;
   readonly #options: EndpointOptions;
-  readonly #limits: Required<Pick<EndpointOptions, keyof typeof ENDPOINT_DEFAULTS>>;
+  readonly #limits: EndpointLimits;
   /** Where the datagram at hand came from. */
   #from: SocketAddress = NOWHERE;
   #gate: ServerGate | undefined;
@@ -47,7 +52,7 @@ export class DtlsEndpoint {
   constructor(socket: UdpSocket, options: EndpointOptions, onSession?: (session: DtlsSession) => void) {
     this.#socket = socket;
     this.#options = options;
-    this.#limits = { ...ENDPOINT_DEFAULTS, ...options };
+    this.#limits = resolveLimits(options);
     this.#onSession = onSession;
     this.#joiner = new RecordJoiner((parts, session) => socket.sendJoined(parts, session.remoteAddress));
     this.#gate = options.server === undefined ? undefined : new ServerGate(this.#serverOptions(options.server));
@@ -78,7 +83,8 @@ export class DtlsEndpoint {
   /** Begins a handshake toward an address. @throws NetError NET_CLOSED; DtlsError DTLS_BAD_OPTION. */
   connect(remote: SocketAddress, options: ClientOptions): DtlsSession {
     if (this.#isClosed) throw new NetError("NET_CLOSED", "the endpoint is closed");
-    const session = this.#newSession(Association.connect(options, monotonicNow()), remote);
+    const association = Association.connect({ ...options, onDrop: this.#onDropBeside(options.onDrop) }, monotonicNow());
+    const session = this.#newSession(association, remote);
     session.pump();
     return session;
   }
@@ -152,7 +158,8 @@ export class DtlsEndpoint {
   }
 
   #receiveAtGate(datagram: Uint8Array, from: SocketAddress, now: number): void {
-    if (this.#gate === undefined || this.#isClosed) return;
+    if (this.#isClosed) return;
+    if (this.#gate === undefined) return this.#drop("not-serving", from);
     const { cookiesAboveHandshakes } = this.#limits;
     const demandsCookie = cookiesAboveHandshakes === 0 || this.handshakeCount > cookiesAboveHandshakes;
     const answer = this.#gate.handleDatagram(datagram, addressBytes(from), now, demandsCookie);
@@ -247,11 +254,11 @@ export class DtlsEndpoint {
       connectionId: () => this.#newConnectionId(),
       random: this.#random,
       sharedKeys: new SharedKeys(randomBytes(SECRET_BYTES), performance.timeOrigin),
-      onDrop: (reason) => this.#drop(reason, this.#from),
-      isSaved: this.#options.associations !== undefined,
-      sessionCache: this.#options.sessionStore !== undefined,
       ...(types.length === 0 ? {} : { peerCertificateTypes: types }),
       ...server,
+      onDrop: this.#onDropBeside(server.onDrop),
+      isSaved: this.#options.associations !== undefined,
+      sessionCache: this.#options.sessionStore !== undefined,
     };
   }
 
@@ -270,6 +277,14 @@ export class DtlsEndpoint {
       if (steering !== undefined) connectionId[0] = steering.index;
       if (!this.#sessions.hasConnectionId(connectionId)) return connectionId;
     }
+  }
+
+  /** What sessions drop counts here, and for whoever set their option. */
+  #onDropBeside(also: ServerOptions["onDrop"]): NonNullable<ServerOptions["onDrop"]> {
+    return (reason) => {
+      this.#drop(reason, this.#from);
+      also?.(reason);
+    };
   }
 
   #drop(reason: EndpointDropReason, from: SocketAddress): void {

@@ -171,7 +171,7 @@ export class DtlsSession implements Timed {
 
   /**
    * Keying material for the application (RFC 5705), the same on both sides.
-   * @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_NO_EXPORTER without the option `exporter`
+   * @throws DtlsError DTLS_NOT_CONNECTED, DTLS_CLOSED, DTLS_BAD_OPTION, DTLS_NO_EXPORTER without the option `exporter`
    */
   exportKeyingMaterial(label: string, length: number, context?: Uint8Array): Uint8Array {
     return this.#association.exportKeyingMaterial(label, length, context);

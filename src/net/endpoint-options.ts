@@ -1,4 +1,4 @@
-import type { CertificateVerdict, DropReason, DtlsError, ServerOptions } from "#dtls/index.js";
+import { type CertificateVerdict, type DropReason, DtlsError, type ServerOptions } from "#dtls/index.js";
 import type { AssociationStore } from "./association-store.js";
 import type { DtlsSession } from "./dtls-session.js";
 import type { RestoredCounts } from "./session-keeper.js";
@@ -75,16 +75,20 @@ export interface SessionStore {
   put(sessionId: Uint8Array, state: Uint8Array, lifetimeSeconds: number): void | Promise<void>;
 }
 
-/** Why something was dropped: by an association or before any, or for want of room. */
-export type EndpointDropReason =
-  | DropReason
-  | "too-many-sessions"
-  | "too-many-sessions-of-address"
-  | "too-many-handshakes"
-  | "too-many-handshakes-of-address";
+/** Why something was dropped: by an association or before any, or for one of ENDPOINT_DROP_REASONS. */
+export type EndpointDropReason = DropReason | (typeof ENDPOINT_DROP_REASONS)[number];
+
+/** For want of room, or because no peer is served here. */
+export const ENDPOINT_DROP_REASONS = [
+  "too-many-sessions",
+  "too-many-sessions-of-address",
+  "too-many-handshakes",
+  "too-many-handshakes-of-address",
+  "not-serving",
+] as const;
 
 /** All limits of an endpoint, by default. */
-export const ENDPOINT_DEFAULTS: Required<Pick<EndpointOptions, LimitName>> = {
+export const ENDPOINT_DEFAULTS: EndpointLimits = {
   maxSessions: 100_000,
   maxSessionsPerAddress: 10_000,
   maxHandshakes: 10_000,
@@ -93,6 +97,20 @@ export const ENDPOINT_DEFAULTS: Required<Pick<EndpointOptions, LimitName>> = {
   idleTimeoutMs: 604_800_000,
   cookiesAboveHandshakes: 0,
 };
+
+export type EndpointLimits = Required<Pick<EndpointOptions, LimitName>>;
+
+/** A limit that is no number would be none. @throws DtlsError DTLS_BAD_OPTION */
+export function resolveLimits(options: Partial<EndpointLimits>): EndpointLimits {
+  const limits = { ...ENDPOINT_DEFAULTS };
+  for (const name of Object.keys(limits) as LimitName[]) {
+    const limit = options[name] ?? limits[name];
+    const least = name === "idleTimeoutMs" ? 1 : 0;
+    if (!(limit >= least)) throw new DtlsError("DTLS_BAD_OPTION", `${name}: ${String(least)} or more`);
+    limits[name] = limit;
+  }
+  return limits;
+}
 
 type LimitName =
   | "maxSessions"

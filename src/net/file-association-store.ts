@@ -129,6 +129,8 @@ class SealedWriter {
   }
 
   append(operation: number, id: number, state: Uint8Array): void {
+    const length = ENTRY_HEAD_BYTES + state.length + TAG_BYTES;
+    if (length > 0xffff) throw new NetError("NET_STORE_FAILED", `a state of ${String(state.length)} bytes is too long`);
     const plain = Buffer.alloc(ENTRY_HEAD_BYTES + state.length);
     plain[0] = operation;
     plain.writeUInt32BE(id, 1);
@@ -136,7 +138,6 @@ class SealedWriter {
     const cipher = createCipheriv("aes-256-gcm", this.#key, nonceOf(this.#entries)).setAAD(this.#header);
     const sealed = cipher.update(plain);
     cipher.final();
-    const length = sealed.length + TAG_BYTES;
     this.#entries++;
     this.#write(Buffer.concat([Buffer.of(length >> 8, length & 0xff), sealed, cipher.getAuthTag()]));
   }

@@ -25,6 +25,7 @@ export { connect, listen, untilOpened } from "./dtls-connect.js";
 export { DtlsEndpoint } from "./dtls-endpoint.js";
 export {
   ENDPOINT_DEFAULTS,
+  ENDPOINT_DROP_REASONS,
   type EndpointDropReason,
   type EndpointOptions,
   type SessionStore,
@@ -51,6 +52,7 @@ export {
   CIPHER_SUITES,
   type CipherSuiteName,
   type ClientOptions,
+  DROP_REASONS,
   DTLS_DEFAULTS,
   DTLS_ERRORS,
   DtlsError,

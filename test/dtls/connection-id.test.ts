@@ -2,6 +2,7 @@ import { createDecipheriv } from "node:crypto";
 import test from "ava";
 import fc from "fast-check";
 import { type ClientOptions, DTLS_DEFAULTS, type ServerOptions } from "#dtls/index.js";
+import { NO_RECORD_LIMITS } from "#dtls/handshake/record-limits.js";
 import { RecordLayer } from "#dtls/record-layer.js";
 import { encodeInnerPlaintext, readInnerPlaintext } from "#dtls/wire/inner-plaintext.js";
 import { CONTENT_TYPES, decodeRecordHeader, TLS12_CID } from "#dtls/wire/record.js";
@@ -207,6 +208,16 @@ test("D56 an inner plaintext of zeros only, or of an unknown type, is dropped, a
   const unknown = writer.seal(1, 99 as typeof applicationData, new Uint8Array(5));
   t.is(open(reader, unknown), "malformed-inner-plaintext");
   t.deepEqual(open(reader, writer.seal(1, applicationData, Uint8Array.of(1))), Uint8Array.of(1));
+});
+
+test("D32 content that is longer than what we take is dropped, however it is padded", (t) => {
+  for (const block of [1, 100]) {
+    const { reader, writer } = layers(block);
+    reader.limitRecords({ ...NO_RECORD_LIMITS, receiveProtectedBytes: 64 });
+    t.is(open(reader, writer.seal(1, applicationData, new Uint8Array(65))), "record-too-long");
+    t.is(open(reader, writer.seal(1, applicationData, new Uint8Array(2000))), "record-too-long");
+    t.deepEqual(open(reader, writer.seal(1, applicationData, new Uint8Array(64))), new Uint8Array(64));
+  }
 });
 
 test("the largest data fit in a datagram of the MTU, with identifier and padding", (t) => {

@@ -1,12 +1,15 @@
 import test from "ava";
 import { ClientHandshake } from "#dtls/handshake/client-handshake.js";
+import { generateKeyShare } from "#dtls/crypto/key-exchange.js";
 import type { HandshakeChannel } from "#dtls/handshake/handshake-driver.js";
+import { NO_RECORD_LIMITS } from "#dtls/handshake/record-limits.js";
 import { ServerHandshake } from "#dtls/handshake/server-handshake.js";
 import { resolveClientOptions, resolveServerOptions } from "#dtls/options.js";
 import {
   Association,
   type ClientOptions,
   type DtlsErrorCode,
+  DTLS_DEFAULTS,
   DtlsError,
   ServerGate,
   type ServerOptions,
@@ -163,6 +166,26 @@ test("D2 D4 Finished, ChangeCipherSpec and ClientKeyExchange in any order comple
   }
 });
 
+test("D1 a Finished in the clear is dropped, however right or forged, and the protected one completes", (t) => {
+  const inTheClear = changing(T.finished, ({ body }, channel) => channel.add(T.finished, body, 0));
+  for (const { end } of [againstClient(inTheClear), againstServer(inTheClear)]) {
+    t.is(end.connected, 0);
+    t.is(codeOf(end), "DTLS_HANDSHAKE_TIMEOUT");
+  }
+  for (const before of [0, 1, 2]) {
+    for (const type of [T.finished, T.certificate]) {
+      const pair = pskPair();
+      const { datagram, now } = upToClientsSecondFlight(pair);
+      const records = splitRecords(datagram);
+      for (const record of records.slice(0, before)) pair.server.handleDatagram(record, now);
+      const forged = wholeMessage(type, 3, new Uint8Array(12));
+      pair.server.handleDatagram(plainRecord(CONTENT_TYPES.handshake, forged), now);
+      for (const record of records.slice(before)) pair.server.handleDatagram(record, now);
+      t.is(pair.server.connected, 1, `${String(type)} after ${String(before)}`);
+    }
+  }
+});
+
 test("D3 a ChangeCipherSpec before the hellos is dropped, by the gate and by a client", (t) => {
   const gate = new ServerGate(PSK_SERVER);
   const changeCipherSpec = plainRecord(CONTENT_TYPES.changeCipherSpec, Uint8Array.of(1));
@@ -178,16 +201,19 @@ test("D3 a ChangeCipherSpec before the hellos is dropped, by the gate and by a c
 });
 
 test("D5 several ChangeCipherSpecs make one step of the epoch", (t) => {
-  const { rogue, end, link } = againstClient({
-    changeCipherSpec: (channel) => {
-      for (let i = 0; i < 5; i++) channel.addChangeCipherSpec();
-    },
-  });
-  t.true(rogue.isConnected);
-  t.is(end.connected, 1);
-  rogue.send(1, CONTENT_TYPES.applicationData, Uint8Array.of(7));
-  link.run(rogue, end, () => false);
-  t.deepEqual(end.received, [Uint8Array.of(7)]);
+  for (const count of [2, 5]) {
+    const { rogue, end, link } = againstClient({
+      changeCipherSpec: (channel) => {
+        for (let i = 0; i < count; i++) channel.addChangeCipherSpec();
+      },
+    });
+    t.true(rogue.isConnected);
+    t.is(end.connected, 1);
+    t.is(end.association?.counters.dropped["unexpected-change-cipher-spec"], count - 1);
+    rogue.send(1, CONTENT_TYPES.applicationData, Uint8Array.of(7));
+    link.run(rogue, end, () => false);
+    t.deepEqual(end.received, [Uint8Array.of(7)]);
+  }
 });
 
 test("D6 a ChangeCipherSpec after the handshake is dropped, forged or authentic", (t) => {
@@ -295,14 +321,26 @@ test("D12 a ServerKeyExchange that is missing, wrongly signed, or signed by a sc
     channel.add(T.server_key_exchange, copy);
   });
   t.is(codeOf(againstServer(forged, server, {}).end), "DTLS_BAD_SIGNATURE");
-  // A server that ignores signature_algorithms: the client offers P-384's scheme only.
-  const disallowed = changing(T.server_key_exchange, ({ body }, channel) => {
-    const at = 4 + (body[3] ?? 0);
-    const copy = Uint8Array.from(body);
-    copy.set([0x02, 0x03], at);
-    channel.add(T.server_key_exchange, copy);
+  // A server that ignores signature_algorithms: SHA-1, which nobody offers, and one that this client does not.
+  const client: ClientOptions = { signatureSchemes: ["ecdsa_secp256r1_sha256"] };
+  for (const scheme of [0x0203, 0x0503]) {
+    const disallowed = changing(T.server_key_exchange, ({ body }, channel) => {
+      const at = 4 + (body[3] ?? 0);
+      const copy = Uint8Array.from(body);
+      copy.set([scheme >> 8, scheme & 0xff], at);
+      channel.add(T.server_key_exchange, copy);
+    });
+    t.is(codeOf(againstServer(disallowed, server, client).end), "DTLS_ILLEGAL_PARAMETER");
+  }
+});
+
+test("D12 a ServerKeyExchange with a group that was not offered aborts, also where nothing signs it", (t) => {
+  const server: ServerOptions = { ...PSK_SERVER, cipherSuites: ["TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256"] };
+  const share = generateKeyShare("secp384r1").publicKey;
+  const other = changing(T.server_key_exchange, (_, channel) => {
+    channel.add(T.server_key_exchange, Uint8Array.of(0, 0, 3, 0, 24, share.length, ...share));
   });
-  t.is(codeOf(againstServer(disallowed, server, {}).end), "DTLS_ILLEGAL_PARAMETER");
+  t.is(codeOf(againstServer(other, server, { psk: PSK, groups: ["secp256r1"] }).end), "DTLS_ILLEGAL_PARAMETER");
 });
 
 test("D13 a ServerKeyExchange before the ServerHello aborts", (t) => {
@@ -579,6 +617,42 @@ test("D33 a spoofed plaintext alert on an established association is ignored", (
   t.is(pair.client.association?.state, "connected");
 });
 
+test("D34 a spoofed plaintext alert after the peer's ChangeCipherSpec is ignored, and its Finished completes", (t) => {
+  const pair = pskPair();
+  const { datagram, now } = upToClientsSecondFlight(pair);
+  const [keyExchange, changeCipherSpec, finished] = splitRecords(datagram);
+  for (const record of [keyExchange, changeCipherSpec]) pair.server.handleDatagram(record ?? t.fail(), now);
+  pair.server.handleDatagram(plainRecord(CONTENT_TYPES.alert, Uint8Array.of(2, 40)), now);
+  t.is(pair.server.association?.counters.dropped["ignored-alert"], 1);
+  pair.server.handleDatagram(finished ?? t.fail(), now);
+  t.is(pair.server.connected, 1);
+});
+
+test("D32 a protected record of another version, or longer than what we take, is dropped", (t) => {
+  const { rogue, end, link } = againstClient(
+    {},
+    { ...PSK_SERVER, recordSizeLimitBytes: 64 },
+    {
+      ...PSK_CLIENT,
+      recordSizeLimitBytes: 1000,
+    },
+  );
+  t.true(rogue.isConnected);
+  rogue.records.limitRecords(NO_RECORD_LIMITS);
+  const [tooLong, old] = [65, 1].map((size) =>
+    rogue.records.seal(1, CONTENT_TYPES.applicationData, new Uint8Array(size)),
+  );
+  end.handleDatagram(tooLong ?? t.fail(), link.now);
+  t.deepEqual(end.association?.counters.dropped, { "record-too-long": 1 });
+  const changed = Uint8Array.from(old ?? t.fail());
+  changed[2] = 0xff;
+  end.handleDatagram(changed, link.now);
+  t.deepEqual(end.association?.counters.dropped, { "record-too-long": 1, "wrong-version": 1 });
+  t.is(end.received.length, 0);
+  end.handleDatagram(rogue.records.seal(1, CONTENT_TYPES.applicationData, new Uint8Array(64)), link.now);
+  t.is(end.received.length, 1);
+});
+
 test("D35 data that race ahead of Finished are delivered after it, and no more of them are held than the cap", (t) => {
   const pair = pskPair();
   const { datagram } = upToClientsSecondFlight(pair);
@@ -641,6 +715,8 @@ test("D36 D37 D38 fragments that contradict one another, or a message of 16 MiB,
   const cases: [DtlsErrorCode, Uint8Array[]][] = [
     ["DTLS_ILLEGAL_PARAMETER", [fragment(16, 40, 0, 4), fragment(16, 41, 4, 4)]],
     ["DTLS_ILLEGAL_PARAMETER", [fragment(16, 40, 0, 4), fragment(11, 40, 4, 4)]],
+    // A whole message does not take the place of pieces that are held.
+    ["DTLS_ILLEGAL_PARAMETER", [fragment(16, 40, 0, 4), fragment(11, 40, 0, 40)]],
     ["DTLS_REASSEMBLY_LIMIT", [fragment(16, 0xffffff, 0, 1)]],
     ["DTLS_DECODE_ERROR", [fragment(16, 4, 0, 4)]],
   ];
@@ -650,6 +726,10 @@ test("D36 D37 D38 fragments that contradict one another, or a message of 16 MiB,
     for (const bytes of fragments) pair.server.handleDatagram(plainRecord(CONTENT_TYPES.handshake, bytes), 0);
     t.is(codeOf(pair.server), code);
   }
+  const small = makePair({ client: PSK_CLIENT, server: { ...PSK_SERVER, maxReassemblyBytes: 200 } });
+  upToClientsSecondFlight(small);
+  small.server.handleDatagram(plainRecord(CONTENT_TYPES.handshake, fragment(16, 201, 0, 201)), 0);
+  t.is(codeOf(small.server), "DTLS_REASSEMBLY_LIMIT", "also in one piece");
 });
 
 test("D40 a fragment whose offset and length pass its message's end is dropped", (t) => {
@@ -962,8 +1042,24 @@ test("options that cannot work are refused by name", (t) => {
     () => Association.connect({ cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8"] }, 0),
     () => Association.connect({ psk: { identity: Uint8Array.of(1), key: new Uint8Array(0) } }, 0),
     () => Association.connect({ initialRetransmitMs: 0 }, 0),
+    // No number would be no limit.
+    () => Association.connect({ ...PSK_CLIENT, maxEarlyRecordBytes: NaN }, 0),
+    () => Association.connect({ ...PSK_CLIENT, maxRetransmissions: -1 }, 0),
+    () => new ServerGate({ ...PSK_SERVER, maxReassemblyBytes: NaN }),
   ];
   for (const run of cases) t.is(t.throws(run, { instanceOf: DtlsError })?.code, "DTLS_BAD_OPTION");
+});
+
+test("an option that is undefined has its default, whatever it is", (t) => {
+  const undefinedAll = Object.fromEntries(Object.keys(DTLS_DEFAULTS).map((name) => [name, undefined]));
+  const both = { ...undefinedAll, connectionId: undefined, sharedKeys: undefined, session: undefined };
+  t.deepEqual(
+    { ...resolveClientOptions({ ...both, psk: PSK } as unknown as ClientOptions), connectionId: undefined },
+    { ...DTLS_DEFAULTS, psk: PSK, connectionId: undefined },
+  );
+  const server = resolveServerOptions({ ...both, pskEnabled: true } as unknown as ServerOptions);
+  t.like(server, { ...DTLS_DEFAULTS, pskEnabled: true });
+  t.is(server.connectionId === false ? 0 : server.connectionId().length, 6);
 });
 
 test("a lone client sends its ClientHello again at doubling intervals, then gives up", (t) => {

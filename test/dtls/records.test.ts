@@ -198,6 +198,18 @@ test("D38 what is held is capped, tiny fragments and verified ones included, and
   t.is(reassembly.peek()?.body.length, 8192);
 });
 
+test("what came in a verified record prevails over what did not, whichever comes first", (t) => {
+  const [finished, forged] = [Uint8Array.of(1, 2, 3), new Uint8Array(9)];
+  for (const isForgedFirst of [false, true]) {
+    const reassembly = new Reassembly(8192);
+    if (isForgedFirst) t.is(reassembly.add(fragmentOf(forged, 0, 4)), undefined);
+    t.is(reassembly.add(fragmentOf(finished, 0, 2, 0, 20), true), undefined);
+    t.is(reassembly.add(fragmentOf(forged, 4, 9)), "unexpected-message");
+    t.is(reassembly.add(fragmentOf(finished, 2, 3, 0, 20), true), undefined);
+    t.deepEqual(reassembly.peek(), { type: 20, messageSeq: 0, body: finished, isVerified: true });
+  }
+});
+
 test("D39 fragments of no length hold nothing; a message of no length is whole by one", (t) => {
   const reassembly = new Reassembly(8192);
   for (let i = 0; i < 1000; i++) t.is(reassembly.add(fragmentOf(new Uint8Array(20), 10, 10)), "malformed-fragment");

@@ -438,6 +438,15 @@ test("keying material is the same on both sides, differs by label, context and a
   t.is(seen.size, 6);
   const without = server.meet(PSK_CLIENT);
   t.throws(() => without.client.association?.exportKeyingMaterial("x", 32), { code: "DTLS_NO_EXPORTER" });
+  for (const length of [0, -1, NaN, 1.5, 65_536]) {
+    t.throws(
+      () => one.client.association?.exportKeyingMaterial("x", length),
+      { code: "DTLS_BAD_OPTION" },
+      String(length),
+    );
+  }
+  const long = new Uint8Array(65_536);
+  t.throws(() => one.client.association?.exportKeyingMaterial("x", 32, long), { code: "DTLS_BAD_OPTION" });
 });
 
 test("a ticket is renewed when it is resumed past half its life, until the session is too old (RFC 5077 §3.3)", (t) => {

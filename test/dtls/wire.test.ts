@@ -176,6 +176,8 @@ test("D43 an odd-length suite list, an empty one, and an extension that occurs t
   t.true(refuses(Uint8Array.of(...head, 0, 2, 0xc0, 0xa8, 0)));
   t.true(refuses(Uint8Array.of(...head, 0, 2, 0xc0, 0xa8, 1, 0, 0, 8, 0, 23, 0, 0, 0, 23, 0, 0)));
   t.false(refuses(Uint8Array.of(...head, 0, 2, 0xc0, 0xa8, 1, 0, 0, 4, 0, 23, 0, 0)));
+  // What follows the extensions is none of them.
+  t.true(refuses(Uint8Array.of(...head, 0, 2, 0xc0, 0xa8, 1, 0, 0, 4, 0, 23, 0, 0, 0, 35, 0, 0)));
 });
 
 function isTooShort(bytes: Uint8Array, from: number, end: number): boolean {

@@ -1,14 +1,21 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Options } from "#coap/index.js";
 import {
   CoapEndpoint,
   connect,
   DtlsEndpoint,
   type DtlsSession,
+  ENDPOINT_DEFAULTS,
   type EndpointDropReason,
   type EndpointOptions,
+  FileAssociationStore,
   listen,
   UdpSocket,
 } from "#net/index.js";
+import { resolveLimits } from "#net/endpoint-options.js";
+import { freePort } from "#testing/free-port.js";
 import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -169,6 +176,55 @@ test("what sessions drop is counted by reason at the endpoint, and told of with 
   await until(() => endpoint.dropped["bad-mac"] === 1);
   t.true(seen.includes(`bad-mac ${String(socket.address.port)}`));
   t.is(sessions[0]?.stats.dropped["bad-mac"], 1);
+});
+
+test("what a client's session drops, and what comes to who serves nobody, is counted at the endpoint too", async (t) => {
+  const own: string[] = [];
+  const { endpoint, sessions, until } = await serve(t, {
+    server: { pskEnabled: true, onDrop: (one) => own.push(one) },
+  });
+  const remote = { address: "127.0.0.1", port: endpoint.address.port };
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  const seen: string[] = [];
+  const client = new DtlsEndpoint(socket, { onDrop: (reason, { port }) => seen.push(`${reason} ${String(port)}`) });
+  t.teardown(() => client.close());
+  const told: string[] = [];
+  const session = client.connect(remote, { ...PSK, onDrop: (reason) => told.push(reason) });
+  await session.opened;
+  const forged = Buffer.alloc(13 + 30);
+  forged.set([23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 30]);
+  socket.onDatagram?.(forged, remote);
+  socket.onDatagram?.(forged, { address: "127.0.0.1", port: 5 });
+  t.deepEqual(client.dropped, { "bad-mac": 1, "not-serving": 1 });
+  t.deepEqual(seen, [`bad-mac ${String(remote.port)}`, "not-serving 5"]);
+  t.deepEqual(told, ["bad-mac"]);
+  await until(() => sessions.length === 1);
+  const id = sessions[0]?.connectionId ?? bytes("");
+  const head = Buffer.concat([Buffer.of(25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 1, 0), id, Buffer.of(0, 30)]);
+  socket.send(Buffer.concat([head, Buffer.alloc(30)]), remote);
+  await until(() => endpoint.dropped["bad-mac"] === 1);
+  t.deepEqual(own, ["bad-mac"], "an onDrop of the server's options takes no counter away");
+});
+
+test("a limit that is no number is refused by name, and the port and the store are free again; undefined is the default", async (t) => {
+  const at = mkdtempSync(join(tmpdir(), "dpe-limits-"));
+  t.teardown(() => rmSync(at, { recursive: true }));
+  const port = await freePort();
+  for (const bad of [{ maxSessions: NaN }, { maxHandshakes: -1 }, { idleTimeoutMs: 0 }, { server: {} }]) {
+    const associations = FileAssociationStore.open(join(at, "associations"));
+    const options = { host: "127.0.0.1", port, server: { pskEnabled: true }, associations, ...bad };
+    await t.throwsAsync(
+      listen(() => undefined, options),
+      { code: "DTLS_BAD_OPTION" },
+      JSON.stringify(bad),
+    );
+  }
+  const names = Object.keys(ENDPOINT_DEFAULTS).map((name) => [name, undefined]);
+  t.deepEqual(resolveLimits(Object.fromEntries(names) as object), ENDPOINT_DEFAULTS);
+  const { open } = await serve(t, { port } as EndpointOptions);
+  await (
+    await open()
+  ).opened;
 });
 
 test("a datagram that says it came from port 0 is answered nowhere, and harms nobody", async (t) => {

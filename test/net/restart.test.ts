@@ -266,6 +266,25 @@ test("D62 F1 F2 F5 a changed file, one of another version, key or boot is refuse
   t.is(reopened(path, file).refusal, undefined);
 });
 
+test("a state that is too long for an entry is refused, and harms no other", (t) => {
+  const path = join(folder(t), "associations");
+  const store = FileAssociationStore.open(path);
+  store.put(1, new Uint8Array(50));
+  t.throws(() => store.put(2, new Uint8Array(65_515)), { instanceOf: NetError, code: "NET_STORE_FAILED" });
+  store.put(3, new Uint8Array(65_514));
+  store.close();
+  const again = FileAssociationStore.open(path);
+  t.is(again.refusal, undefined);
+  t.deepEqual(
+    [...again.load()].map(({ id, state }) => [id, state.length]),
+    [
+      [1, 50],
+      [3, 65_514],
+    ],
+  );
+  again.close();
+});
+
 test("F3 what was loaded is sealed anew, and a long file is made short, with nothing lost", (t) => {
   const path = join(folder(t), "associations");
   const store = FileAssociationStore.open(path);
