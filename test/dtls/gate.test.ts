@@ -107,6 +107,8 @@ test("D46 a cookie of another address or port, for other parameters, or expired,
   const others = [
     changed(second, (hello) => ({ ...hello, random: Uint8Array.from(hello.random, (byte) => byte ^ 1) })),
     changed(second, (hello) => ({ ...hello, cipherSuites: [...hello.cipherSuites, 0xc0a4] })),
+    changed(second, (hello) => ({ ...hello, cipherSuites: hello.cipherSuites.map((suite) => suite ^ 1) })),
+    changed(second, (hello) => ({ ...hello, compressionMethods: [1] })),
     changed(second, (hello) => ({ ...hello, sessionId: Uint8Array.of(1) })),
     changed(second, (hello) => ({ ...hello, compressionMethods: [0, 1] })),
     changed(second, (hello) => ({ ...hello, version: 0xfefc })),

@@ -172,6 +172,8 @@ test("D43 every truncation of a ClientHello, and a trailing byte, is refused", (
 test("D43 an odd-length suite list, an empty one, and an extension that occurs twice, are refused", (t) => {
   const head = [0xfe, 0xfd, ...new Uint8Array(32).fill(7), 0, 0];
   t.true(refuses(Uint8Array.of(...head, 0, 3, 0xc0, 0xa8, 0xc0, 1, 0)));
+  // Also where what follows would do with the byte that is missing.
+  t.true(refuses(Uint8Array.of(...head, 0, 3, 0xc0, 0xa8, 0xc0, 2, 1, 0)));
   t.true(refuses(Uint8Array.of(...head, 0, 0, 1, 0)));
   t.true(refuses(Uint8Array.of(...head, 0, 2, 0xc0, 0xa8, 0)));
   t.true(refuses(Uint8Array.of(...head, 0, 2, 0xc0, 0xa8, 1, 0, 0, 8, 0, 23, 0, 0, 0, 23, 0, 0)));

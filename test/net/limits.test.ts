@@ -180,7 +180,7 @@ test("what sessions drop is counted by reason at the endpoint, and told of with 
 
 test("what a client's session drops, and what comes to who serves nobody, is counted at the endpoint too", async (t) => {
   const own: string[] = [];
-  const { endpoint, sessions, until } = await serve(t, {
+  const { endpoint, sessions } = await serve(t, {
     server: { pskEnabled: true, onDrop: (one) => own.push(one) },
   });
   const remote = { address: "127.0.0.1", port: endpoint.address.port };
