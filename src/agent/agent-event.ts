@@ -2,7 +2,7 @@ import type { AuditEvent } from "#security/index.js";
 
 /** What an agent tells of its work; none of it holds a secret. */
 export type AgentEvent =
-  /** Readings that waited on disk since an earlier start; `damaged` lines of the file could not be read. */
+  /** Readings that waited on disk since an earlier start; `damaged` of the file could not be read, or reported, and are dropped. */
   | { readonly type: "restored"; readonly readings: number; readonly damaged: number }
   | { readonly type: "registered"; readonly endpoint: string; readonly server: string }
   /** The server has these readings, after `tookMs` from sending them; `unsent` ones still wait. */

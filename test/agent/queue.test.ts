@@ -1,6 +1,11 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { decodePack } from "#senml/index.js";
+import { Journal } from "#store/index.js";
 import { DeviceClock, type ClockSource } from "#agent/queue/device-clock.js";
 import { type Importance, Outbox, type OutboxStore, type QueuedReading } from "#agent/queue/outbox.js";
+import { outboxJournal } from "#agent/queue/outbox-journal.js";
 import { nextBatch } from "#agent/queue/report-batch.js";
 import test from "ava";
 
@@ -150,6 +155,38 @@ test("the copy on disk follows, and a disk that fails loses nothing in memory", 
   const restarted = new Outbox({ store });
   restarted.add([reading("d")]);
   t.deepEqual(namesOf(restarted), ["b", "d"], "ids go on after those on disk");
+});
+
+test("what an earlier version kept that no report can carry is dropped when it is loaded, and told once", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "dpe-outbox-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const kept = { name: "x", value: 1, importance: "normal", stamp: { bootId: "b", uptimeMs: 1, wallMs: 2 } } as const;
+  const unusable = [
+    { ...kept, value: "\ud800" },
+    { ...kept, value: Infinity },
+    { ...kept, name: "n".repeat(256) },
+    { ...kept, unit: "\udc00" },
+    { ...kept, importance: "urgent" },
+    { ...kept, stamp: undefined },
+    null,
+  ];
+  const journal = new Journal<unknown>(join(folder, "unsent.log"));
+  await journal.change(
+    [...unusable, { ...kept, name: "last" }].map((reading, id) => [id, reading]),
+    [],
+  );
+  await journal.close();
+  for (const damaged of [unusable.length, 0]) {
+    const store = outboxJournal(folder);
+    const outbox = new Outbox({ store });
+    t.deepEqual(
+      outbox.oldest(10).map(([, { name }]) => name),
+      ["last"],
+    );
+    t.is(store.damagedLines, damaged);
+    t.truthy(nextBatch(outbox, new DeviceClock(new FakeClock()), 1000));
+    await outbox.close();
+  }
 });
 
 test("a batch holds the oldest readings that fit, in order, with their times", (t) => {

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -134,13 +135,32 @@ test("file reads a number of the kernel and scales it", async (t) => {
   t.is(await failureOf(source), `room: ${path}: no such file`);
 });
 
+test("a FIFO, a device or a socket in the place of a file is refused at once, and other files are read meanwhile", async (t) => {
+  t.timeout(20_000);
+  const folder = mkdtempSync(join(tmpdir(), "dpe-source-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, "fifo");
+  execFileSync("mkfifo", [path]);
+  const socket = createServer().listen(join(folder, "socket"));
+  await new Promise((resolve) => socket.once("listening", resolve));
+  t.teardown(() => socket.close());
+  const at = (place: string): Source => sourceOf(`{ use: file, name: room, path: ${place} }`);
+  const refusals = await Promise.all([1, 2, 3, 4, 5, 6].map(() => failureOf(at(path))));
+  for (const refusal of refusals) t.regex(refusal, /this is a FIFO or a device, not a file/);
+  t.regex(await failureOf(at("/dev/zero")), /this is a FIFO or a device, not a file/);
+  t.regex(await failureOf(at(join(folder, "socket"))), /this is no file/);
+  t.regex(await failureOf(at(folder)), /this is a folder/);
+  t.true(Number((await at("/proc/sys/kernel/pid_max").read())[0]?.value) > 0);
+  t.true(Number((await at("/sys/class/net/lo/mtu").read())[0]?.value) > 0);
+});
+
 test("http reads JSON within its time and size", async (t) => {
   const server = createServer((request, response) => {
     if (request.url === "/ok") response.end('{"t": 20}');
     else if (request.url === "/long") response.end("x".repeat(100_000));
     else if (request.url === "/key") response.end(String(request.headers["x-key"]));
     else if (request.url === "/moved") response.writeHead(302, { location: "/key" }).end();
-    else if (request.url === "/refused") response.writeHead(503).end();
+    else if (request.url?.startsWith("/refused") === true) response.writeHead(503).end();
   }).listen(0, "127.0.0.1");
   t.teardown(() => server.close().closeAllConnections());
   await new Promise((resolve) => server.once("listening", resolve));
@@ -151,6 +171,13 @@ test("http reads JSON within its time and size", async (t) => {
   t.regex(await failureOf(at("/refused")), /answered 503/);
   t.regex(await failureOf(at("/silent", "300ms")), /no answer in time/);
   t.regex(await failureOf(at("/long")), /longer than/);
+  const told = await failureOf(at("/refused?key=s3cret#s3cret"));
+  t.regex(told, /http:\/\/127\.0\.0\.1:\d+\/refused answered 503/);
+  t.notRegex(told + (await failureOf(at("/silent?key=s3cret", "300ms"))), /s3cret/, "a key after ? is told nobody");
+  const named = t.throws(() => sourceOf('{ use: http, name: h, url: "http://me:s3cret@127.0.0.1/" }'), {
+    message: /agent\.yaml:5.*url.*(user name|password)/s,
+  });
+  t.notRegex(String(named?.message), /s3cret/);
   const withKey = (path: string): string =>
     `{ use: http, name: h, url: "http://127.0.0.1:${port}${path}", headers: { X-Key: "text:a key" } }`;
   t.deepEqual(await sourceOf(withKey("/key")).read(), [{ name: "h", value: "a key" }]);

@@ -1,5 +1,6 @@
+import { constants } from "node:fs";
 import { open } from "node:fs/promises";
-import { AgentError } from "../agent-error.js";
+import { AgentError, describeFault } from "../agent-error.js";
 import { readingsOf } from "./json-readings.js";
 import type { Source } from "./source.js";
 
@@ -31,18 +32,24 @@ export interface FileOptions {
   readonly scale: number;
 }
 
-/** Read in one go: files of /sys and /proc have no size. */
+/**
+ * Read in one go: files of /sys and /proc have no size. They are regular files; whatever is not could keep a thread of libuv
+ * waiting for ever, as an open without O_NONBLOCK does on a FIFO, and after four of them no file is read any more.
+ */
 async function firstBytes(name: string, path: string): Promise<string> {
   try {
-    const file = await open(path);
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     try {
+      const found = await file.stat();
+      if (found.isDirectory()) throw Object.assign(new Error("a folder"), { code: "EISDIR" });
+      if (!found.isFile()) throw new Error("this is a FIFO or a device, not a file");
       const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(MAX_FILE_BYTES) });
       return buffer.toString("utf8", 0, bytesRead);
     } finally {
       await file.close();
     }
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    const code = error instanceof Error && "code" in error ? String(error.code) : describeFault(error);
     throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${path}: ${REASONS[code] ?? code}`, { cause: error });
   }
 }
@@ -51,5 +58,7 @@ const REASONS: Readonly<Partial<Record<string, string>>> = {
   ENOENT: "no such file",
   EACCES: "this user may not read it",
   EISDIR: "this is a folder, not a file",
+  // A socket.
+  ENXIO: "this is no file",
 };
 const MAX_FILE_BYTES = 65_536;

@@ -1,10 +1,12 @@
 import type { Secret } from "#config/index.js";
-import { AgentError } from "../agent-error.js";
+import { AgentError, describeFault } from "../agent-error.js";
 import { readingsOf } from "./json-readings.js";
 import type { Source } from "./source.js";
 
 /** The source `http`: what a web server answers to GET, as JSON or as one number or word. */
 export function httpSource({ name, url, every, timeout, unit, headers }: HttpOptions): Source {
+  // What is asked there may hold a key.
+  const [place = ""] = url.split(/[?#]/);
   return {
     name,
     everyMs: every,
@@ -18,12 +20,12 @@ export function httpSource({ name, url, every, timeout, unit, headers }: HttpOpt
         });
         if (!response.ok) {
           await response.body?.cancel();
-          throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${url} answered ${response.status}`);
+          throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${place} answered ${response.status}`);
         }
         return readingsOf(await boundedText(response, name), name, unit);
       } catch (error) {
         if (error instanceof AgentError) throw error;
-        throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${url}: ${reasonOf(error)}`, { cause: error });
+        throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${place}: ${reasonOf(error)}`, { cause: error });
       }
     },
   };
@@ -31,7 +33,7 @@ export function httpSource({ name, url, every, timeout, unit, headers }: HttpOpt
 
 export interface HttpOptions {
   readonly name: string;
-  /** http or https. */
+  /** http or https, without a user name; what is after `?` is not told in errors. */
   readonly url: string;
   /** Ms. */
   readonly every: number;
@@ -61,7 +63,7 @@ function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error.name === "TimeoutError") return "no answer in time";
   // fetch hides what happened in the cause.
-  return error.cause instanceof Error ? error.cause.message : error.message;
+  return describeFault(error.cause ?? error);
 }
 
 const MAX_ANSWER_LENGTH = 65_536;

@@ -1,5 +1,5 @@
 import { type FirmwareConfig, firmwareSchema } from "../firmware-config.js";
-import { duration, listOf, oneOf, path, secret, section, text } from "#config/index.js";
+import { duration, listOf, oneOf, path, refuse, secret, section, text } from "#config/index.js";
 import * as z from "zod";
 import { IMPORTANCES } from "../queue/outbox.js";
 import type { ChangeRule } from "./change-rule.js";
@@ -62,7 +62,16 @@ export const SOURCE_SCHEMA: z.ZodType<SourceConfig, unknown> = z.discriminatedUn
   section({
     use: z.literal("http"),
     name,
-    url: text().refine((given) => /^https?:\/\//.test(given) && URL.canParse(given), "a URL of http or https"),
+    url: text().superRefine((given, context) => {
+      const url = /^https?:\/\//.test(given) && URL.canParse(given) ? new URL(given) : undefined;
+      if (url === undefined) refuse(context, { problem: "expected a URL of http or https", isConcealed: true });
+      else if (url.username !== "" || url.password !== "")
+        refuse(context, {
+          problem: "the URL holds a user name or a password",
+          hint: "write headers: { authorization: file:PATH }",
+          isConcealed: true,
+        });
+    }),
     every,
     timeout,
     unit: text().optional(),
