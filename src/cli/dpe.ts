@@ -45,6 +45,11 @@ const GROUPS: readonly (readonly [string, readonly string[]])[] = [
 ];
 
 async function main([name, ...words]: readonly string[]): Promise<void> {
+  const { node } = process.versions;
+  const [major = 0, minor = 0] = node.split(".").map(Number);
+  // Said before a module asks for what an older one has not. That of Debian 12 is 18.
+  if (major < LEAST_NODE.major || (major === LEAST_NODE.major && minor < LEAST_NODE.minor))
+    throw new UsageError(`Node.js ${LEAST_NODE.major}.${LEAST_NODE.minor} or later is needed, and this is ${node}`);
   if (name === "--help" || name === "-h" || (name === "help" && words[0] === undefined)) {
     process.stdout.write(await usage());
     return;
@@ -97,6 +102,8 @@ dpe --version says which this is. Exit codes: 0 ok, 1 failure, 2 usage or config
 }
 
 const WIDTH = 14;
+/** `engines` of package.json. */
+const LEAST_NODE = { major: 20, minor: 19 } as const;
 
 for (const output of [process.stdout, process.stderr]) output.on("error", exitOfOutput);
 main(process.argv.slice(2)).catch(exitWith);

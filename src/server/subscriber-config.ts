@@ -129,7 +129,8 @@ function ha1(hash: DigestHash): z.ZodType<Secret, unknown> {
 
 function ha1Bytes(value: Secret): Uint8Array {
   const bytes = value.reveal();
-  const written = new TextDecoder().decode(bytes).trim();
+  // `dpe ha1 … > FILE` leaves the word before the digits.
+  const written = new TextDecoder().decode(bytes).trim().replace(/^hex:/, "");
   return /^([0-9a-fA-F]{2}){16,}$/.test(written) ? Uint8Array.from(Buffer.from(written, "hex")) : bytes;
 }
 

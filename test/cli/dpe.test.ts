@@ -57,6 +57,43 @@ test("the demo pairs, reports, queries and refuses, and exits 0", async (t) => {
   }
 });
 
+test("an older Node.js than package.json asks for is told so, before anything else fails", async (t) => {
+  const { engines } = JSON.parse(readFileSync("package.json", "utf8")) as {
+    readonly engines: { readonly node: string };
+  };
+  const [, major = "", minor = ""] = /^>=(\d+)\.(\d+)$/.exec(engines.node) ?? [];
+  for (const [node, isRefused] of [
+    ["18.20.8", true],
+    [`${major}.${Number(minor) - 1}.9`, true],
+    [`${major}.${minor}.0`, false],
+    [`${Number(major) + 1}.0.0`, false],
+  ] as const) {
+    const pretend = `Object.defineProperty(process,"versions",{value:{...process.versions,node:"${node}"}})`;
+    const words = ["--import", `data:text/javascript,${encodeURIComponent(pretend)}`, DPE, "--version"];
+    const stderr = await new Promise((resolve) =>
+      execFile(process.execPath, words, (_error, _out, err) => resolve(err)),
+    );
+    t.is(stderr, isRefused ? `dpe: Node.js ${major}.${minor} or later is needed, and this is ${node}\n` : "");
+  }
+});
+
+test("what dpe ha1 prints is taken in place of a password, also from a file", async (t) => {
+  const printed = await new Promise<string>((resolve) => {
+    const child = execFile(process.execPath, [DPE, "ha1", "--realm", "r", "--user", "dave"], (_, stdout) =>
+      resolve(stdout),
+    );
+    child.stdin?.end("secret\n");
+  });
+  t.is(printed, `hex:${createHash("sha256").update("dave:r:secret").digest("hex")}\n`);
+  const subscriber = (ha1: string): string =>
+    `${SERVER(0)}realm: r\nsubscribers: [{ name: dave, ha1: { SHA-256: "${ha1}" } }]\n`;
+  const file = fileOf(t, subscriber("file:dave.ha1"));
+  writeFileSync(join(dirname(file), "dave.ha1"), printed, { mode: 0o600 });
+  t.is((await dpe("check", "--config", file)).code, 0);
+  t.is((await dpe("check", "--config", fileOf(t, subscriber(printed.trim())))).code, 0);
+  t.is((await dpe("check", "--config", fileOf(t, subscriber("hex:00")))).code, 2);
+});
+
 test("each command tells its line, its options and an example, in lines that fit", async (t) => {
   t.timeout(120_000);
   const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { readonly version: string };
