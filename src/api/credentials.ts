@@ -74,12 +74,14 @@ function handshakeOptions(host: string, credentials: Credentials): HandshakeOpti
   return {
     usesPsk,
     serverName: isAddress ? undefined : host,
-    psk: usesPsk ? { identity: bytesOf(psk.identity), key: bytesOf(psk.key) } : undefined,
+    psk: usesPsk ? { identity: bytesOf("identity", psk.identity), key: bytesOf("key", psk.key) } : undefined,
     certificate: certificate === undefined ? undefined : loadCredentials(certificate, privateKey ?? certificate),
     verify: (certificates) =>
       dangerSkipVerification === true
         ? { ok: true }
-        : verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
+        : ca === undefined
+          ? { ok: false, alert: "unknown_ca", reason: "without the option ca no certificate of a server is trusted" }
+          : verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
   };
 }
 
@@ -91,6 +93,8 @@ interface HandshakeOptions {
   readonly verify: StreamClientTls["verify"];
 }
 
-function bytesOf(value: Uint8Array | string): Uint8Array {
-  return typeof value === "string" ? new TextEncoder().encode(value) : value;
+function bytesOf(name: string, value: Uint8Array | string): Uint8Array {
+  if (typeof value === "string") return new TextEncoder().encode(value);
+  if (value instanceof Uint8Array) return value;
+  throw new TypeError(`psk.${name} is to be text or a Uint8Array, not ${value === null ? "null" : typeof value}`);
 }

@@ -2,6 +2,7 @@ import {
   CODE,
   CoapError,
   encodeUint,
+  METHODS,
   type Method,
   NO_PAYLOAD,
   NO_RESPONSE_AT_ALL,
@@ -46,6 +47,7 @@ export interface RequestInit extends Omit<RequestOptions, "signal"> {
 /** The message of a request. @throws CoapError COAP_INVALID_MESSAGE for an option that cannot be encoded. */
 export function requestMessage(target: Options, init: RequestInit): RequestMessage {
   const { method = "GET", payload = NO_PAYLOAD, etags = [], ifMatch = [] } = init;
+  if (!METHODS.includes(method)) throw new CoapError("COAP_INVALID_MESSAGE", `${String(method)} is no method`);
   // RFC 7252 §5.5
   const hasPayload = isStreamed(payload) || payload.length > 0;
   if ((method === "GET" || method === "DELETE") && hasPayload)

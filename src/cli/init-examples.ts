@@ -20,7 +20,7 @@ dtls:
 
 interfaces:
   dpe1:                                 # devices register and report here
-    listen: { host: 0.0.0.0, coaps: 5684 }   # coap: 5683 for plain CoAP, where connection is none
+    listen: { host: 0.0.0.0, coaps: 5684 }   # host: "::" is IPv6 too; coap: 5683 plain CoAP, where connection is none
     connection: dtls                    # the least that is accepted
     clientAuthentication: [certificate, digest]   # in this order; also psk, external, none
   dpe2:                                 # devices are asked here, over the association that they opened

@@ -3,7 +3,7 @@ import { AssociationPath } from "./association-path.js";
 import type { AssociationState, ClosingAlert, DatagramSource } from "./association-output.js";
 import { exportedKeyingMaterial } from "./crypto/key-schedule.js";
 import { suiteByName } from "./crypto/suites.js";
-import { DtlsError } from "./errors.js";
+import { alertInWords, DtlsError } from "./errors.js";
 import { ClientHandshake } from "./handshake/client-handshake.js";
 import { HandshakeDriver } from "./handshake/handshake-driver.js";
 import { ServerHandshake } from "./handshake/server-handshake.js";
@@ -374,7 +374,7 @@ export class Association extends AssociationPath {
       return;
     }
     const receivedAlert = typeof description === "string" ? { receivedAlert: description } : undefined;
-    const error = new DtlsError("DTLS_ALERT_RECEIVED", String(description), receivedAlert);
+    const error = new DtlsError("DTLS_ALERT_RECEIVED", alertInWords(description), receivedAlert);
     if (unverified === undefined) this.end(error, received);
     else this.holdAlert(unverified, error, received, now);
   }

@@ -36,6 +36,18 @@ export function alertOfError(error: DtlsError): AlertDescription | undefined {
   return DTLS_ERRORS[error.code].alert;
 }
 
+/** An alert that was received, with what it means most often where its name does not say it. */
+export function alertInWords(description: AlertDescription | number): string {
+  const meaning = ALERT_MEANINGS[description];
+  return meaning === undefined ? String(description) : `${description} (${meaning})`;
+}
+
+const ALERT_MEANINGS: Readonly<Partial<Record<AlertDescription | number, string>>> = {
+  decrypt_error: "it knows another pre-shared key, or none, of that identity",
+  handshake_failure: "no cipher suite or kind of credential is common to both",
+  unknown_ca: "it does not trust the authority of this side's certificate",
+};
+
 /** Every code, with whose fault it is, the alert it is told by, and a sentence. */
 export const DTLS_ERRORS = {
   DTLS_DECODE_ERROR: {

@@ -89,12 +89,23 @@ function refuseSignature(certificate: Certificate, issuer: Certificate): Refusal
 
 function refuseTime({ notBeforeMs, notAfterMs, subject }: Certificate, atMs: number): Refusal | undefined {
   if (atMs < notBeforeMs)
-    return { cause: "not-yet-valid", reason: `${quote(subject)} is valid from ${isoTime(notBeforeMs)} on` };
+    return {
+      cause: "not-yet-valid",
+      reason: `${quote(subject)} is valid from ${isoTime(notBeforeMs)} on${clock(atMs)}`,
+    };
   // notAfter names a whole second, which is inside (§4.1.2.5). Negated, so that NaN is refused.
   if (!(atMs < notAfterMs + 1000))
-    return { cause: "expired", reason: `${quote(subject)} was valid until ${isoTime(notAfterMs)}` };
+    return { cause: "expired", reason: `${quote(subject)} was valid until ${isoTime(notAfterMs)}${clock(atMs)}` };
   return undefined;
 }
+
+/** A small machine without a battery starts with a wrong one. */
+function clock(atMs: number): string {
+  return Math.abs(atMs) <= MAX_DATE_MS ? `; the clock here says ${isoTime(atMs)}` : "";
+}
+
+/** ECMA-262: the greatest time of a Date. */
+const MAX_DATE_MS = 8.64e15;
 
 /** A list that names the certificate counts even when it is too old: revocation is for good. */
 function refuseRevoked(

@@ -69,7 +69,10 @@ export function loadTrustAnchors(pem: string): Uint8Array[] {
 export function loadPrivateKey(pem: string): KeyObject {
   const block = /-----BEGIN ((?:[A-Z]+ )?PRIVATE KEY)-----[^]*?-----END \1-----/.exec(pem);
   if (block === null)
-    throw new X509Error("X509_NO_PRIVATE_KEY", "there is no PRIVATE KEY block in the text: give the key file in PEM");
+    throw new X509Error(
+      "X509_NO_PRIVATE_KEY",
+      "there is no PRIVATE KEY block in the text: it is to be PEM, not DER and not the name of a file",
+    );
   if (block[1] === "ENCRYPTED PRIVATE KEY" || block[0].includes("Proc-Type: 4,ENCRYPTED"))
     throw new X509Error(
       "X509_ENCRYPTED_PRIVATE_KEY",
@@ -120,7 +123,7 @@ function parsedCertificates(pem: string): Certificate[] {
   if (blocks.length === 0)
     throw new X509Error(
       "X509_NO_CERTIFICATE",
-      "there is no CERTIFICATE block in the text: give the file in PEM, not DER",
+      "there is no CERTIFICATE block in the text: it is to be PEM, not DER and not the name of a file",
     );
   return blocks.map((der, index) => {
     const certificate = parseCertificate(der);

@@ -568,3 +568,15 @@ test("an observation that its handler cannot begin is none: answered without Obs
   t.deepEqual(await states("/over"), ["2.05 first", "4.04 "]);
   t.is(stopped, 2);
 });
+
+test("what an option is to be is said where it is something else", async (t) => {
+  const uri = "coaps://127.0.0.1:1/";
+  const wrong = async (init: object): Promise<Error & { readonly code?: string }> =>
+    (await t.throwsAsync(request(uri, init))) as Error;
+  t.like(await wrong({ method: "FROB" }), { code: "COAP_INVALID_MESSAGE", message: "FROB is no method" });
+  t.regex(
+    (await wrong({ psk: { identity: "alice" } })).message,
+    /psk\.key is to be text or a Uint8Array, not undefined/,
+  );
+  t.like(await wrong({ ca: "ca.pem" }), { code: "X509_NO_CERTIFICATE" });
+});

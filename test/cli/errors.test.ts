@@ -25,7 +25,11 @@ function dpe(folder: string, command: "server" | "agent" | "check", config: stri
 }
 
 /** A folder with the certificates of a server and of the client alice under one CA. */
-async function makeFolder(t: ExecutionContext, expired: "server" | "client" | "neither"): Promise<string> {
+async function makeFolder(
+  t: ExecutionContext,
+  expired: "server" | "client" | "neither",
+  shiftMs = -60 * DAY_MS,
+): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), "dpe-errors-"));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const atMs = Date.now();
@@ -38,7 +42,7 @@ async function makeFolder(t: ExecutionContext, expired: "server" | "client" | "n
   });
   const issue = async (name: "server" | "client", rest: { readonly ip?: readonly string[] }): Promise<void> => {
     const purpose = name === "server" ? "serverAuth" : "clientAuth";
-    const issuedAt = expired === name ? beforeMs : atMs;
+    const issuedAt = expired === name ? atMs + shiftMs : atMs;
     const { authority } = ca;
     const options = { commonName: "alice", purpose, atMs: issuedAt, validityDays: 30, authority, ...rest } as const;
     const { certificatePem, privateKeyPem } = await issueThrowawayCredentials(options);
@@ -98,7 +102,21 @@ test("a server's certificate that has expired meanwhile ends the agent with that
   const credentials = "{ username: alice, password: secret }";
   const config = agentConfig(server, `serverAuthentication: certificate, ca: ca.pem, credentials: ${credentials}`);
   const outcome = await dpe(folder, "agent", config);
-  endsIn(t, outcome, 3, /^dpe: the peer's certificate was refused: "CN=alice" was valid until \S+Z \(SECURITY_SERVER/);
+  endsIn(
+    t,
+    outcome,
+    3,
+    /^dpe: the peer's certificate was refused: "CN=alice" was valid until \S+Z; the clock here says \S+Z \(SECURITY_SERVER/,
+  );
+});
+
+test("a clock that is behind is shown beside the time from which the server's certificate is valid, exit code 3", async (t) => {
+  const folder = await makeFolder(t, "server", 60 * DAY_MS);
+  const { server } = await serve(t, folder, "digest");
+  const credentials = "{ username: alice, password: secret }";
+  const config = agentConfig(server, `serverAuthentication: certificate, ca: ca.pem, credentials: ${credentials}`);
+  const outcome = await dpe(folder, "agent", config);
+  endsIn(t, outcome, 3, /"CN=alice" is valid from \S+Z on; the clock here says \S+Z \(SECURITY_SERVER/);
 });
 
 test("a client's certificate that has expired ends the agent with the server's alert, exit code 3", async (t) => {
