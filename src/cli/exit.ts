@@ -27,7 +27,13 @@ export function exitCodeOf(error: unknown): number {
   return isAuthenticationError(error) ? EXIT.authentication : EXIT.failure;
 }
 
-const USAGE_CODES: ReadonlySet<string> = new Set(["AGENT_STORE_FAILED", "SECURITY_BAD_PAIRING_CODE"]);
+const USAGE_CODES: ReadonlySet<string> = new Set([
+  "AGENT_STORE_FAILED",
+  "SECURITY_BAD_PAIRING_CODE",
+  // Another start would change nothing.
+  "STORE_DAMAGED",
+  "STORE_NEWER_SCHEMA",
+]);
 
 /** Whether one side has refused who the other is: by its certificate, its key, or what it proved. */
 function isAuthenticationError(error: Error): boolean {

@@ -14,6 +14,8 @@ export type StoreErrorCode =
   | "STORE_CONFLICT"
   /** What is imported, or stands in the store, is not what a store writes. */
   | "STORE_CORRUPT"
+  /** The database's own file is not whole. */
+  | "STORE_DAMAGED"
   /** Another process writes to this folder. */
   | "STORE_IN_USE"
   /** The store was written by a newer version. */

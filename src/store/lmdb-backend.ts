@@ -16,6 +16,7 @@ import { sameBytes } from "./bytes.js";
 import { StoreError } from "./errors.js";
 import { GroupCommit } from "./group-commit.js";
 import { LATIN1_KEYS } from "./latin1-keys.js";
+import { faultOfPages } from "./lmdb-pages.js";
 import { LocalChannels } from "./local-channels.js";
 import { OwnerFile } from "./owner-file.js";
 
@@ -37,7 +38,7 @@ export class LmdbBackend implements Backend {
 
   /**
    * @param isReader - only reads, beside a server that may be running; it commits nothing.
-   * @throws StoreError STORE_IN_USE, STORE_UNAVAILABLE.
+   * @throws StoreError STORE_IN_USE, STORE_DAMAGED, STORE_UNAVAILABLE.
    */
   constructor(folder: string, { isReader = false, hasFsync = true }: LmdbOptions = {}) {
     try {
@@ -46,7 +47,10 @@ export class LmdbBackend implements Backend {
         // LMDB would make its files readable to the group.
         for (const name of ["data.mdb", "lock.mdb"]) closeSync(openSync(join(folder, name), "a", 0o600));
       }
-      this.#owner = isReader ? undefined : OwnerFile.take(join(folder, "owner"));
+      const owner = join(folder, "owner");
+      this.#owner = isReader ? undefined : OwnerFile.take(owner);
+      // It may be what ended the process before, and would end this one.
+      refuseDamage(join(folder, "data.mdb"), this.#owner?.isInherited ?? !OwnerFile.isHeld(owner));
       this.#environment = open({
         path: folder,
         maxDbs: SPACES.length,
@@ -76,8 +80,8 @@ export class LmdbBackend implements Backend {
     }
   }
 
-  get(places: readonly Place[]): Promise<readonly (Uint8Array | undefined)[]> {
-    return Promise.resolve(
+  async get(places: readonly Place[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return read(() =>
       places.map((place) => {
         const value = this.#database(place.space).getBinaryFast(keyOf(place));
         return value === undefined ? undefined : copy(value);
@@ -85,15 +89,15 @@ export class LmdbBackend implements Backend {
     );
   }
 
-  range(space: Space, partition: string, range: Range): Promise<readonly Entry[]> {
+  async range(space: Space, partition: string, range: Range): Promise<readonly Entry[]> {
     const prefix = `${partition}\0`;
     const least = `${prefix}${range.after === undefined ? (range.from ?? "") : `${range.after}\0`}`;
     const bound = range.before === undefined ? `${partition}\u0001` : `${prefix}${range.before}`;
     const limit = Math.min(range.limit, 2 ** 31);
-    if (least >= bound) return Promise.resolve([]);
+    if (least >= bound) return [];
     const bounds = range.isReverse === true ? backwards(least, bound) : { start: least, end: bound };
-    const entries = [...this.#database(space).getRange({ ...bounds, limit })];
-    return Promise.resolve(entries.map(({ key, value }) => ({ key: key.slice(prefix.length), value: copy(value) })));
+    const entries = read(() => [...this.#database(space).getRange({ ...bounds, limit })]);
+    return entries.map(({ key, value }) => ({ key: key.slice(prefix.length), value: copy(value) }));
   }
 
   count(space: Space): Promise<number> {
@@ -106,7 +110,7 @@ export class LmdbBackend implements Backend {
     if (this.#databases.get(space) === undefined) return;
     let start = "\0";
     for (;;) {
-      const page = [...this.#database(space).getRange({ start, limit: SCAN_PAGE })];
+      const page = read(() => [...this.#database(space).getRange({ start, limit: SCAN_PAGE })]);
       for (const { key, value } of page) {
         const end = key.lastIndexOf("\0");
         yield { space, partition: key.slice(0, end), key: key.slice(end + 1), value: copy(value) };
@@ -138,11 +142,13 @@ export class LmdbBackend implements Backend {
 
   async #write(changes: readonly Change[]): Promise<readonly boolean[]> {
     const changed: Changed = new Map(SPACES.map((space) => [space, new Map<string, Uint8Array | undefined>()]));
-    const outcomes = changes.map((change) => {
-      const isCommitted = this.#holds(change, changed);
-      if (isCommitted) this.#note(change, changed);
-      return isCommitted;
-    });
+    const outcomes = read(() =>
+      changes.map((change) => {
+        const isCommitted = this.#holds(change, changed);
+        if (isCommitted) this.#note(change, changed);
+        return isCommitted;
+      }),
+    );
     try {
       if (outcomes.includes(true)) await this.#environment.batch(() => this.#put(changed));
       return outcomes;
@@ -233,6 +239,21 @@ function keyOf({ partition, key }: Place): string {
   return `${partition}\0${key}`;
 }
 
+/** @throws StoreError STORE_DAMAGED. */
+function refuseDamage(file: string, isThorough: boolean): void {
+  const fault = faultOfPages(file, isThorough);
+  if (fault !== undefined) throw new StoreError("STORE_DAMAGED", `${file} is damaged: ${fault}; ${REMEDY}`);
+}
+
+/** What LMDB fails with when it reads is damage. @throws StoreError STORE_DAMAGED. */
+function read<Result>(look: () => Result): Result {
+  try {
+    return look();
+  } catch (error) {
+    throw new StoreError("STORE_DAMAGED", `the store cannot be read: ${messageOf(error)}; ${REMEDY}`, { cause: error });
+  }
+}
+
 /** LMDB gives bytes of a buffer that it uses again. */
 function copy(bytes: Uint8Array): Uint8Array {
   const copied = new Uint8Array(bytes.length);
@@ -263,6 +284,7 @@ const backwards = (least: string, bound: string): BackwardsRange => ({
   inclusiveEnd: true,
   reverse: true,
 });
+const REMEDY = "move its folder away, and import an export, or begin anew";
 const MAX_GROUP = 1000;
 const SCAN_PAGE = 1000;
 /** Of the room that is kept; a group has 1 to 30 kB. */

@@ -1,36 +1,68 @@
-import { closeSync, openSync, readFileSync, unlinkSync, writeSync } from "node:fs";
+import { linkSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { StoreError } from "./errors.js";
 
 /** Says which process writes to a folder. One left by a process that ended without warning is taken over. */
 export class OwnerFile {
+  /** Whether the last owner ended without warning. */
+  readonly isInherited: boolean;
   readonly #path: string;
 
-  private constructor(path: string) {
+  private constructor(path: string, isInherited: boolean) {
     this.#path = path;
+    this.isInherited = isInherited;
   }
 
   /** @throws StoreError STORE_IN_USE. */
   static take(path: string): OwnerFile {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      try {
-        const descriptor = openSync(path, "wx", 0o600);
-        writeSync(descriptor, `${process.pid} ${startOf(process.pid) ?? ""}\n`);
-        closeSync(descriptor);
-        return new OwnerFile(path);
-      } catch (error) {
-        if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+    let isInherited = false;
+    // Whole before it has its name: nobody finds one that says nothing yet.
+    const own = `${path}.${process.pid}`;
+    writeFileSync(own, `${process.pid} ${startOf(process.pid) ?? ""}\n`, { mode: 0o600 });
+    try {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        try {
+          linkSync(own, path);
+          return new OwnerFile(path, isInherited);
+        } catch (error) {
+          if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+        }
+        const held = read(path);
+        const [pid = ""] = held.split(" ");
+        if (isHeldBy(held)) throw new StoreError("STORE_IN_USE", `the store is in use by process ${pid} (${path})`);
+        takeAway(path, held);
+        isInherited ||= held !== "";
       }
-      const [pid = "", start = ""] = read(path).trim().split(" ");
-      if (isRunning(Number(pid), start))
-        throw new StoreError("STORE_IN_USE", `the store is in use by process ${pid} (${path})`);
-      remove(path);
+    } finally {
+      remove(own);
     }
     throw new StoreError("STORE_IN_USE", `the store is being opened by another process (${path})`);
+  }
+
+  /** Whether a process that runs writes there. */
+  static isHeld(path: string): boolean {
+    return isHeldBy(read(path));
   }
 
   release(): void {
     remove(this.#path);
   }
+}
+
+/** Removes what a process left that runs no more, unless another has put its own in that place meanwhile. */
+function takeAway(path: string, left: string): void {
+  const aside = `${path}.${process.pid}.left`;
+  try {
+    renameSync(path, aside);
+    if (read(aside) !== left) linkSync(aside, path);
+  } catch {
+    // Another process was first.
+  }
+  remove(aside);
+}
+
+function isHeldBy(mark: string): boolean {
+  const [pid = "", start = ""] = mark.trim().split(" ");
+  return isRunning(Number(pid), start);
 }
 
 /** The same process, not a later one with its number: Linux tells when each was started. */

@@ -84,7 +84,7 @@ export class Store {
   }
 }
 
-/** @throws StoreError STORE_IN_USE, STORE_UNAVAILABLE, STORE_NOT_DURABLE. */
+/** @throws StoreError STORE_IN_USE, STORE_DAMAGED, STORE_UNAVAILABLE, STORE_NOT_DURABLE. */
 export async function openBackend(where: StoreLocation, options: LmdbOptions & RedisOptions = {}): Promise<Backend> {
   switch (where.type) {
     case "memory":
