@@ -1,13 +1,12 @@
 export { clientPolicy } from "./server-authentication.js";
 export { AGENT_SCHEMA, type AgentConfig } from "./agent-config.js";
-export { AgentError, type AgentErrorCode } from "./agent-error.js";
 export type { AgentEvent } from "./agent-event.js";
-export { DEVICE_FILE_NAMES, type DeviceFile, deviceFiles } from "./pairing/device-files.js";
+export { DEVICE_FILE_NAMES, deviceFiles } from "./pairing/device-files.js";
 export { pairDevice, type PairedDevice } from "./pairing/pair-device.js";
 export { DpeAgent } from "./dpe-agent.js";
 export { checkCredentials, serversOf } from "./server-list.js";
 export { agentsOf } from "./firmware-endpoints.js";
-export { firmwareSource, type FirmwareSourceEvent } from "./firmware-source.js";
+export type { FirmwareSourceEvent } from "./firmware-source.js";
 export { sourcesOf } from "./sources/configured-sources.js";
 export { hostSource } from "./sources/host-source.js";
 export type { Reading, Source } from "./sources/source.js";

@@ -1,4 +1,4 @@
-export { type CborLimits, LANGUAGE_TAGGED } from "./plain.js";
+export { LANGUAGE_TAGGED } from "./plain.js";
 export { Tag as CborTag } from "cbor-x";
-export { decodeCbor, DEFAULT_CBOR_LIMITS, encodeCbor } from "./codec.js";
+export { decodeCbor, encodeCbor } from "./codec.js";
 export { CborError } from "./errors.js";

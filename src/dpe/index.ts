@@ -4,7 +4,6 @@ export {
   authErrorName,
   BINDING_OPTION,
   BINDING_OPTION_FORMATS,
-  type BindingOptionFormat,
   CONNECTION_LEVEL,
   type ConnectionLevel,
   CONTENT_FORMAT,

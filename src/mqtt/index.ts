@@ -1,1 +1,1 @@
-export { Forwarder, type ForwarderOptions } from "./forwarder.js";
+export { Forwarder } from "./forwarder.js";
