@@ -2,6 +2,7 @@ import { isIP } from "node:net";
 import { coapUri, type CoapUri, duration, fingerprint, listOf, oneOf, path, section, text } from "#config/index.js";
 import { ROUND_TRIP_ESTIMATIONS, type RoundTripEstimation } from "#coap/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
+import { ipPrefix, parseIpAddress } from "#ip/index.js";
 import { SERVER_AUTHENTICATIONS, type ServerAuthentication } from "#security/index.js";
 import * as z from "zod";
 import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
@@ -78,8 +79,9 @@ function serverAddress(): z.ZodType<string, unknown> {
   return text().refine((value) => {
     const [base = "", length, ...more] = value.split("/");
     if (length === undefined) return true;
-    const bits = isIP(base) === 6 ? 128 : isIP(base) === 4 ? 32 : -1;
-    return more.length === 0 && /^\d{1,3}$/.test(length) && Number(length) <= bits;
+    const address = parseIpAddress(base);
+    const prefix = address && /^\d{1,3}$/.test(length) ? ipPrefix(address, Number(length)) : undefined;
+    return more.length === 0 && prefix !== undefined;
   }, "expected a name, an address or a prefix such as 192.0.2.0/24");
 }
 

@@ -1,5 +1,6 @@
 import { type ConditionalAttributes, NotificationGate } from "#coap/index.js";
 import type { SenmlRecord } from "#senml/index.js";
+import { MAX_TIMER_MS } from "#waiting/index.js";
 import type { Properties } from "./properties.js";
 
 /** As `Properties.watch`, but `onTold` is called when the conditional attributes say so; returns what ends that. */
@@ -42,4 +43,3 @@ export function onlyNumber(records: readonly SenmlRecord[]): number | undefined 
 }
 
 /** What setTimeout takes at most; a later time is waited for in turns. */
-const MAX_TIMER_MS = 2 ** 31 - 1;

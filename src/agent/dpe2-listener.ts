@@ -1,10 +1,9 @@
 import { readFileSync } from "node:fs";
-import { isIP } from "node:net";
 import type { RequestMessage } from "#coap/index.js";
 import { BINDING_OPTION_FORMATS, formatDpe2Uri } from "#dpe/index.js";
 import { CoapEndpoint, type DtlsEndpoint, formatAddress, listen, type Answer, UdpSocket } from "#net/index.js";
 import { type AuditEvent, handshakeFailure } from "#security/index.js";
-import { inFile, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import { inFile, loadTrustAnchors, peerNameOf, verifyPeerCertificates } from "#x509/index.js";
 import type { AgentConfig } from "./agent-config.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
 import { clientPolicy, credentialsOf, keyVerifier, rawPublicKeyOf } from "./server-authentication.js";
@@ -79,9 +78,7 @@ export class Dpe2Listener {
     const modes = clientPolicy(dpe2).serverAuthentication;
     const { ca } = dpe2;
     const anchors = ca === undefined ? [] : inFile(ca, () => loadTrustAnchors(readFileSync(ca, "utf8")));
-    const names = serversOf(this.#config).map(({ server: { host: server } }) =>
-      isIP(server) === 0 ? ({ type: "dns", name: server } as const) : ({ type: "ip", address: server } as const),
-    );
+    const names = serversOf(this.#config).map(({ server: { host: server } }) => peerNameOf(server));
     const text = new TextDecoder();
     const types = [
       ...(modes.includes("certificate") ? (["X.509"] as const) : []),

@@ -1,8 +1,8 @@
+import { pause } from "#waiting/index.js";
 import { AgentError } from "./agent-error.js";
 import type { AgentEvent } from "./agent-event.js";
 import { Backoff, MAX_WAIT_MS } from "./backoff.js";
 import type { Connector, ServerSearch } from "./connector.js";
-import { pause } from "./pause.js";
 import { isUnproven, refusalOf } from "./refusal.js";
 import type { ServerAssociation } from "./server-association.js";
 

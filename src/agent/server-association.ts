@@ -29,9 +29,9 @@ import {
   type ServerAuthentication,
 } from "#security/index.js";
 import { encodePack, type SenmlRecord } from "#senml/index.js";
+import { pause } from "#waiting/index.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
 import { type Dial, openConnection } from "./open-connection.js";
-import { pause } from "./pause.js";
 import { SecurityRequiredError } from "./security-required-error.js";
 import { clientPolicy, offerOf } from "./server-authentication.js";
 import type { ServerConfig } from "./server-list.js";

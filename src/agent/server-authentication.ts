@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
-import { BlockList, isIP } from "node:net";
+import { isIP } from "node:net";
 import { CONNECTION_LEVEL, type ConnectionLevel } from "#dpe/index.js";
+import { ipPrefix, isInPrefix, parseIpAddress } from "#ip/index.js";
 import {
   CIPHER_SUITES,
   type CipherSuiteName,
@@ -8,19 +9,14 @@ import {
   type CoapConnection,
   type connect,
 } from "#net/index.js";
-import {
-  canonicalAddress,
-  type ClientPolicy,
-  SecurityError,
-  type ServerAuthentication,
-  type ServerOffer,
-} from "#security/index.js";
+import { type ClientPolicy, SecurityError, type ServerAuthentication, type ServerOffer } from "#security/index.js";
 import {
   keyFingerprint,
   inFile,
   loadCredentials,
   loadPrivateKey,
   loadTrustAnchors,
+  peerNameOf,
   verifyPeerCertificates,
 } from "#x509/index.js";
 import type { AgentInterface } from "./agent-config.js";
@@ -65,7 +61,7 @@ export function dtlsOptions(config: ServerConfig): Parameters<typeof connect>[1]
   }
   const isAddress = isIP(host) !== 0;
   const anchors = ca === undefined ? [] : inFile(ca, () => loadTrustAnchors(readFileSync(ca, "utf8")));
-  const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
+  const name = peerNameOf(host);
   const own = credentialsOf(credentials);
   return {
     cipherSuites: SUITES.filter((suite) => (suite.includes("PSK") ? usesPsk : takesCertificates || asksForKey)),
@@ -155,15 +151,13 @@ function keyVerdict({ serverKeys = [] }: AgentInterface, rawPublicKey: Uint8Arra
 
 /** Whether the name that was dialled, or the address that it led to, is in a list of names, addresses and prefixes. */
 function isListedServer(list: readonly string[], host: string, address: string): boolean {
-  const canonical = canonicalAddress(address) ?? address;
-  const family = isIP(canonical) === 6 ? "ipv6" : "ipv4";
+  const bytes = parseIpAddress(address);
   return list.some((entry) => {
-    const [base = "", lengthText] = entry.split("/");
-    if (isIP(base) === 0) return entry.toLowerCase() === host.toLowerCase();
-    if (lengthText === undefined) return canonicalAddress(base) === canonical;
-    const prefixes = new BlockList();
-    prefixes.addSubnet(base, Number(lengthText), isIP(base) === 6 ? "ipv6" : "ipv4");
-    return prefixes.check(canonical, family);
+    const [base = "", length] = entry.split("/");
+    const listed = parseIpAddress(base);
+    if (listed === undefined) return entry.toLowerCase() === host.toLowerCase();
+    const prefix = ipPrefix(listed, length === undefined ? listed.length * 8 : Number(length));
+    return bytes !== undefined && prefix !== undefined && isInPrefix(bytes, prefix);
   });
 }
 

@@ -1,5 +1,5 @@
 import { monotonicNow } from "#net/index.js";
-import { pause } from "./pause.js";
+import { pause } from "#waiting/index.js";
 
 /** Whether the server shows any sign of life while something is asked of it. */
 export class Silence {

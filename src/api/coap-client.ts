@@ -21,6 +21,7 @@ import {
   type StreamedBody,
   UdpSocket,
 } from "#net/index.js";
+import { MAX_TIMER_MS, pause } from "#waiting/index.js";
 import { CoapResponse } from "./coap-response.js";
 import { leftAtOnce } from "./left-at-once.js";
 import { LinkedSignal } from "./linked-signal.js";
@@ -287,19 +288,6 @@ export interface ObservationSource {
 const LOSS_OF_CONNECTION: ReadonlySet<CoapErrorCode> = new Set(["COAP_TIMEOUT", "COAP_PEER_CLOSED"]);
 const REOPENING_PAUSES_MS = [0, 1000, 2000, 4000, 8000];
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-    if (signal.aborted) done();
-  });
-}
-
 /** Runs an operation under the caller's signal and time-out, and tells by the error's code which of them ended it. */
 async function within<T>(
   { signal, timeoutMs }: Pick<RequestInit, "signal" | "timeoutMs">,
@@ -354,5 +342,3 @@ function tellingEnd(body: StreamedBody, done: () => void): StreamedBody {
   };
   return { [Symbol.asyncIterator]: () => ({ next, return: leave }) };
 }
-
-const MAX_TIMER_MS = 2 ** 31 - 1;

@@ -8,7 +8,7 @@ import {
   type StreamClientTls,
   untilOpened,
 } from "#net/index.js";
-import { loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import { loadCredentials, loadTrustAnchors, peerNameOf, verifyPeerCertificates } from "#x509/index.js";
 
 /** How a client shows who it is over DTLS or TLS, and whom it trusts. Without any of it no secure server is trusted. */
 export interface Credentials {
@@ -70,7 +70,7 @@ function handshakeOptions(host: string, credentials: Credentials): HandshakeOpti
   const usesPsk = psk !== undefined && ca === undefined && dangerSkipVerification !== true;
   const anchors = ca === undefined ? [] : loadTrustAnchors(ca);
   const isAddress = isIP(host) !== 0;
-  const name = isAddress ? ({ type: "ip", address: host } as const) : ({ type: "dns", name: host } as const);
+  const name = peerNameOf(host);
   return {
     usesPsk,
     serverName: isAddress ? undefined : host,

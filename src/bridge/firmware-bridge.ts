@@ -1,4 +1,5 @@
 import type { SenmlValue } from "#senml/index.js";
+import { pause } from "#waiting/index.js";
 import { DiagnosticLines } from "./diagnostics.js";
 import { BridgeError } from "./errors.js";
 import type { FirmwareProperty } from "./firmware-properties.js";
@@ -246,19 +247,6 @@ export type FirmwareEvent =
   | { readonly type: "gap"; readonly fromMs: number; readonly toMs: number; readonly cause: string }
   | { readonly type: "readings"; readonly readings: readonly FirmwareReading[] }
   | { readonly type: "diagnostic"; readonly text: string; readonly suppressed: number };
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-  });
-}
 
 /** What firmware-bridge says first. */
 const STARTED = "dpe-bridge: started";

@@ -3,6 +3,7 @@ import { CoapClient, CoapResponse, CODE, CONTENT_FORMAT, formatCode, type Method
 import { decodeCbor } from "#cbor/index.js";
 import { authErrorOf, SecurityError } from "#security/index.js";
 import { decodePack } from "#senml/index.js";
+import { pause } from "#waiting/index.js";
 import { blocksFrom } from "./block-chain.js";
 import { COAP_FLAGS } from "./coap-flags.js";
 import { coapWords, type CoapWords } from "./coap-words.js";
@@ -73,7 +74,7 @@ async function ask(client: CoapClient, words: CoapWords, output: PayloadOutput, 
   const { uri, init, observeSeconds, fromBlock, isStreamed, count } = words;
   if (observeSeconds !== undefined) return observe(client, words, observeSeconds, output, heard);
   for (let time = 1; time <= count; time++) {
-    if (time > 1) await new Promise((resolve) => setTimeout(resolve, REPEAT_DELAY_MS));
+    if (time > 1) await pause(REPEAT_DELAY_MS);
     if (isStreamed) {
       await showStreamed(client, words, output, heard);
     } else if (fromBlock !== undefined) {

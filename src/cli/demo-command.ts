@@ -13,6 +13,7 @@ import { parseConfig } from "#config/index.js";
 import { formatAddress } from "#net/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import { DpeServer, recordsOf, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
+import { pause } from "#waiting/index.js";
 import { type Command, parseWords } from "./command.js";
 import { bootFirmware, type EmulatedBoard } from "./demo-firmware.js";
 import { DEVICE_PROFILES } from "#sim/index.js";
@@ -138,7 +139,7 @@ async function untilReported(server: DpeServer, endpoint: string, name: string):
   for (const end = performance.now() + TIMEOUT_MS; performance.now() < end;) {
     const [record] = await server.store.properties.latestOf(endpoint, [name]);
     if (record !== undefined) return record;
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(20);
   }
   throw new Error(`${endpoint} did not report ${name} within ${TIMEOUT_MS / 1000} s`);
 }

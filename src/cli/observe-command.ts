@@ -1,4 +1,4 @@
-import { setTimeout as delay } from "node:timers/promises";
+import { pause } from "#waiting/index.js";
 import { type Command, misuse } from "./command.js";
 import { CONTROL_SYNOPSIS, type ControlEvent, controlWords } from "./control-client.js";
 import { type PropertyView, valueText } from "./property-lines.js";
@@ -45,7 +45,7 @@ export const observeCommand: Command = {
         why = error instanceof Error ? error.message : String(error);
       }
       process.stderr.write(`dpe: ${printable(why)}; comes back\n`);
-      await delay(waitMs);
+      await pause(waitMs);
     }
   },
 };

@@ -1,4 +1,5 @@
 import { renderUnicodeCompact } from "uqr";
+import { pause } from "#waiting/index.js";
 import { type Command, misuse } from "./command.js";
 import { CONTROL_SYNOPSIS, type ControlClient, controlWords } from "./control-client.js";
 
@@ -93,7 +94,7 @@ function clock(time: string): string {
 
 async function untilUsed(client: ControlClient, { id, expiresAt }: Issued, isJson: boolean): Promise<void> {
   for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await pause(POLL_MS);
     const isOver = Date.now() >= Date.parse(expiresAt);
     const found = isOver ? undefined : await client.send<CodeRow>("GET", `/api/pairing/${id}`);
     if (found?.state === "open") continue;

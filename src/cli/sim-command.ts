@@ -14,6 +14,7 @@ import {
 } from "#sim/index.js";
 import { coapUri, duration, hostPort, type HostPort } from "#config/index.js";
 import type { z } from "zod";
+import { pause } from "#waiting/index.js";
 import { type Command, misuse, parseWords } from "./command.js";
 import { UsageError } from "./exit.js";
 import { untilSignal } from "./signals.js";
@@ -101,7 +102,7 @@ async function runFleet(words: readonly string[]): Promise<void> {
   });
 
   fleet.start((sample) => show(fleet, sample));
-  await Promise.race([untilSignal(), ...(durationMs === undefined ? [] : [wait(durationMs)])]);
+  await Promise.race([untilSignal(), ...(durationMs === undefined ? [] : [pause(durationMs)])]);
   const unsent = await fleet.settle(SETTLE_MS);
   const report = await fleet.stop();
   if (process.stdout.isTTY) process.stdout.write("\n");
@@ -208,10 +209,6 @@ function count(option: string, text: string, most: number, least = 1): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw new UsageError(`${option}: a whole number from ${least} to ${most} is expected, not ${text}`);
-}
-
-function wait(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Timers of Node.js end at 24.8 days, and a longer one at once. */

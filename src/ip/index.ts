@@ -1,2 +1,2 @@
-export { formatIpAddress, parseIpAddress } from "./ip-address.js";
+export { canonicalIpAddress, formatIpAddress, parseIpAddress } from "./ip-address.js";
 export { formatIpPrefix, ipPrefix, type IpPrefix, isInPrefix, parseIpPrefix } from "./ip-prefix.js";

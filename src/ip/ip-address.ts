@@ -11,6 +11,13 @@ export function parseIpAddress(text: string): Uint8Array | undefined {
   return withoutMapping(parseIpv6(text));
 }
 
+/** An address literal in its one written form; undefined for what {@link parseIpAddress} does not take. */
+export function canonicalIpAddress(text: string): string | undefined {
+  if (isIP(text) === 4) return text;
+  const bytes = parseIpAddress(text);
+  return bytes === undefined ? undefined : formatIpAddress(bytes);
+}
+
 /** The one written form of 4 or 16 bytes: dotted decimal, or as RFC 5952 has it; IPv4 where it is IPv4-mapped. */
 export function formatIpAddress(bytes: Uint8Array): string {
   const plain = withoutMapping(bytes);

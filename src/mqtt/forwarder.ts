@@ -1,6 +1,7 @@
 import { connect, type IClientOptions, type MqttClient } from "mqtt";
 import { isoTime, type SenmlRecord } from "#senml/index.js";
 import type { OutboxEntry, Store } from "#store/index.js";
+import { within } from "#waiting/index.js";
 import { drain } from "./drain.js";
 import { discoveryOf, type DiscoveryMessage } from "./discovery.js";
 import { topicOf } from "./topic.js";
@@ -75,15 +76,14 @@ export class Forwarder {
     this.#stopped = true;
     clearTimeout(this.#timer);
     // What waits for a broker that is gone would wait for its return.
-    const isIdle = await within(CLOSE_TIMEOUT_MS, this.#running);
+    const isIdle = await isSettled(this.#running);
     if (this.#client.connected) {
-      await within(
-        CLOSE_TIMEOUT_MS,
+      await isSettled(
         (isIdle ? this.#forward() : Promise.resolve()).then(() =>
           this.#publish(`${this.#options.topic}/status`, "offline"),
         ),
       );
-      await within(CLOSE_TIMEOUT_MS, this.#client.endAsync());
+      await isSettled(this.#client.endAsync());
     } else await this.#client.endAsync(true);
   }
 
@@ -175,12 +175,8 @@ function stateOf({ value, sum, unit, timeSeconds }: SenmlRecord): object {
 }
 
 /** Whether it was settled in time. */
-async function within(ms: number, promise: Promise<unknown>): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => (timer = setTimeout(resolve, ms, false)));
-  const isSettled = await Promise.race([promise.then(isTrue, isTrue), late]);
-  clearTimeout(timer);
-  return isSettled;
+function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  return within(CLOSE_TIMEOUT_MS, promise.then(isTrue, isTrue), () => false);
 }
 
 const isTrue = (): true => true;

@@ -16,6 +16,7 @@ import {
 } from "#net/index.js";
 import type { AccountingEvent } from "#radius/index.js";
 import { encodeSubscriberIdentity, refusal } from "#security/index.js";
+import { within } from "#waiting/index.js";
 import type { CertificateFaultAlert } from "#x509/index.js";
 import { ClientIdentities, identityText } from "./client-identities.js";
 import { hopLimitReached, nextHop } from "./hop-limit.js";
@@ -196,7 +197,11 @@ export class DpeProxy {
       options = options.with(BINDING_OPTION.SubscriberIdentity, encodeSubscriberIdentity(identity));
     let server: CoapConnection | undefined;
     try {
-      server = await inTime(this.#upstream.to(target, client), this.#config.timeout);
+      const { timeout } = this.#config;
+      // A handshake that takes longer is there for the next request.
+      server = await within(timeout, this.#upstream.to(target, client), () => {
+        throw new CoapError("COAP_TIMEOUT", `not reached within ${timeout} ms`);
+      });
     } catch (error) {
       this.#onEvent({ type: "target-failed", target: target.config.name, error });
       const isLate =
@@ -304,19 +309,6 @@ function serverOptions({ credentials }: ProxyConfig): ServerOptions {
     ...(certificate === undefined ? {} : { certificate }),
     clientCertificate: ca === undefined ? "none" : "request",
   };
-}
-
-/** What comes later is there for the next request. @throws CoapError COAP_TIMEOUT. */
-async function inTime<T>(outcome: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new CoapError("COAP_TIMEOUT", `not reached within ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([outcome, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** R17 end to end: the client's demand holds for both legs. */

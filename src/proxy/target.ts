@@ -12,7 +12,7 @@ import {
   UdpSocket,
   untilOpened,
 } from "#net/index.js";
-import { verifyPeerCertificates } from "#x509/index.js";
+import { peerNameOf, verifyPeerCertificates } from "#x509/index.js";
 import { ownCertificateOf, readAnchors } from "./pem-files.js";
 import type { TargetConfig } from "./proxy-config.js";
 
@@ -110,7 +110,7 @@ export function dtlsOptions({
   const isAddress = isIP(uri.host) !== 0;
   const anchors = readAnchors(ca);
   const certificate = ownCertificateOf(credentials);
-  const name = isAddress ? ({ type: "ip", address: uri.host } as const) : ({ type: "dns", name: uri.host } as const);
+  const name = peerNameOf(uri.host);
   return {
     cipherSuites,
     ...(isAddress ? {} : { serverName: uri.host }),

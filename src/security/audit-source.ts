@@ -1,6 +1,6 @@
+import { canonicalIpAddress } from "#ip/index.js";
 import type { AuditEvent } from "./audit-event.js";
 import { addressPrefix } from "./failure-limits.js";
-import { canonicalAddress } from "./subscriber-identity.js";
 
 /**
  * Who caused an event, for what bounds how much of a trail each may fill: a subscriber that was authenticated, or an address
@@ -13,5 +13,5 @@ export function auditSourceOf(event: AuditEvent): { readonly isProven: boolean; 
     return { isProven: true, name: subscriber };
   if (connection === "none") return { isProven: false, name: "plain connections" };
   const address = peer.slice(0, Math.max(0, peer.lastIndexOf(":"))).replaceAll(/[[\]]/g, "");
-  return { isProven: false, name: addressPrefix(canonicalAddress(address) ?? address) };
+  return { isProven: false, name: addressPrefix(canonicalIpAddress(address) ?? address) };
 }

@@ -6,7 +6,7 @@ import type { SubscriberIdentity } from "./subscriber-identity.js";
  * proxies that insert Subscriber-Identity. Asked for each message, so it answers from memory.
  */
 export interface ExternalIdentities {
-  /** Who is at an address (canonical, as `canonicalAddress` gives it) now; undefined when nobody is known to be. */
+  /** Who is at an address (canonical, as `canonicalIpAddress` gives it) now; undefined when nobody is known to be. */
   ofAddress(address: string): SubscriberIdentity | undefined;
   /** Whether `ofAddress` can know anybody at all. Default false. */
   readonly knowsAddresses?: boolean;

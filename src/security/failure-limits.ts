@@ -1,3 +1,4 @@
+import { formatIpPrefix, ipPrefix, parseIpAddress } from "#ip/index.js";
 /**
  * Back-off after failed authentications, for a subscriber at an address and for the address. Each has a bucket of failures
  * that refills with time; while it is empty no answer is looked at. No clock and no I/O.
@@ -117,13 +118,9 @@ function levelOf({ level, at }: Bucket, burst: number, refillMs: number, now: nu
 
 /** An address as it is counted: whoever has one of IPv6 mostly has its whole /64. Canonical addresses in. */
 export function addressPrefix(address: string): string {
-  if (!address.includes(":")) return address;
-  const [head = "", tail] = address.split("::");
-  const before = head === "" ? [] : head.split(":");
-  const after = tail === undefined || tail === "" ? [] : tail.split(":");
-  const missing = tail === undefined ? 0 : Math.max(0, 8 - before.length - after.length);
-  const groups = [...before, ...Array.from({ length: missing }, () => "0"), ...after];
-  return `${groups.slice(0, 4).join(":")}::/64`;
+  const bytes = address.includes(":") ? parseIpAddress(address) : undefined;
+  const prefix = bytes && ipPrefix(bytes, 64);
+  return prefix === undefined ? address : formatIpPrefix(prefix);
 }
 
 /** A prefix holds no blank, so a name that holds one cannot be taken for another key. */

@@ -55,7 +55,6 @@ export type { ExternalIdentities } from "./external-identities.js";
 export { problem, refusal } from "./refusal.js";
 export { type GuardPolicy, type Judgement, ServerGuard } from "./server-guard.js";
 export {
-  canonicalAddress,
   decodeSubscriberIdentity,
   encodeSubscriberIdentity,
   formatSubscriberIdentity,

@@ -1,6 +1,6 @@
-import { isIP, SocketAddress } from "node:net";
 import { decodeCbor, encodeCbor } from "#cbor/index.js";
 import { IDENTITY_FORM_NUMBER, type IdentityForm } from "#dpe/index.js";
+import { canonicalIpAddress } from "#ip/index.js";
 import { SecurityError } from "./errors.js";
 
 /**
@@ -77,7 +77,7 @@ function canonicalValue(form: IdentityForm, value: string): string | undefined {
     case "nai":
       return canonicalNai(value);
     case "ip":
-      return canonicalAddress(value);
+      return canonicalIpAddress(value);
     case "opaque":
       return isPlainText(value, MAX_OPAQUE_BYTES) ? value : undefined;
   }
@@ -91,16 +91,6 @@ function canonicalNai(value: string): string | undefined {
   if (realm === undefined) return user;
   const lower = realm.toLowerCase();
   return /^[\p{L}\p{N}]([\p{L}\p{N}.-]*[\p{L}\p{N}])?$/u.test(lower) ? `${user}@${lower}` : undefined;
-}
-
-/** An address literal in its one written form; undefined for anything else, a zone included. */
-export function canonicalAddress(text: string): string | undefined {
-  const family = isIP(text);
-  if (family === 4) return text;
-  if (family !== 6 || text.includes("%")) return undefined;
-  const { address } = new SocketAddress({ address: text, family: "ipv6" });
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(address);
-  return mapped?.[1] ?? address;
 }
 
 function isPlainText(value: string, maxBytes: number): boolean {

@@ -2,11 +2,11 @@ import { randomBytes } from "node:crypto";
 import type { EndpointCounters } from "#coap/index.js";
 import { BINDING_OPTION, BINDING_OPTION_FORMATS, type Registration } from "#dpe/index.js";
 import { changedKeys } from "#config/index.js";
+import { canonicalIpAddress } from "#ip/index.js";
 import { CoapEndpoint, type Observation, type SocketAddress, type SteeringCounters } from "#net/index.js";
 import {
   type AuditEvent,
   AuditTrail,
-  canonicalAddress,
   type ExternalIdentities,
   ProofChallenger,
   SecurityError,
@@ -105,7 +105,7 @@ export class DpeServer {
     const resources = new Dpe1Resources({
       store,
       discovery: new Discovery(config, () => this.#listeners.ports),
-      dpe2Addresses: dpe2.addresses.map((address) => canonicalAddress(address) ?? address),
+      dpe2Addresses: dpe2.addresses.map((address) => canonicalIpAddress(address) ?? address),
       now: Date.now,
       onRegistered: (registration, isAnew) => {
         if (isAnew) this.#endpoints.changed(registration.endpoint);

@@ -21,15 +21,8 @@ import {
   QUERY,
   type Registration,
 } from "#dpe/index.js";
-import {
-  canonicalAddress,
-  cleanText,
-  mayRegister,
-  mayReport,
-  problem,
-  refusal,
-  type Subscriber,
-} from "#security/index.js";
+import { canonicalIpAddress } from "#ip/index.js";
+import { cleanText, mayRegister, mayReport, problem, refusal, type Subscriber } from "#security/index.js";
 import { decodePack, SenmlError, type SenmlRecord } from "#senml/index.js";
 import { type DeviceSecurity, type Store, StoreError } from "#store/index.js";
 import type { Discovery } from "./discovery.js";
@@ -153,7 +146,7 @@ export class Dpe1Resources {
     if (text === undefined) return undefined;
     if (text === DPE2_OVER_ASSOCIATION) return { type: "association" };
     const uri = parseDpe2Uri(text);
-    const address = canonicalAddress(uri.address);
+    const address = canonicalIpAddress(uri.address);
     if (address === undefined || (address !== sender && !this.#surroundings.dpe2Addresses.includes(address)))
       throw new DpeError("DPE_BAD_REQUEST", "a dpe2 URI names the address that the registration comes from");
     return { type: "uri", uri: formatDpe2Uri({ ...uri, address }) };

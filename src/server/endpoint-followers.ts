@@ -1,5 +1,6 @@
 import type { SenmlRecord } from "#senml/index.js";
 import type { Store } from "#store/index.js";
+import { pause } from "#waiting/index.js";
 import type { ObserveOptions } from "./dpe2-requests.js";
 import { followFleet } from "./live-event.js";
 import { EndpointChanged, type PropertyObservation } from "./property-observation.js";
@@ -157,20 +158,6 @@ interface Observed {
   /** States that were told. */
   readonly count: number;
   readonly error: unknown;
-}
-
-/** Until the time is over or the signal is aborted. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 }
 
 /** An endpoint that is heard is observed at once; these are for one that is there but does not answer. */

@@ -10,6 +10,7 @@ import {
   type Subscriber,
 } from "#security/index.js";
 import type { DeviceSecurity } from "#store/index.js";
+import { within } from "#waiting/index.js";
 import type { Dpe1Resources } from "./dpe1-resources.js";
 import type { Dpe2Connections } from "./dpe2-connections.js";
 import type { NetworkPresence } from "./network-presence.js";
@@ -57,12 +58,7 @@ export class GuardedRequests {
 
   /** What has come in is answered: a client that does not hear what became of its request sends it again elsewhere. */
   async settled(timeoutMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([
-      Promise.allSettled(this.#unanswered),
-      new Promise((resolve) => (timer = setTimeout(resolve, timeoutMs))),
-    ]);
-    clearTimeout(timer);
+    await within(timeoutMs, Promise.allSettled(this.#unanswered), () => undefined);
     await new Promise((resolve) => setImmediate(resolve));
   }
 

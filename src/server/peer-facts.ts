@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
+import { canonicalIpAddress } from "#ip/index.js";
 import { type CoapConnection, DtlsSession, formatAddress } from "#net/index.js";
-import { type AssociationFacts, canonicalAddress, type LowerLayerIdentity, type Subscribers } from "#security/index.js";
+import { type AssociationFacts, type LowerLayerIdentity, type Subscribers } from "#security/index.js";
 import { certificateKeyFingerprint, keyFingerprint } from "#x509/index.js";
 import { keptTrust } from "./kept-trust.js";
 import type { ServerCredentials } from "./server-credentials.js";
@@ -49,7 +50,7 @@ export class PeerFacts {
   /** What they are by those subscribers; nothing is kept of it. `namesKnown`: of its certificate, which stays the same. */
   workOut(peer: CoapConnection, subscribers: Subscribers, namesKnown?: readonly string[]): AssociationFacts {
     const { address } = peer.remoteAddress;
-    const facts = { address: canonicalAddress(address) ?? address, peer: formatAddress(peer.remoteAddress) };
+    const facts = { address: canonicalIpAddress(address) ?? address, peer: formatAddress(peer.remoteAddress) };
     if (!peer.isSecure) return { ...facts, connection: "none" };
     const pskIdentity = peer.peerInfo?.pskIdentity;
     const leaf = peer.peerInfo?.certificates?.[0];

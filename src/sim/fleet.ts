@@ -1,6 +1,7 @@
 import { AGENT_SCHEMA, type AgentConfig } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { resolveHost, type SocketAddress } from "#net/index.js";
+import { pause } from "#waiting/index.js";
 import { DEVICE_PROFILES, type ProfileName } from "./devices/device-profile.js";
 import { HostileDevice } from "./devices/hostile-device.js";
 import { SimulatedDevice } from "./devices/simulated-device.js";
@@ -83,8 +84,7 @@ export class Fleet {
     clearInterval(this.#starter);
     for (const device of this.#devices) device.quieten();
     const deadline = performance.now() + withinMs;
-    while (this.unsent > 0 && performance.now() < deadline)
-      await new Promise((resolve) => setTimeout(resolve, TICK_MS));
+    while (this.unsent > 0 && performance.now() < deadline) await pause(TICK_MS);
     return this.unsent;
   }
 

@@ -1,3 +1,4 @@
+import { pause } from "#waiting/index.js";
 import type { Change } from "./backend.js";
 
 /**
@@ -45,8 +46,7 @@ export class GroupCommit {
     await new Promise((resolve) => setImmediate(resolve));
     const leftMs = this.#lastBegan + GATHER_MS - performance.now();
     const isWorthIt = this.#lastSize > 1 && this.#perMs * GATHER_MS >= WORTH_GATHERING;
-    if (isWorthIt && leftMs >= 1 && this.#waiting.length < this.#maxChanges)
-      await new Promise((resolve) => setTimeout(resolve, leftMs));
+    if (isWorthIt && leftMs >= 1 && this.#waiting.length < this.#maxChanges) await pause(leftMs);
     const now = performance.now();
     this.#lastSize = Math.min(this.#waiting.length, this.#maxChanges);
     this.#perMs = this.#lastSize / Math.max(1, now - this.#lastBegan);

@@ -1,4 +1,5 @@
 import { createClient, RESP_TYPES } from "redis";
+import { within } from "#waiting/index.js";
 import type { Backend, Change, Entry, Message, Place, PlacedEntry, Range, Space } from "./backend.js";
 import { StoreError } from "./errors.js";
 import { GroupCommit } from "./group-commit.js";
@@ -53,7 +54,7 @@ export class RedisBackend implements Backend {
       backend = new RedisBackend(url, { ...options, onError });
       const connecting = [backend.#client.connect(), backend.#subscriber.connect()];
       for (const one of connecting) one.catch(() => undefined);
-      await within(CONNECT_TIMEOUT_MS, Promise.all(connecting));
+      await answered(CONNECT_TIMEOUT_MS, Promise.all(connecting));
       backend.#hasConnected = true;
       backend.#commitHash = String(await backend.#send(["SCRIPT", "LOAD", COMMIT_SCRIPT]));
       await backend.#checkDurability();
@@ -243,7 +244,7 @@ export class RedisBackend implements Backend {
       const heard = (): void => this.#heard();
       // Also one that comes too late.
       answer.then(heard, heard);
-      return await within(ANSWER_TIMEOUT_MS, answer);
+      return await answered(ANSWER_TIMEOUT_MS, answer);
     } catch (error) {
       if (error instanceof TooLate && this.#heardAt < sentAt) this.#isSilent = true;
       throw unavailable(error, "Redis did not answer");
@@ -302,12 +303,10 @@ function unavailable(error: unknown, what: string): StoreError {
   });
 }
 
-function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new TooLate(`no answer within ${ms / 1000} s`)), ms);
+function answered<T>(ms: number, promise: Promise<T>): Promise<T> {
+  return within(ms, promise, () => {
+    throw new TooLate(`no answer within ${ms / 1000} s`);
   });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 class TooLate extends Error {}

@@ -1,4 +1,4 @@
-import { SocketAddress } from "node:net";
+import { formatIpAddress } from "#ip/index.js";
 import { DER_TAG, decodeDer, decodeDerSequence } from "./der.js";
 
 /**
@@ -57,7 +57,7 @@ export function subjectAltNamesOf(names: readonly GeneralName[]): SubjectAltName
       case "email":
         return [{ type: name.form, value: name.value }];
       case "ip":
-        return [{ type: "ip", value: addressText(name.bytes) }];
+        return [{ type: "ip", value: formatIpAddress(name.bytes) }];
       case "directory":
       case "other":
         return [];
@@ -69,12 +69,4 @@ export function subjectAltNamesOf(names: readonly GeneralName[]): SubjectAltName
 function ia5Text(bytes: Uint8Array): string {
   if (bytes.some((byte) => byte < 0x20 || byte > 0x7e)) throw new RangeError("a name holds a character outside IA5");
   return String.fromCharCode(...bytes);
-}
-
-function addressText(bytes: Uint8Array): string {
-  if (bytes.length === 4) return bytes.join(".");
-  const groups = Array.from({ length: 8 }, (_, index) =>
-    (((bytes[2 * index] ?? 0) << 8) | (bytes[2 * index + 1] ?? 0)).toString(16),
-  );
-  return new SocketAddress({ address: groups.join(":"), family: "ipv6" }).address;
 }

@@ -22,7 +22,7 @@ export { inFile, X509_ERROR_CODES, X509Error, type X509ErrorCode } from "./error
 export type { SubjectAltName } from "./general-name.js";
 export type { CertificatePurpose, RevocationPolicy } from "./path-validation.js";
 export { certificateKeyFingerprint, keyFingerprint, pemKeyFingerprint } from "./key-fingerprint.js";
-export type { PeerName } from "./peer-name.js";
+export { type PeerName, peerNameOf } from "./peer-name.js";
 export {
   decodePemCertificates,
   firstCertificate,

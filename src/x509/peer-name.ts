@@ -6,6 +6,11 @@ export type PeerName =
   | { readonly type: "dns"; readonly name: string }
   | { readonly type: "ip"; readonly address: string };
 
+/** Of a host, as it stands in a URI. */
+export function peerNameOf(host: string): PeerName {
+  return isIP(host) === 0 ? { type: "dns", name: host } : { type: "ip", address: host };
+}
+
 /**
  * Whether a subjectAltName of the certificate is this name (RFC 9525 §6.3 and §6.4): a dNSName, in which a wildcard stands
  * for the whole left-most label and no more, or an iPAddress byte for byte. The common name is never looked at.

@@ -1,4 +1,5 @@
 import { checkRecord } from "#senml/index.js";
+import { within } from "#waiting/index.js";
 import { AgentError, describeFault } from "../agent-error.js";
 import type { Properties } from "../properties.js";
 import type { DeviceClock } from "../queue/device-clock.js";
@@ -25,10 +26,7 @@ export class Sampler {
 
   /** Fulfilled when every source was read once, or had its time for it. */
   async firstReadings(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise((resolve) => (timer = setTimeout(resolve, FIRST_READING_TIMEOUT_MS)));
-    await Promise.race([this.#first, late]);
-    clearTimeout(timer);
+    await within(FIRST_READING_TIMEOUT_MS, this.#first, () => undefined);
   }
 
   stop(): void {

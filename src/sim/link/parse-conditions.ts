@@ -1,3 +1,4 @@
+import { MAX_TIMER_MS } from "#waiting/index.js";
 import type { LinkChange, LinkConditions } from "./link-conditions.js";
 
 /** `loss=0.2,delay=50,jitter=20,mtu=1280` or `cut`, `restored`. @throws Error that says which word is wrong and which there are. */
@@ -45,5 +46,4 @@ const BOUNDS: ReadonlyMap<NumberName, number> = new Map<NumberName, number>([
   ["jitter", 60_000],
   ["mtu", 65_535],
 ]);
-const MAX_TIMER_MS = 2 ** 31 - 1;
 const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };

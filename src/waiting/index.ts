@@ -1,0 +1,2 @@
+export { MAX_TIMER_MS, pause } from "./pause.js";
+export { within } from "./within.js";
