@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 export interface UntilOptions {
   /** What is waited for, for the message; default: the text of the function. */
   readonly what?: string;
-  /** How long at most, in milliseconds of real time; default 30 s, of what takes milliseconds on a machine at rest. */
+  /** How long at most, in milliseconds of real time; default 50 s, less than the idle minute after which ava ends it all. */
   readonly withinMs?: number;
   /** Ends the wait. */
   readonly signal?: AbortSignal;
@@ -15,7 +15,7 @@ export interface UntilOptions {
  */
 export async function until<Found>(
   look: () => Found | Promise<Found>,
-  { what = textOf(look), withinMs = 30_000, signal }: UntilOptions = {},
+  { what = textOf(look), withinMs = 50_000, signal }: UntilOptions = {},
 ): Promise<Exclude<Found, undefined | false>> {
   for (const endSeconds = process.uptime() + withinMs / 1000; ; await sleep(2, undefined, { signal })) {
     const found = await look();
