@@ -1,2 +1,2 @@
 export { checkProxyCredentials, DpeProxy, type ProxyEvent } from "./dpe-proxy.js";
-export { PROXY_SCHEMA, type ProxyConfig } from "./proxy-config.js";
+export { PROXY_SCHEMA } from "./proxy-config.js";
