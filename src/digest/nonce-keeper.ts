@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from "node:crypto";
 import { isNonceCount } from "./calculation.js";
 import { DigestError } from "./errors.js";
 import { NonceCountWindow } from "./nonce-count-window.js";
@@ -31,7 +31,7 @@ export class NonceKeeper {
   readonly #random: (size: number) => Uint8Array;
   readonly #rotateAfterMs: number;
   /** The key that MACs are made with, then the one before it: nonces live no longer than from one rotation to the next. */
-  #keys: readonly [Uint8Array, ...Uint8Array[]];
+  #keys: readonly [KeyObject, ...KeyObject[]];
   #rotatedAt: number | undefined;
   readonly #lifetimeMs: number;
   readonly #renewAfterMs: number;
@@ -55,7 +55,7 @@ export class NonceKeeper {
     if (!(rotateAfterMs >= lifetimeMs)) throw badOption(`rotateAfterMs ${rotateAfterMs} below lifetimeMs`);
     this.#random = options.random;
     this.#rotateAfterMs = rotateAfterMs;
-    this.#keys = [options.key.slice()];
+    this.#keys = [createSecretKey(options.key)];
     this.#lifetimeMs = lifetimeMs;
     this.#renewAfterMs = renewAfterMs;
     this.#maxNonces = maxNonces;
@@ -139,12 +139,12 @@ export class NonceKeeper {
     }
   }
 
-  #currentKey(now: number): Uint8Array {
+  #currentKey(now: number): KeyObject {
     this.#rotatedAt ??= now;
     const [current] = this.#keys;
     if (now - this.#rotatedAt < this.#rotateAfterMs) return current;
     this.#rotatedAt = now;
-    const fresh = this.#random(MIN_KEY_BYTES);
+    const fresh = createSecretKey(this.#random(MIN_KEY_BYTES));
     this.#keys = [fresh, current];
     return fresh;
   }
@@ -174,7 +174,7 @@ export interface NonceKeeperOptions {
 
 export const NONCE_KEEPER_DEFAULTS = { lifetimeMs: 300_000, maxNonces: 65_536, rotateAfterMs: 86_400_000 } as const;
 
-function macOf(key: Uint8Array, nonce: Uint8Array, association: Uint8Array | undefined): Uint8Array {
+function macOf(key: KeyObject, nonce: Uint8Array, association: Uint8Array | undefined): Uint8Array {
   const hmac = createHmac("sha256", key).update(MAC_LABEL).update(nonce.subarray(0, MAC_AT));
   return hmac
     .update(association ?? NO_BYTES)
@@ -182,7 +182,7 @@ function macOf(key: Uint8Array, nonce: Uint8Array, association: Uint8Array | und
     .subarray(0, MAC_BYTES);
 }
 
-function associationTag(key: Uint8Array, association: Uint8Array | undefined): Uint8Array {
+function associationTag(key: KeyObject, association: Uint8Array | undefined): Uint8Array {
   if (association === undefined) return NO_ASSOCIATION;
   return createHmac("sha256", key).update(TAG_LABEL).update(association).digest().subarray(0, TAG_BYTES);
 }

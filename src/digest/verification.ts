@@ -1,4 +1,4 @@
-import { createHmac } from "node:crypto";
+import { createHmac, type KeyObject } from "node:crypto";
 import {
   DIGEST_HASH_BYTES,
   type DigestAlgorithm,
@@ -96,8 +96,8 @@ export interface VerificationContext {
   readonly keeper: NonceJudge;
   /** The subscriber's credential; undefined when there is none of that name. */
   readonly credential: StoredCredential | undefined;
-  /** Secret from which HA1 values for unknown users come; random, 32 bytes. */
-  readonly dummyKey: Uint8Array;
+  /** Secret from which HA1 values for unknown users come: 32 random bytes. */
+  readonly dummyKey: KeyObject;
   /**
    * Any credential that there is, by any number: an unknown user is compared with it, as one that is known is with its own, so
    * that the same memory is looked at. Undefined where there is none.
@@ -196,7 +196,7 @@ function namesCredential(authorization: Authorization, hash: DigestHash, credent
 }
 
 /** An HA1 that nobody has: the same for the same name each time, and not to be told from a real one without the key. */
-function dummyHa1(key: Uint8Array, hash: DigestHash, realm: string, username: string | Uint8Array): Uint8Array {
+function dummyHa1(key: KeyObject, hash: DigestHash, realm: string, username: string | Uint8Array): Uint8Array {
   const mac = createHmac("sha256", key).update(`${hash}:${realm}:`).update(username).digest();
   return mac.subarray(0, DIGEST_HASH_BYTES[hash]);
 }

@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
+import { cipherKey } from "./crypto/cipher-key.js";
 import type { SharedKeys } from "./shared-keys.js";
 import { ByteReader } from "./wire/reader.js";
 import { concat, uint16 } from "./wire/writer.js";
@@ -29,7 +30,7 @@ export class TicketKeys {
     const period = this.#keys.periodAt(now, this.#lifetimeMs);
     const nonce = this.#random(NONCE_BYTES);
     const head = uint16(period & 0xffff);
-    const cipher = createCipheriv("aes-256-gcm", this.#keys.keyOf("ticket", period), nonce).setAAD(head);
+    const cipher = createCipheriv("aes-256-gcm", cipherKey(this.#keys.keyOf("ticket", period)), nonce).setAAD(head);
     return concat(head, nonce, cipher.update(state), cipher.final(), cipher.getAuthTag());
   }
 
@@ -45,7 +46,7 @@ export class TicketKeys {
     const age = (period - (((head[0] ?? 0) << 8) | (head[1] ?? 0))) & 0xffff;
     if (age > 1) return undefined;
     const key = this.#keys.keyOf("ticket", period - age);
-    const decipher = createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: TAG_BYTES });
+    const decipher = createDecipheriv("aes-256-gcm", cipherKey(key), nonce, { authTagLength: TAG_BYTES });
     decipher.setAAD(head).setAuthTag(tag);
     const state = decipher.update(sealed);
     try {

@@ -1,4 +1,4 @@
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHmac, createSecretKey, randomBytes, timingSafeEqual } from "node:crypto";
 import {
   BLOCK_SIZES_BYTES,
   CODE,
@@ -17,7 +17,7 @@ import { formatAddress, type SocketAddress } from "./udp-socket.js";
  */
 export class AmplificationGuard {
   readonly #factor: number;
-  readonly #key = randomBytes(32);
+  readonly #key = createSecretKey(randomBytes(32));
 
   constructor(factor: number) {
     this.#factor = factor;

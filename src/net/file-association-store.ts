@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject, randomBytes } from "node:crypto";
 import { closeSync, fstatSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import type { AssociationStore, KeptAssociation } from "./association-store.js";
@@ -117,7 +117,7 @@ class SealedWriter {
   bytes = 0;
   readonly #file: number;
   readonly #header: Uint8Array;
-  readonly #key: Uint8Array;
+  readonly #key: KeyObject;
   #entries = 0;
   #isBroken = false;
 
@@ -189,7 +189,7 @@ function readFile(path: string, key: Uint8Array): Map<number, Uint8Array> | Stor
   return isClosed || isOfThisBoot ? live : "not-of-this-boot";
 }
 
-function openEntry(key: Uint8Array, header: Uint8Array, index: number, sealed: Uint8Array): Buffer | undefined {
+function openEntry(key: KeyObject, header: Uint8Array, index: number, sealed: Uint8Array): Buffer | undefined {
   if (sealed.length < ENTRY_HEAD_BYTES + TAG_BYTES) return undefined;
   const decipher = createDecipheriv("aes-256-gcm", key, nonceOf(index), { authTagLength: TAG_BYTES });
   decipher.setAAD(header).setAuthTag(sealed.subarray(-TAG_BYTES));
@@ -225,8 +225,9 @@ function readKey(path: string): Uint8Array {
   }
 }
 
-function fileKey(key: Uint8Array, header: Uint8Array): Uint8Array {
-  return new Uint8Array(hkdfSync("sha256", key, header.subarray(BOOT_END), "dpe-coap associations", KEY_BYTES));
+function fileKey(key: Uint8Array, header: Uint8Array): KeyObject {
+  const derived = hkdfSync("sha256", key, header.subarray(BOOT_END), "dpe-coap associations", KEY_BYTES);
+  return createSecretKey(new Uint8Array(derived));
 }
 
 function nonceOf(index: number): Uint8Array {

@@ -1,3 +1,4 @@
+import { createSecretKey, type KeyObject } from "node:crypto";
 import type { ResponseMessage } from "#coap/index.js";
 import { type Challenge, ExchangeNonce, hashOf, verifyProof } from "#digest/index.js";
 import { BINDING_OPTION, type InterfaceName } from "#dpe/index.js";
@@ -19,13 +20,13 @@ export class ProofChallenger {
   readonly #policy: GuardPolicy;
   readonly #subscribers: Subscribers;
   readonly #random: (size: number) => Uint8Array;
-  readonly #dummyKey: Uint8Array;
+  readonly #dummyKey: KeyObject;
 
   constructor(policy: GuardPolicy, subscribers: Subscribers, random: (size: number) => Uint8Array) {
     this.#policy = policy;
     this.#subscribers = subscribers;
     this.#random = random;
-    this.#dummyKey = random(KEY_BYTES);
+    this.#dummyKey = createSecretKey(random(KEY_BYTES));
   }
 
   /** Before a request is sent: what the association alone comes to. A refusal other than `credentials-required` is final. */

@@ -1,3 +1,4 @@
+import { createSecretKey, type KeyObject } from "node:crypto";
 import { methodName, type RequestMessage } from "#coap/index.js";
 import {
   type AuthenticationInfo,
@@ -29,7 +30,7 @@ export class ServerDigest {
   readonly #options: GuardDigest;
   readonly #subscribers: Subscribers;
   readonly #nonces: NonceKeeper;
-  readonly #dummyKey: Uint8Array;
+  readonly #dummyKey: KeyObject;
   readonly #limits: FailureLimits;
   readonly #gba: GbaCredentials | undefined;
 
@@ -43,7 +44,7 @@ export class ServerDigest {
     this.#options = options;
     this.#subscribers = subscribers;
     this.#nonces = new NonceKeeper({ key: random(KEY_BYTES), random });
-    this.#dummyKey = random(KEY_BYTES);
+    this.#dummyKey = createSecretKey(random(KEY_BYTES));
     this.#limits = new FailureLimits(options.failures);
   }
 

@@ -1,4 +1,4 @@
-import { hash } from "node:crypto";
+import { createSecretKey, hash } from "node:crypto";
 import test from "ava";
 import fc from "fast-check";
 import {
@@ -48,7 +48,7 @@ class TestServer {
       policy: { ...POLICY, ...policy },
       keeper,
       credential: this.credential,
-      dummyKey: new Uint8Array(32).fill(9),
+      dummyKey: createSecretKey(new Uint8Array(32).fill(9)),
     };
   }
 

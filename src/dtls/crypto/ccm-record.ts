@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
+import { cipherKey } from "./cipher-key.js";
 
 /**
  * AES-128-CCM of one record by a cipher object of its own: for a key that has no contexts and will not be asked for another
@@ -15,7 +16,7 @@ export function sealAlone(
   at: number,
   length: number,
 ): void {
-  const cipher = createCipheriv("aes-128-ccm", key, nonce, { authTagLength });
+  const cipher = createCipheriv("aes-128-ccm", cipherKey(key), nonce, { authTagLength });
   cipher.setAAD(aad, { plaintextLength: length });
   bytes.set(cipher.update(bytes.subarray(at, at + length)), at);
   cipher.final();
@@ -33,7 +34,7 @@ export function openAlone(
   plaintext: Uint8Array,
 ): boolean {
   const tagAt = at + plaintext.length;
-  const decipher = createDecipheriv("aes-128-ccm", key, nonce, { authTagLength });
+  const decipher = createDecipheriv("aes-128-ccm", cipherKey(key), nonce, { authTagLength });
   decipher.setAuthTag(sealed.subarray(tagAt, tagAt + authTagLength));
   decipher.setAAD(aad, { plaintextLength: plaintext.length });
   const text = decipher.update(sealed.subarray(at, tagAt));

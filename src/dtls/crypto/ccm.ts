@@ -1,4 +1,5 @@
 import { type Cipher, createCipheriv, timingSafeEqual } from "node:crypto";
+import { cipherKey } from "./cipher-key.js";
 import { openAlone, sealAlone } from "./ccm-record.js";
 import { CIPHER_POOL, endContext, NEVER_PLACED, type PooledKey } from "./cipher-pool.js";
 import { KeyStream } from "./key-stream.js";
@@ -98,11 +99,11 @@ export class CcmKey implements PooledKey {
     this.wasUsed = true;
     if (this.#contexts !== undefined) return this.#contexts;
     if (!CIPHER_POOL.hasPlaceFor(this)) return undefined;
-    const key = this.#copyOfKey();
+    const key = cipherKey(this.#copyOfKey());
     // Padding, which is of the last block, has no effect: what comes at their end is thrown away.
     const cbc = createCipheriv("aes-128-cbc", key, ZERO_BLOCK);
     const ecb = createCipheriv("aes-128-ecb", key, null);
-    key.fill(0);
+    KEY.fill(0);
     const { chained, ahead } = CIPHER_POOL.admit(this);
     this.#contexts = { cbc, stream: new KeyStream(ecb, ahead), chained };
     return this.#contexts;

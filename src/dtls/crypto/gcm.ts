@@ -1,4 +1,5 @@
-import { createCipheriv, createDecipheriv } from "node:crypto";
+import { createCipheriv, createDecipheriv, type KeyObject } from "node:crypto";
+import { cipherKey } from "./cipher-key.js";
 import { KEY_BYTES } from "./key-schedule.js";
 
 /** AES-128-GCM (RFC 5288). A context of node:crypto serves one nonce, so each record makes its own. */
@@ -13,8 +14,8 @@ export class GcmKey {
     this.#at = at;
   }
 
-  get #key(): Uint8Array {
-    return this.#keys.subarray(this.#at, this.#at + KEY_BYTES);
+  get #key(): Uint8Array | KeyObject {
+    return cipherKey(this.#keys.subarray(this.#at, this.#at + KEY_BYTES));
   }
 
   /** Encrypts `length` bytes at `at` of `bytes` where they stand, and writes the tag after them. */
