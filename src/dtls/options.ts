@@ -55,7 +55,8 @@ export interface CommonOptions {
   readonly maxEarlyRecordBytes?: number;
   /**
    * Our own connection identifier (RFC 9146), asked for once an association, by which the peer's records find us: at most
-   * 255 bytes; empty when records shall come without. Default: a client's is empty, a server's 6 random bytes. False: the
+   * 255 bytes; empty when records shall come without. None may be the beginning of another's: of one length they never are.
+   * An endpoint asks again for one that a session has, 100 times at most, and fails the handshake then. Default: a client's is empty, a server's 6 random bytes. False: the
    * extension is not used, and a changed address loses the association.
    */
   readonly connectionId?: (() => Uint8Array) | false;

@@ -3,6 +3,7 @@ import {
   Association,
   type CertificateVerdict,
   type ClientOptions,
+  DtlsError,
   ServerGate,
   type ServerOptions,
   SharedKeys,
@@ -83,7 +84,12 @@ export class DtlsEndpoint {
   /** Begins a handshake toward an address. @throws NetError NET_CLOSED; DtlsError DTLS_BAD_OPTION. */
   connect(remote: SocketAddress, options: ClientOptions): DtlsSession {
     if (this.#isClosed) throw new NetError("NET_CLOSED", "the endpoint is closed");
-    const association = Association.connect({ ...options, onDrop: this.#onDropBeside(options.onDrop) }, monotonicNow());
+    const { connectionId } = options;
+    const own = {
+      onDrop: this.#onDropBeside(options.onDrop),
+      ...(connectionId === undefined ? {} : { connectionId: this.#freeConnectionIds(connectionId) }),
+    };
+    const association = Association.connect({ ...options, ...own }, monotonicNow());
     const session = this.#newSession(association, remote);
     session.pump();
     return session;
@@ -251,11 +257,11 @@ export class DtlsEndpoint {
   #serverOptions(server: ServerOptions): ServerOptions {
     const types = verifiableTypes(this.#options);
     return {
-      connectionId: () => this.#newConnectionId(),
       random: this.#random,
       sharedKeys: new SharedKeys(randomBytes(SECRET_BYTES), performance.timeOrigin),
       ...(types.length === 0 ? {} : { peerCertificateTypes: types }),
       ...server,
+      connectionId: this.#freeConnectionIds(server.connectionId ?? (() => this.#newConnectionId())),
       onDrop: this.#onDropBeside(server.onDrop),
       isSaved: this.#options.associations !== undefined,
       sessionCache: this.#options.sessionStore !== undefined,
@@ -271,12 +277,22 @@ export class DtlsEndpoint {
   }
 
   #newConnectionId(): Uint8Array {
-    for (;;) {
-      const connectionId = this.#random(CONNECTION_ID_BYTES);
-      const { steering } = this.#options;
-      if (steering !== undefined) connectionId[0] = steering.index;
-      if (!this.#sessions.hasConnectionId(connectionId)) return connectionId;
-    }
+    const connectionId = this.#random(CONNECTION_ID_BYTES);
+    const { steering } = this.#options;
+    if (steering !== undefined) connectionId[0] = steering.index;
+    return connectionId;
+  }
+
+  /** Of those that `make` gives, the first that no session has. */
+  #freeConnectionIds(make: (() => Uint8Array) | false): (() => Uint8Array) | false {
+    if (make === false) return false;
+    return () => {
+      for (let tries = 0; tries < CONNECTION_ID_TRIES; tries++) {
+        const connectionId = make();
+        if (!this.#sessions.hasConnectionId(connectionId)) return connectionId;
+      }
+      throw new DtlsError("DTLS_BAD_OPTION", "connectionId: gives only those that sessions have");
+    };
   }
 
   /** What sessions drop counts here, and for whoever set their option. */
@@ -311,6 +327,10 @@ export class DtlsEndpoint {
     onSave: (session) => this.#keeper.save(session),
     keepSession: (sessionId, state, lifetimeSeconds) => void this.#keepSession(sessionId, state, lifetimeSeconds),
     onOpened: (session) => {
+      if (this.#sessions.hasConnectionId(session.connectionId)) {
+        session.abort("internal_error", "another handshake had the same connection identifier");
+        return;
+      }
       const earlier = this.#sessions.open(session);
       // With a connection identifier the earlier one is not lost: its peer may have moved, and left the address to another.
       if (earlier !== undefined && earlier.connectionId.length === 0) void earlier.close();
@@ -347,6 +367,7 @@ const NO_VERIFIER: CertificateVerdict = { ok: false, alert: "unknown_ca", reason
 /** The content type of records with a connection identifier. */
 const TLS12_CID = 25;
 const CONNECTION_ID_BYTES = 6;
+const CONNECTION_ID_TRIES = 100;
 const SECRET_BYTES = 32;
 const SWEEP_MS = 5000;
 /** Sessions looked at to find a stale one. */

@@ -427,6 +427,17 @@ test("D17 ClientHello in epoch 1, or HelloRequest, gets a warning no_renegotiati
   t.deepEqual(server.end.received, [Uint8Array.of(1)]);
 });
 
+test("D17 a HelloRequest during the handshake is dropped, and the handshake completes", (t) => {
+  for (let messageSeq = 0; messageSeq < 3; messageSeq++) {
+    const pair = pskPair();
+    const helloRequest = wholeMessage(T.hello_request, messageSeq, new Uint8Array(0));
+    pair.client.handleDatagram(plainRecord(CONTENT_TYPES.handshake, helloRequest), 0);
+    t.is(pair.client.association?.counters.dropped["unexpected-message"], 1);
+    const link = new VirtualLink({ seed: 1 });
+    t.true(link.run(pair.client, pair.server, () => pair.client.connected + pair.server.connected === 2));
+  }
+});
+
 test("D18 after close_notify, and after a fatal alert, everything is refused", (t) => {
   const { rogue, end, link } = againstClient({});
   rogue.send(1, CONTENT_TYPES.alert, Uint8Array.of(1, 0));
@@ -778,6 +789,23 @@ test("a client with a wrong key hears of it within a second, by name", (t) => {
   t.is(codeOf(pair.client), "DTLS_ALERT_RECEIVED");
   t.is(pair.client.closed?.error?.receivedAlert, "decrypt_error");
   t.is(codeOf(pair.server), "DTLS_WRONG_PSK");
+});
+
+test("D58 until its Finished no client hears whether its identity is known; a guess at what stands for the key is none", (t) => {
+  const psk = { identity: Uint8Array.from(Buffer.from("device-2")), key: new Uint8Array(16).fill(7) };
+  // The key in the place of an unknown one is random: here the client knows it.
+  const server = { ...PSK_SERVER, random: (size: number) => new Uint8Array(size).fill(7) };
+  const pair = makePair({ client: { ...PSK_CLIENT, psk }, server });
+  const { datagram, now } = upToClientsSecondFlight(pair);
+  const [keyExchange, changeCipherSpec, finished] = splitRecords(datagram);
+  for (const record of [keyExchange, changeCipherSpec]) {
+    pair.server.handleDatagram(record ?? t.fail(), now);
+    t.is(pair.server.pollDatagram(now), undefined);
+    t.is(pair.server.association?.state, "handshaking");
+  }
+  pair.server.handleDatagram(finished ?? t.fail(), now);
+  t.is(codeOf(pair.server), "DTLS_UNKNOWN_PSK_IDENTITY");
+  t.is(pair.server.connected, 0);
 });
 
 test("D59 a key lookup that never answers times out; answers that come twice, late or for another identity are harmless", (t) => {

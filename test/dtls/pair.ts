@@ -33,6 +33,8 @@ export class TestEnd implements LinkPeer {
   readonly sentElsewhere: Map<Uint8Array, "candidate" | "source"> = new Map();
   readonly paths: string[] = [];
   connected = 0;
+  /** Those offered, to be resumed. */
+  sessions = 0;
   closed: Extract<AssociationOutput, { type: "closed" }> | undefined;
   readonly #gate: ServerGate | undefined;
   readonly #answers: Answers;
@@ -105,8 +107,10 @@ export class TestEnd implements LinkPeer {
           this.association?.answerPsk(output.identity, lookup(output.identity), now);
         }
         return;
-      case "need-session":
       case "session":
+        this.sessions++;
+        return;
+      case "need-session":
       case "save":
         return;
       case "need-raw-public-key-verification":

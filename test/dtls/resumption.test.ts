@@ -12,6 +12,7 @@ import {
 } from "#dtls/index.js";
 import { ClientHandshake } from "#dtls/handshake/client-handshake.js";
 import { ServerHandshake } from "#dtls/handshake/server-handshake.js";
+import type { HandshakeMachine } from "#dtls/handshake/handshake-driver.js";
 import { resolveClientOptions, resolveServerOptions } from "#dtls/options.js";
 import { decodeSession, encodeSession } from "#dtls/resumable-session.js";
 import { TicketKeys } from "#dtls/ticket-keys.js";
@@ -242,6 +243,69 @@ test("D19 a ClientHello without the extended master secret does not resume a ses
   t.is(end.connected, 0);
 });
 
+/** The ClientHello as from a client without RFC 7627; the transcript has what was sent. */
+function withoutExtendedMasterSecret(body: Uint8Array): Uint8Array {
+  const hello = decodeClientHello(body);
+  const extensions = new Map(hello.extensions);
+  extensions.delete(EXTENSION_TYPES.extended_master_secret);
+  return encodeClientHello({ ...hello, extensions });
+}
+
+test("without the extended master secret no side makes a session to be resumed (RFC 7627 §5.3)", (t) => {
+  for (const [server, client] of [
+    [{ sessionTickets: true }, {}],
+    [{ sessionCache: true }, { sessionTickets: false }],
+  ] as const) {
+    const rogue = new RogueEnd("client", new ClientHandshake(resolveClientOptions({ ...PSK_CLIENT, ...client })), {
+      add: ({ type, body, epoch }, channel) => {
+        const sent = type === T.client_hello ? withoutExtendedMasterSecret(body) : body;
+        channel.add(type as HandshakeType, sent, epoch);
+      },
+    });
+    const end = new TestEnd({ gate: new ServerGate({ ...PSK_SERVER, ...server }) });
+    new VirtualLink({ seed: 1 }).run(rogue, end, () => end.connected === 1);
+    t.is(end.connected, 1);
+    t.false(end.association?.peer?.extendedMasterSecret);
+    const record = end.sent
+      .flatMap((datagram) => splitRecords(datagram))
+      .find((one) => messageTypeOf(one) === T.server_hello);
+    const hello = decodeServerHello(record?.subarray(25) ?? t.fail());
+    t.false(hello.extensions.has(EXTENSION_TYPES.session_ticket));
+    t.is(hello.sessionId.length, 0);
+  }
+
+  // A server without the extension that gives the session an identifier.
+  const machine = new ServerHandshake(resolveServerOptions(PSK_SERVER));
+  const deaf: HandshakeMachine = {
+    get expects() {
+      return machine.expects;
+    },
+    get finishedFault() {
+      return machine.finishedFault;
+    },
+    start: () => machine.start(),
+    handleMessage: ({ type, messageSeq, body }, channel, now) => {
+      const heard = type === T.client_hello ? withoutExtendedMasterSecret(body) : body;
+      machine.handleMessage({ type, messageSeq, body: heard }, channel, now);
+    },
+    answerPsk: (identity, key, channel, now) => machine.answerPsk(identity, key, channel, now),
+    answerSession: () => undefined,
+    answerPeerCertificate: () => undefined,
+  };
+  const withIdentifier = (hello: Uint8Array): Uint8Array =>
+    encodeServerHello({ ...decodeServerHello(hello), sessionId: new Uint8Array(32).fill(1) });
+  const giving: ConstructorParameters<typeof RogueEnd>[2] = {
+    add: ({ type, body, epoch }, channel) =>
+      channel.add(type as HandshakeType, type === T.server_hello ? withIdentifier(body) : body, epoch),
+  };
+  const rogue = new RogueEnd("server", deaf, giving, { psk: PSK.key });
+  const end = new TestEnd({ client: Association.connect({ ...PSK_CLIENT, sessionTickets: false }, 0) });
+  new VirtualLink({ seed: 1 }).run(end, rogue, () => end.connected === 1);
+  t.is(end.connected, 1);
+  t.false(end.association?.peer?.extendedMasterSecret);
+  t.is(end.sessions, 0);
+});
+
 test("D19 a server that resumes without the extended master secret, or by another suite, is refused by the client", (t) => {
   for (const [change, code] of [
     [{ extensions: new Map() }, "DTLS_EXTENDED_MASTER_SECRET_REQUIRED"],
@@ -265,6 +329,30 @@ test("D19 a server that resumes without the extended master secret, or by anothe
     new VirtualLink({ seed: 1 }).run(end, rogue, () => false);
     t.is(end.closed?.error?.code, code);
     t.is(end.connected, 0);
+  }
+});
+
+test("a Finished that does not match ends the resumption of a session, in both roles", (t) => {
+  const changed = (type: number, body: Uint8Array): Uint8Array => (type === T.finished ? new Uint8Array(12) : body);
+  const sharedKeys = new SharedKeys(SECRET);
+  const options = { ...PSK_CLIENT, session: new TestServer(PSK_SERVER).meet(PSK_CLIENT).client.session };
+  const tampering = (isRight: boolean): ConstructorParameters<typeof RogueEnd>[2] => ({
+    add: ({ type, body, epoch }, channel) =>
+      channel.add(type as HandshakeType, isRight ? body : changed(type, body), epoch),
+  });
+  for (const isRight of [true, false]) {
+    const client = new RogueEnd("client", new ClientHandshake(resolveClientOptions(options)), tampering(isRight));
+    const server = new TestEnd({ gate: new ServerGate({ ...PSK_SERVER, sharedKeys }) });
+    new VirtualLink({ seed: 1 }).run(client, server, () => server.connected === 1);
+    t.is(server.connected, isRight ? 1 : 0);
+    t.is(server.closed?.error?.code, isRight ? undefined : "DTLS_BAD_FINISHED");
+    const machine = new ServerHandshake(resolveServerOptions({ ...PSK_SERVER, sharedKeys }));
+    const rogue = new RogueEnd("server", machine, tampering(isRight), { psk: PSK.key });
+    const end = new TestEnd({ client: Association.connect(options, 0) });
+    new VirtualLink({ seed: 1 }).run(end, rogue, () => end.connected === 1);
+    t.is(end.connected, isRight ? 1 : 0);
+    t.is(end.closed?.error?.code, isRight ? undefined : "DTLS_BAD_FINISHED");
+    if (isRight) t.true(end.association?.peer?.isResumed);
   }
 });
 

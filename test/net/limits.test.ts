@@ -147,6 +147,59 @@ test("an address that begins handshake after handshake has one at a time, and wh
   t.is(endpoint.handshakeCount, 1);
 });
 
+test("identifiers that few bytes have room for go to one session each; without a free one the handshake fails by name", async (t) => {
+  let next = 0;
+  const failed: unknown[] = [];
+  const { endpoint, sessions, open } = await serve(t, {
+    // Each comes again and again, and there are three.
+    server: { pskEnabled: true, connectionId: () => Uint8Array.of(next++ % 3) },
+    onHandshakeFailed: (_, error) => failed.push(error?.code),
+  });
+  const clients = [await open(), await open(), await open()];
+  for (const client of clients) {
+    await client.opened;
+    next = 0;
+  }
+  await until(() => sessions.length === 3);
+  t.deepEqual(new Set(sessions.map(({ connectionId }) => connectionId[0])), new Set([0, 1, 2]));
+  for (const session of sessions) session.onmessage = (data) => session.send(data);
+  for (const [index, client] of clients.entries()) {
+    const answer = new Promise<Uint8Array>((resolve) => (client.onmessage = resolve));
+    client.send(Uint8Array.of(index));
+    t.deepEqual(await answer, Uint8Array.of(index));
+  }
+  const fourth = await open();
+  await until(() => failed.length > 0);
+  t.is(failed[0], "DTLS_BAD_OPTION");
+  t.is(fourth.state, "handshaking", "it is told nothing");
+  t.is(endpoint.sessionCount, 3);
+});
+
+test("of two handshakes at once that were given the same identifier, the second ends, and the first has it", async (t) => {
+  const answers: ((key: Uint8Array) => void)[] = [];
+  const failed: unknown[] = [];
+  const { endpoint, open } = await serve(t, {
+    server: { pskEnabled: true, connectionId: () => Uint8Array.of(1) },
+    pskOf: () => new Promise((resolve) => answers.push(resolve)),
+    onHandshakeFailed: (_, error) => failed.push(error?.code),
+  });
+  const clients = [await open(), await open()];
+  await until(() => answers.length === 2);
+  for (const answer of answers) answer(KEY);
+  await until(() => failed.length === 1 && endpoint.sessionCount === 1);
+  t.deepEqual(failed, ["DTLS_ABORTED"]);
+  t.is(endpoint.handshakeCount, 0);
+  await until(() => clients.filter(({ state }) => state === "closed").length === 1);
+  const left = clients.find(({ state }) => state !== "closed");
+  await left?.opened;
+  const [session] = endpoint.sessions;
+  const heard = new Promise<Uint8Array>((resolve) => {
+    if (session !== undefined) session.onmessage = resolve;
+  });
+  left?.send(Uint8Array.of(9));
+  t.deepEqual(await heard, Uint8Array.of(9));
+});
+
 test("above a threshold a cookie is demanded; below it the handshake is a round trip shorter", async (t) => {
   const { endpoint, open } = await serve(t, { cookiesAboveHandshakes: 1 });
   const session = await open();
