@@ -144,15 +144,7 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
         ...(username === undefined ? {} : { username }),
         ...(password === undefined ? {} : { password: password.reveal() }),
         ...(ca === undefined ? {} : { ca: readFileSync(ca, "utf8") }),
-        onState: (state, error) => {
-          // It tries again four times a second.
-          if (error instanceof StoreError) writeFault(log, error);
-          else
-            log[state === "connected" ? "info" : "warn"](
-              error === undefined ? {} : { error: describe(error) },
-              `mqtt ${state}`,
-            );
-        },
+        onState: mqttLog(log),
         onForwarded: (reports) => metrics.forwarded(reports),
         onDropped: (reports) => {
           metrics.dropped(reports);
@@ -184,6 +176,22 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
     await close();
     throw error;
   }
+}
+
+/** The state of the forwarder, each fault once until it is connected again: it tries every other second. */
+function mqttLog(log: Logger): (state: "connected" | "disconnected" | "failed", error?: unknown) => void {
+  const told = new Set<string>();
+  return (state, error) => {
+    if (error instanceof StoreError) {
+      writeFault(log, error);
+      return;
+    }
+    const sentence = error === undefined ? "" : describe(error);
+    if (state === "connected") told.clear();
+    else if (told.has(`${state} ${sentence}`)) return;
+    told.add(`${state} ${sentence}`);
+    log[state === "connected" ? "info" : "warn"](error === undefined ? {} : { error: sentence }, `mqtt ${state}`);
+  };
 }
 
 /** The default socket may be another server's; one that was asked for must not be. */

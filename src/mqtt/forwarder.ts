@@ -46,6 +46,8 @@ export class Forwarder {
       manualConnect: true,
       reconnectPeriod: 2000,
       connectTimeout: 10_000,
+      // A broker that refuses may take another password, or be starting still.
+      reconnectOnConnackError: true,
       // Nothing waits here: the outbox is what remembers.
       queueQoSZero: false,
       clean: true,
@@ -83,7 +85,8 @@ export class Forwarder {
           this.#publish(`${this.#options.topic}/status`, "offline"),
         ),
       );
-      await isSettled(this.#client.endAsync());
+      // One that does not answer would keep the process.
+      if (!(await isSettled(this.#client.endAsync()))) this.#client.stream.destroy();
     } else await this.#client.endAsync(true);
   }
 
@@ -112,7 +115,8 @@ export class Forwarder {
   }
 
   #isLeader(at: number): boolean {
-    return this.#leaderUntil > at;
+    // It is no more where the clock was set back since.
+    return this.#leaderUntil > at && this.#leaderUntil - at <= LEASE_MS;
   }
 
   #forward(): Promise<number> {

@@ -50,7 +50,10 @@ export class Outbox {
       const [bytes] = await this.#backend.get([place]);
       const held =
         bytes === undefined ? undefined : decodeRow<{ readonly server: string; readonly until: number }>(bytes);
-      if (held !== undefined && held.server !== server && held.until > now) return { change: undefined, result: false };
+      const leftMs = (held?.until ?? now) - now;
+      // One that would last longer than any does was taken before a clock was set back.
+      if (held?.server !== server && leftMs > 0 && leftMs <= forMs + MAX_SKEW_MS)
+        return { change: undefined, result: false };
       const value = encodeRow({ server, until: now + forMs });
       return { change: { checks: [{ ...place, value: bytes }], sets: [{ ...place, value }] }, result: true };
     });
@@ -72,3 +75,5 @@ export function planOutbox(endpoint: string, records: readonly SenmlRecord[], ke
 }
 
 const TRIM_PAGE = 1000;
+/** By how much the clocks of servers may differ. */
+const MAX_SKEW_MS = 60_000;

@@ -483,6 +483,8 @@ for (const kind of ["memory", "lmdb", "redis"] as const) {
     t.false(await outbox.lease("b", NOW + 999, 1000));
     t.true(await outbox.lease("a", NOW + 999, 1000));
     t.true(await outbox.lease("b", NOW + 2000, 1000));
+    t.false(await outbox.lease("a", NOW - 30_000, 1000), "clocks differ");
+    t.true(await outbox.lease("a", NOW - 3_600_000, 1000), "b's clock was an hour ahead when it took it");
   });
 
   on("an export fills another store, of another kind too, and tells of a broken one", async (t, open) => {
