@@ -1,5 +1,16 @@
 import { isIP } from "node:net";
-import { coapUri, type CoapUri, duration, fingerprint, listOf, oneOf, path, section, text } from "#config/index.js";
+import {
+  coapUri,
+  type CoapUri,
+  duration,
+  fingerprint,
+  listOf,
+  oneOf,
+  path,
+  refuse,
+  section,
+  text,
+} from "#config/index.js";
 import { ROUND_TRIP_ESTIMATIONS, type RoundTripEstimation } from "#coap/index.js";
 import type { ConnectionLevel } from "#dpe/index.js";
 import { ipPrefix, parseIpAddress } from "#ip/index.js";
@@ -8,7 +19,8 @@ import * as z from "zod";
 import { type AgentCredentials, CREDENTIALS_SCHEMA } from "./credentials-config.js";
 import { sharePrefix } from "./firmware-config.js";
 import { DEFAULT_OUTBOX_LIMITS, type OutboxLimits } from "./queue/outbox.js";
-import { SERVER_LIST_SCHEMA, type ServerEntry } from "./server-list.js";
+import { clientPolicy, isBelow, leastConnection } from "./server-authentication.js";
+import { isList, SERVER_LIST_SCHEMA, type ServerEntry } from "./server-list.js";
 import { SOURCE_SCHEMA, type SourceConfig } from "./sources/source-config.js";
 
 /** The configuration of `dpe agent`, as its file is checked to. */
@@ -186,4 +198,23 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
   sources: listOf(SOURCE_SCHEMA)
     .refine((sources) => !sharePrefix(sources), "two microcontrollers need two prefixes")
     .default([{ use: "host", every: 10_000, units: [], rules: [] }]),
+}).superRefine(({ server, interfaces: { dpe1 } }, context) => {
+  const policy = clientPolicy(dpe1);
+  const isDtlsNeeded = isBelow("none", leastConnection(policy));
+  const isKeyNeeded = policy.serverAuthentication.every((mode) => mode === "rawPublicKey");
+  (isList(server) ? server : [server]).forEach((entry, index) => {
+    const { scheme } = "uri" in entry ? entry.uri : entry;
+    const path = ["server", ...(isList(server) ? [index] : []), ...("uri" in entry ? ["uri"] : [])];
+    if (scheme === "coap+tcp" && isDtlsNeeded)
+      refuse(
+        context,
+        {
+          problem: "coap+tcp is less than what interfaces.dpe1 asks of the connection",
+          hint: "write coaps+tcp or coaps",
+        },
+        path,
+      );
+    if (scheme === "coaps+tcp" && isKeyNeeded)
+      refuse(context, { problem: "a server shows a raw public key over DTLS only", hint: "write coaps" }, path);
+  });
 });

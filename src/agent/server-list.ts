@@ -59,6 +59,6 @@ function toward(config: AgentConfig, { uri, ca, credentials }: ServerEntry): Ser
   return { ...config, server: uri, interfaces: { ...config.interfaces, dpe1: own } };
 }
 
-function isList(server: AgentConfig["server"]): server is readonly (CoapUri | ServerEntry)[] {
+export function isList(server: AgentConfig["server"]): server is readonly (CoapUri | ServerEntry)[] {
   return Array.isArray(server);
 }

@@ -214,7 +214,30 @@ export const PROXY_SCHEMA: z.ZodType<ProxyConfig, unknown> = section({
   });
   if (config.routes.length + config.forward.length === 0)
     refuse(context, { problem: "nothing is forwarded: give routes, forward or both" });
-  const { listen, credentials } = config;
+  const { listen, credentials, identities, timeout, idleTimeout } = config;
+  if (listen.coap !== undefined && listen.coap !== 0 && listen.coap === listen.coaps)
+    refuse(context, { problem: "coap has that port" }, ["listen", "coaps"]);
+  if (idleTimeout < timeout)
+    refuse(
+      context,
+      {
+        problem: `idleTimeout is shorter than timeout, ${timeout / 1000}s: it would end what still waits for its answer`,
+        hint: `write a longer idleTimeout, or timeout: ${idleTimeout / 1000}s`,
+      },
+      ["idleTimeout"],
+    );
+  identities.static.forEach(({ psk: identity, certificate }, index) => {
+    const problem =
+      identity !== undefined && !credentials.psk.some((known) => known.identity === identity)
+        ? "credentials.psk has no such identity"
+        : certificate !== undefined && credentials.ca === undefined
+          ? "clients are known by certificates only with credentials.ca"
+          : undefined;
+    if (problem !== undefined)
+      refuse(context, { problem }, ["identities", "static", index, identity === undefined ? "certificate" : "psk"]);
+  });
+  if (identities.sources.includes("dtls") && listen.coaps === undefined)
+    refuse(context, { problem: "the source dtls needs listen.coaps" }, ["identities", "sources"]);
   if (listen.coaps !== undefined && credentials.certificate === undefined && credentials.psk.length === 0)
     refuse(context, { problem: "coaps needs credentials: a certificate with its key, or a psk" }, ["credentials"]);
 });

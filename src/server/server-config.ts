@@ -16,6 +16,7 @@ import type { ConnectionLevel } from "#dpe/index.js";
 import { RADIUS_SCHEMA, subscriberIdentityBlock } from "#radius/index.js";
 import { CLIENT_AUTHENTICATIONS, type ClientAuthentication, gbaRealm } from "#security/index.js";
 import * as z from "zod";
+import { refuseContradictions } from "./contradictions.js";
 import type { ExternalConfig } from "./external-sources.js";
 import { type GbaConfig, gbaSection } from "./gba-config.js";
 import { DEFAULT_DIGEST, type DigestConfig, digestSection } from "./interface-config.js";
@@ -190,6 +191,7 @@ export const SERVER_SCHEMA: z.ZodType<ServerConfig, unknown> = section({
       ["realm"],
     );
   })
+  .superRefine(refuseContradictions)
   .refine(
     ({ interfaces, credentials }) =>
       credentials.ca !== undefined ||

@@ -1,7 +1,9 @@
 import { AGENT_SCHEMA } from "#agent/index.js";
 import { ConfigError, parseConfig } from "#config/index.js";
+import { PROXY_SCHEMA } from "#proxy/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
 import test from "ava";
+import type { z } from "zod";
 
 /** A server's file that is right but for what is given. */
 const serving = (wrong: string): string =>
@@ -143,7 +145,7 @@ const SERVER_FILES: readonly (readonly [string, string])[] = [
     "f.yaml:2:1: coaps needs credentials: a certificate with its key, a rawPublicKey, or a psk",
   ],
   [
-    "\ninterfaces: { dpe1: { listen: { coap: 1 }, connection: none, clientAuthentication: [certificate] } }\n",
+    "\ninterfaces: { dpe1: { listen: { coap: 1 }, connection: none, clientAuthentication: [certificate, none] } }\n",
     "f.yaml:2:1: clientAuthentication certificate needs credentials.ca",
   ],
   [
@@ -201,6 +203,89 @@ const AGENT_FILES: readonly (readonly [string, string])[] = [
     "f.yaml:4:83 interfaces.dpe1.credentials.psk.key: required key is missing; expected a secret: file:PATH, env:NAME, hex:… or text",
   ],
 ];
+
+/** Keys that are good each by itself. */
+const PAIRING_SERVER = (more: string): string => `
+interfaces: { dpe1: { listen: { coaps: 5684 }, connection: dtls, clientAuthentication: [psk] } }
+${more}
+`;
+const CONTRADICTIONS: readonly (readonly ["server" | "agent" | "proxy", string, string])[] = [
+  [
+    "server",
+    PAIRING_SERVER("pairing: { credentials: psk, lifetime: 2h }\nlimits: { maxLifetime: 90m }"),
+    "f.yaml:3:40 pairing.lifetime: the lifetime is longer than limits.maxLifetime, 5400s: their registrations would be refused; write lifetime: 5400s, or change limits",
+  ],
+  [
+    "server",
+    PAIRING_SERVER("pairing: { credentials: psk, lifetime: 1m }\nlimits: { minLifetime: 5m }"),
+    "f.yaml:3:40 pairing.lifetime: the lifetime is shorter than limits.minLifetime, 300s: their registrations would be refused; write lifetime: 300s, or change limits",
+  ],
+  [
+    "server",
+    PAIRING_SERVER("pairing: { credentials: psk }\nlimits: { maxLifetime: 10m }"),
+    "f.yaml:3:10 pairing: the lifetime of 1h that paired devices ask for is longer than limits.maxLifetime, 600s: their registrations would be refused; write lifetime: 600s, or change limits",
+  ],
+  [
+    "server",
+    "interfaces: { dpe1: { listen: { coap: 5683, coaps: 5683 }, connection: none, clientAuthentication: [none] } }\ncredentials: { psk: [{ identity: a, key: b }] }",
+    "f.yaml:1:52 interfaces.dpe1.listen.coaps: coap has that port",
+  ],
+  [
+    "server",
+    "interfaces: { dpe1: { listen: { coapTcp: 8080 }, connection: none, clientAuthentication: [none] } }\nhttp: { port: 8080 }",
+    "f.yaml:2:15 http.port: interfaces.dpe1.listen.coapTcp has that port",
+  ],
+  [
+    "server",
+    "interfaces: { dpe1: { listen: { coap: 5683 }, connection: dtls, clientAuthentication: [digest] } }",
+    "f.yaml:1:31 interfaces.dpe1.listen: connection: dtls lets nobody in by the ports that are listened on; write coaps: 5684",
+  ],
+  [
+    "server",
+    "interfaces: { dpe1: { listen: { coap: 5683 }, connection: none, clientAuthentication: [psk] } }",
+    "f.yaml:1:31 interfaces.dpe1.listen: clientAuthentication: psk, which is shown over DTLS, lets nobody in by the ports that are listened on; write coaps: 5684",
+  ],
+  [
+    "server",
+    serving("dtls: { connectionId: off, returnRoutabilityCheck: enhanced }"),
+    "f.yaml:1:52 dtls.returnRoutabilityCheck: an address that changed is asked only where records carry a connection identifier; write connectionId: on, or leave returnRoutabilityCheck out",
+  ],
+  [
+    "agent",
+    "endpoint: pi\nserver: coap+tcp://h\ninterfaces: { dpe1: { connection: dtls, serverAuthentication: none } }",
+    "f.yaml:2:9 server: coap+tcp is less than what interfaces.dpe1 asks of the connection; write coaps+tcp or coaps",
+  ],
+  [
+    "agent",
+    `endpoint: pi\nserver: [coaps+tcp://h]\ninterfaces: { dpe1: { connection: dtls, serverAuthentication: rawPublicKey, serverKeys: ["${"ab".repeat(32)}"] } }`,
+    "f.yaml:2:10 server[0]: a server shows a raw public key over DTLS only; write coaps",
+  ],
+  [
+    "agent",
+    reporting('sources: [{ use: host, rules: [{ match: "*", minInterval: 10m }] }]'),
+    "f.yaml:3:59 sources[0].rules[0].minInterval: minInterval is longer than maxInterval, 300s, after which a value is reported in any case; write a longer maxInterval",
+  ],
+  [
+    "proxy",
+    'listen: { coap: 5683 }\ntargets: [{ name: a, uri: "coap://h", serverAuthentication: none }]\nforward: [a]\nidentities: { required: false }\nidleTimeout: 30s',
+    "f.yaml:5:14 idleTimeout: idleTimeout is shorter than timeout, 60s: it would end what still waits for its answer; write a longer idleTimeout, or timeout: 30s",
+  ],
+  [
+    "proxy",
+    'listen: { coap: 5683 }\ntargets: [{ name: a, uri: "coap://h", serverAuthentication: none }]\nforward: [a]\nidentities: { sources: [static, dtls], static: [{ psk: dev, identity: "opaque:x" }] }',
+    "f.yaml:4:24 identities.sources: the source dtls needs listen.coaps\nf.yaml:4:56 identities.static[0].psk: credentials.psk has no such identity",
+  ],
+];
+
+test("keys that contradict each other are refused, with where, why and what to do", (t) => {
+  const schemas = { server: SERVER_SCHEMA, agent: AGENT_SCHEMA, proxy: PROXY_SCHEMA };
+  for (const [whose, yaml, message] of CONTRADICTIONS) {
+    const error = t.throws(() => void parseConfig<z.ZodType>(yaml, "/nowhere/f.yaml", schemas[whose]), {
+      instanceOf: ConfigError,
+    });
+    t.is(error?.message.replaceAll("/nowhere/f.yaml", "f.yaml"), message, yaml);
+  }
+});
 
 for (const [whose, schema, files] of [
   ["server", SERVER_SCHEMA, SERVER_FILES],

@@ -34,6 +34,10 @@ const rules = listOf(
     minInterval: duration().default(0),
     maxInterval: duration({ minMs: 1000 }).default(300_000),
     importance: oneOf(...IMPORTANCES).default("normal"),
+  }).superRefine(({ minInterval, maxInterval }, context) => {
+    if (minInterval <= maxInterval) return;
+    const problem = `minInterval is longer than maxInterval, ${maxInterval / 1000}s, after which a value is reported in any case`;
+    refuse(context, { problem, hint: "write a longer maxInterval" }, ["minInterval"]);
   }),
 ).default([]);
 
