@@ -105,7 +105,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   },
   proxy: {
     layers: ["coap", "config", "dpe", "ip", "net", "radius", "security", "x509", "waiting"],
-    packages: ["node:crypto", "node:fs", "node:net", "zod"],
+    packages: ["node:crypto", "node:fs", "node:net", "node:os", "zod"],
   },
   sim: {
     layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "agent", "waiting"],

@@ -19,6 +19,7 @@ import { encodeSubscriberIdentity, refusal } from "#security/index.js";
 import { within } from "#waiting/index.js";
 import type { CertificateFaultAlert } from "#x509/index.js";
 import { ClientIdentities, identityText } from "./client-identities.js";
+import { dpe2Fault } from "./dpe2-address.js";
 import { hopLimitReached, nextHop } from "./hop-limit.js";
 import type { ProxyConfig } from "./proxy-config.js";
 import { ownCertificateOf, readAnchors } from "./pem-files.js";
@@ -183,6 +184,12 @@ export class DpeProxy {
     const hop = nextHop(message.options, this.#config.hopLimit);
     if (hop.type === "malformed") return diagnostic(CODE.BadRequest, "Hop-Limit is 1 to 255");
     if (hop.type === "reached") return hopLimitReached(this.#config.name);
+    const ports = [this.#plain, this.#dtls].flatMap((one) => one?.address.port ?? []);
+    const fault = dpe2Fault(message, client.remoteAddress.address, ports);
+    if (fault !== undefined) {
+      this.#onEvent({ type: "refused", peer: formatAddress(client.remoteAddress), rule: fault });
+      return diagnostic(CODE.BadRequest, fault);
+    }
     const { target } = routing;
     if (needsMoreSecurity(message.options, client, target)) return refusal("security-required", this.#securityHint());
     const identity = await this.#identities.of(client);

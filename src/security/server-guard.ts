@@ -40,6 +40,11 @@ export class ServerGuard {
         : undefined;
   }
 
+  /** Whether a peer speaks for clients elsewhere: its address is then none of theirs. */
+  isProxy(association: AssociationFacts): boolean {
+    return this.#external.mayInsert(association);
+  }
+
   /**
    * Before a message is judged: asks outside for the credential that it names, where one is to be asked for. Gives the answer
    * to send where that fails; undefined: judge it now, or when the promise is fulfilled with undefined.

@@ -141,7 +141,7 @@ export class Dpe1Resources {
    * An address of the client's own must be the one that it sends from, or one that policy lists: nobody makes the server send
    * requests to others.
    */
-  #dpe2Of(query: ReadonlyMap<string, string>, sender: string): Dpe2Binding | undefined {
+  #dpe2Of(query: ReadonlyMap<string, string>, sender: string | undefined): Dpe2Binding | undefined {
     const text = query.get(QUERY.dpe2);
     if (text === undefined) return undefined;
     if (text === DPE2_OVER_ASSOCIATION) return { type: "association" };
@@ -191,8 +191,8 @@ export interface Dpe1Surroundings {
 
 /** Where a request came from. */
 export interface Origin {
-  /** The canonical address. */
-  readonly sender: string;
+  /** The client's canonical address; undefined where a proxy sends for it. */
+  readonly sender: string | undefined;
   security(): DeviceSecurity;
   /** The endpoint of this registration was heard there. */
   onHeard(registration: Registration): void;

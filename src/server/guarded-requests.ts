@@ -40,12 +40,13 @@ export class GuardedRequests {
 
   /** Serves a whole request; `context` is the judgement that accepted it. */
   serve(request: RequestMessage, peer: CoapConnection, context: unknown): Promise<ResponseMessage> {
-    const { resources, facts, connections, pairing } = this.#parts;
+    const { resources, facts, connections, pairing, guard } = this.#parts;
     if (context === PAIRING) return pairing === undefined ? Promise.resolve(NOT_FOUND) : pairing.pair(request, peer);
     const { mode, subscriber } = context as Extract<Judgement, { type: "accept" }>;
     if (pairing !== undefined && asksToRenew(request)) return pairing.renew(request, subscriber, mode, facts.of(peer));
+    const association = facts.of(peer);
     return resources.handle(request, subscriber, {
-      sender: facts.of(peer).address,
+      sender: guard.isProxy(association) ? undefined : association.address,
       security: () => this.#securityOf(peer, mode),
       onHeard: (registration) => {
         connections.heardOn(registration.endpoint, peer);

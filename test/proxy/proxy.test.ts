@@ -474,6 +474,49 @@ interfaces:
   t.like((await server.query("pi-1", "temperature"))[0], { name: "temperature", value: 20 });
 });
 
+test("a registration through the proxy names no address for DPE-2 but its client's own, and never the proxy", async (t) => {
+  const origins = await origin(t, () => ({ code: CODE.Created, options: Options.none, payload: NOTHING }));
+  const { proxy, events: told } = await startProxy(t, plainProxy(origins.port));
+  const port = proxy.addresses.coap!.port;
+  const ask = await client(t, port);
+  const register = async (dpe2: string): Promise<string> => {
+    const options = at("dpe1", "reg").withAll(OPTION.UriQuery, ["ep=pi-1", `dpe2=${dpe2}`]);
+    return codeOf(await ask.request({ code: CODE.POST, options, payload: NOTHING }));
+  };
+  t.is(await register("association"), "2.01");
+  t.is(await register(`coap://127.0.0.1:${port + 1}`), "2.01", "its own address is for the server to judge");
+  t.is(await register(`coap://[::ffff:127.0.0.1]:${port + 1}`), "2.01");
+  for (const uri of [`coap://127.0.0.1:${port}`, "coap://192.0.2.1", `coaps://[::1]:${port}`, "coap://127.0.0.2:7"])
+    t.is(await register(uri), "4.00", uri);
+  t.is(origins.seen.length, 3);
+  t.is(told.filter(({ type }) => type === "refused").length, 4);
+});
+
+test("to a server, the address of a listed proxy is no client's own", async (t) => {
+  const { server, events } = await pair(t);
+  const session = await connect(
+    { host: "127.0.0.1", port: server.addresses.coaps!.port },
+    { psk: { identity: Buffer.from("the-proxy"), key: Buffer.from(PROXY_KEY, "hex") } },
+  );
+  const coap = new CoapEndpoint({ optionFormats: BINDING_OPTION_FORMATS });
+  t.teardown(async () => {
+    await session.close();
+    await coap.close();
+  });
+  await session.opened;
+  const asProxy = coap.addSession(session);
+  const identity = encodeSubscriberIdentity(subscriberIdentity("opaque", "dev-1"));
+  const register = async (dpe2: string): Promise<string> => {
+    const options = at("dpe1", "reg")
+      .withAll(OPTION.UriQuery, ["ep=pi-1", `dpe2=${dpe2}`])
+      .with(BINDING_OPTION.SubscriberIdentity, identity);
+    return codeOf(await asProxy.request({ code: CODE.POST, options, payload: NOTHING }));
+  };
+  t.is(await register("coap://127.0.0.1:5683"), "4.00");
+  t.is(await register("association"), "2.01");
+  t.is(events.all.filter(({ type }) => type === "registered").length, 1);
+});
+
 test("R16 changed keys, certificates and targets hold at once, and end what those before had opened", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "dpe-proxy-"));
   t.teardown(() => rmSync(folder, { recursive: true }));
