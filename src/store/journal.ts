@@ -99,6 +99,11 @@ export class Journal<T> {
 
   async #appendToFile(lines: string): Promise<void> {
     this.#file ??= await open(this.#path, "a", 0o600);
+    // Somebody has removed it: what goes there is gone with the process.
+    if ((await this.#file.stat()).nlink === 0) {
+      await this.#rewrite();
+      return;
+    }
     // All of it, where `write` takes a part on a disk that fills up.
     await this.#file.appendFile(lines);
     await this.#file.datasync();
@@ -126,6 +131,7 @@ export class Journal<T> {
 
   async #replace(text: string): Promise<void> {
     const temporary = `${this.#path}.new`;
+    mkdirSync(dirname(temporary), { recursive: true, mode: 0o700 });
     try {
       await writeAndSync(temporary, text);
     } catch (error) {
@@ -163,7 +169,16 @@ function encodeLine(change: Change<unknown>): string {
 function decodeLine(line: string): Change<unknown> | undefined {
   const json = line.slice(CHECKSUM_LENGTH + 1);
   if (line.slice(0, CHECKSUM_LENGTH) !== checksum(json)) return undefined;
-  return JSON.parse(json) as Change<unknown>;
+  const change = JSON.parse(json) as unknown;
+  return isChange(change) ? change : undefined;
+}
+
+/** What another program, or a later version, has written may be whole, and of another form. */
+function isChange(change: unknown): change is Change<unknown> {
+  if (typeof change !== "object" || change === null) return false;
+  const { a = [], r = [], n = {} } = change as Change<unknown>;
+  const areEntries = Array.isArray(a) && a.every((entry) => Array.isArray(entry) && Number.isSafeInteger(entry[0]));
+  return areEntries && Array.isArray(r) && typeof n === "object" && n !== null;
 }
 
 function checksum(text: string): string {

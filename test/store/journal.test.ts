@@ -1,6 +1,7 @@
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { crc32 } from "node:zlib";
 import { Journal } from "#store/index.js";
 import { withRoomFor } from "#testing/full-disk.js";
 import test, { type ExecutionContext } from "ava";
@@ -71,6 +72,44 @@ test("a damaged file is written anew with what is left, and what comes after is 
       [2, "b"],
     ],
   );
+});
+
+test("invariant 2: a whole line of another form, as of a later version, costs that change only", async (t) => {
+  const path = fileOf(t);
+  const journal = new Journal<string>(path);
+  await journal.change([[1, "a"]], []);
+  await journal.close();
+  const others: readonly unknown[] = [
+    { a: 5 },
+    { a: [["x", "b"]] },
+    { a: [7] },
+    { r: 1 },
+    { n: null },
+    null,
+    [],
+    "text",
+  ];
+  for (const other of others) {
+    const json = JSON.stringify(other);
+    appendFileSync(path, `${crc32(json).toString(16).padStart(8, "0")} ${json}\n`);
+  }
+  const opened = new Journal<string>(path);
+  t.deepEqual([...opened.entries()], [[1, "a"]]);
+  // An empty list has nothing in it that would be wrong.
+  t.is(opened.damagedLines, others.length - 1);
+});
+
+test("a file that somebody removes is there again, whole, with the next change", async (t) => {
+  const path = fileOf(t);
+  const journal = new Journal<string>(path);
+  for (const number of [1, 2]) await journal.change([[number, `value ${number}`]], []);
+  rmSync(dirname(path), { recursive: true });
+  await journal.change([[3, "value 3"]], [1]);
+  t.deepEqual(valuesOf(path), [
+    [2, "value 2"],
+    [3, "value 3"],
+  ]);
+  await journal.close();
 });
 
 test("invariant 3: after a failed write everything is written once the disk can be written again", async (t) => {
