@@ -13,7 +13,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   x509: { layers: ["ip"], packages: ["node:crypto", "node:module", "node:net", "@peculiar/x509", "reflect-metadata"] },
   config: { layers: ["ip"], packages: ["node:fs", "node:path", "yaml", "zod"] },
   net: {
-    layers: ["dtls", "coap", "x509"],
+    layers: ["dtls", "coap", "x509", "files"],
     packages: [
       "node:buffer",
       "node:crypto",
@@ -29,13 +29,14 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   },
   ip: { layers: [], packages: ["node:net"] },
   waiting: { layers: [], packages: [] },
+  files: { layers: [], packages: ["node:crypto", "node:fs", "node:path"] },
   radius: { layers: ["ip", "net", "config", "security", "dpe"], packages: ["node:crypto", "zod"] },
   api: { layers: ["coap", "net", "x509", "waiting"], packages: ["node:net"] },
   "node-coap": { layers: ["net"], packages: ["node:dgram", "node:net"] },
   dpe: { layers: ["coap", "senml"], packages: [] },
   security: { layers: ["cbor", "coap", "digest", "dpe", "ip"], packages: ["node:crypto", "node:net"] },
   store: {
-    layers: ["dpe", "senml", "waiting"],
+    layers: ["dpe", "senml", "waiting", "files"],
     packages: ["cbor-x", "lmdb", "redis", "node:crypto", "node:fs", "node:fs/promises", "node:path", "node:zlib"],
   },
   bridge: {
@@ -57,11 +58,12 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
       "security",
       "store",
       "waiting",
+      "files",
     ],
     packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "node:util", "zod", "pino"],
   },
   http: {
-    layers: ["dpe", "senml", "server", "store", "config"],
+    layers: ["dpe", "senml", "server", "store", "config", "files"],
     packages: [
       "@fastify/swagger",
       "fastify",
@@ -90,6 +92,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
       "store",
       "waiting",
       "ip",
+      "files",
     ],
     packages: [
       "node:child_process",

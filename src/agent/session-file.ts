@@ -1,15 +1,7 @@
 import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } from "node:crypto";
-import {
-  closeSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  unlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { readKeyFile } from "#files/index.js";
 import type { ServerConfig } from "./server-list.js";
 
 /**
@@ -125,28 +117,10 @@ function fileKey(key: Uint8Array, salt: Uint8Array): Uint8Array {
   return new Uint8Array(hkdfSync("sha256", key, salt, "dpe-coap agent sessions", KEY_BYTES));
 }
 
-/** Made when there is none. @throws Error where others may use it, or the folder cannot be written. */
+/** @throws Error where others may use it, or the folder cannot be written. */
 function readKey(folder: string): Uint8Array {
-  const path = join(folder, `${FILE}.key`);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  try {
-    const made = openSync(path, "wx", 0o600);
-    writeFileSync(made, randomBytes(KEY_BYTES));
-    closeSync(made);
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-  }
-  const file = openSync(path, "r");
-  try {
-    const key = readFileSync(file);
-    // A disk that was full left a part of it.
-    if (key.length < KEY_BYTES) unlinkSync(path);
-    const isOwn = process.platform === "win32" || (fstatSync(file).mode & 0o077) === 0;
-    if (!isOwn || key.length !== KEY_BYTES) throw new Error(`${path} is no key of its owner alone`);
-    return key;
-  } finally {
-    closeSync(file);
-  }
+  return readKeyFile(join(folder, `${FILE}.key`), (why) => new Error(why));
 }
 
 const FILE = "sessions";

@@ -1,6 +1,7 @@
 import { request } from "node:http";
 import { dirname } from "node:path";
-import { isForeignFolder, loadConfig } from "#config/index.js";
+import { loadConfig } from "#config/index.js";
+import { isForeignFolder } from "#files/index.js";
 import { SERVER_SCHEMA } from "#server/index.js";
 import { type Command, misuse, parseWords } from "./command.js";
 import { defaultControlPath } from "./control-path.js";

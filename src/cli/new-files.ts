@@ -10,6 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { syncFolder } from "#files/index.js";
 import { UsageError } from "./exit.js";
 
 /** @throws UsageError where one of the names is taken. */
@@ -44,7 +45,7 @@ export function writeFiles(
       }
       remove(from);
     }
-    sync(folder);
+    syncFolder(folder);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
     throw new UsageError(`${folder}: the files cannot be written (${code})`);
@@ -70,15 +71,6 @@ function unready(folder: string, { name, text }: NewFile): string {
     closeSync(descriptor);
   }
   return path;
-}
-
-function sync(folder: string): void {
-  const descriptor = openSync(folder, "r");
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
 }
 
 function remove(path: string): void {

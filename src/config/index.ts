@@ -16,5 +16,3 @@ export { ipPrefixBlock } from "./ip-prefix-block.js";
 export { changedKeys } from "./changed-keys.js";
 export { ConfigWatcher } from "./config-watcher.js";
 export { storeLocation, type StoredAt } from "./store-location.js";
-export { isForeignFolder } from "./foreign-folder.js";
-export { replaceFile } from "./replace-file.js";

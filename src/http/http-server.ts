@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import swagger from "@fastify/swagger";
 import { fastify, type FastifyInstance } from "fastify";
 import { isLoopback, type HttpConfig } from "#server/index.js";
-import { isForeignFolder } from "#config/index.js";
+import { isForeignFolder } from "#files/index.js";
 import { type Access, guardAccess } from "./access.js";
 import { addApi } from "./api.js";
 import { HttpError } from "./errors.js";

@@ -1,9 +1,9 @@
 import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject, randomBytes } from "node:crypto";
-import { closeSync, fstatSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
+import { bootId, LockFile, readKeyFile, syncFolder } from "#files/index.js";
 import type { AssociationStore, KeptAssociation } from "./association-store.js";
 import { NetError } from "./net-error.js";
-import { bootId, ProcessLock } from "./process-lock.js";
 
 /**
  * Associations in one file, to which each change is appended, sealed under a key from another file.
@@ -33,12 +33,12 @@ export class FileAssociationStore implements AssociationStore {
   readonly refusal: StoreRefusal | undefined;
   readonly #path: string;
   readonly #key: Uint8Array;
-  readonly #lock: ProcessLock;
+  readonly #lock: LockFile;
   readonly #live: Map<number, Uint8Array>;
   #liveBytes = 0;
   #writer: SealedWriter;
 
-  private constructor(path: string, key: Uint8Array, lock: ProcessLock) {
+  private constructor(path: string, key: Uint8Array, lock: LockFile) {
     this.#path = path;
     this.#key = key;
     this.#lock = lock;
@@ -55,9 +55,16 @@ export class FileAssociationStore implements AssociationStore {
    */
   static open(path: string, keyPath = `${path}.key`): FileAssociationStore {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    const lock = ProcessLock.take(`${path}.lock`);
+    const lock = LockFile.take(
+      `${path}.lock`,
+      (holder) => new NetError("NET_STORE_LOCKED", `${path}: ${holder} uses this store`),
+    );
     try {
-      return new FileAssociationStore(path, readKey(keyPath), lock);
+      return new FileAssociationStore(
+        path,
+        readKeyFile(keyPath, (why) => new NetError("NET_STORE_KEY", why)),
+        lock,
+      );
     } catch (error) {
       lock.release();
       throw error;
@@ -92,7 +99,7 @@ export class FileAssociationStore implements AssociationStore {
   close(): void {
     this.#writer.append(OPERATIONS.close, 0, EMPTY);
     this.#writer.close(true);
-    syncFolder(this.#path);
+    syncFolder(dirname(this.#path));
     this.#lock.release();
   }
 
@@ -202,29 +209,6 @@ function openEntry(key: KeyObject, header: Uint8Array, index: number, sealed: Ui
   return plain;
 }
 
-/** Made when there is none; refused when others may read it. */
-function readKey(path: string): Uint8Array {
-  try {
-    const file = openSync(path, "wx", 0o600);
-    writeSync(file, randomBytes(KEY_BYTES));
-    fsyncSync(file);
-    closeSync(file);
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-  }
-  const file = openSync(path, "r");
-  try {
-    if (process.platform !== "win32" && (fstatSync(file).mode & 0o077) !== 0) {
-      throw new NetError("NET_STORE_KEY", `${path}: others than its owner may use this key; chmod 600 it`);
-    }
-    const key = readFileSync(file);
-    if (key.length !== KEY_BYTES) throw new NetError("NET_STORE_KEY", `${path}: a key of 32 bytes is expected`);
-    return key;
-  } finally {
-    closeSync(file);
-  }
-}
-
 function fileKey(key: Uint8Array, header: Uint8Array): KeyObject {
   const derived = hkdfSync("sha256", key, header.subarray(BOOT_END), "dpe-coap associations", KEY_BYTES);
   return createSecretKey(new Uint8Array(derived));
@@ -238,13 +222,6 @@ function nonceOf(index: number): Uint8Array {
 
 function bootBytes(): Buffer {
   return Buffer.from((bootId() ?? "").replaceAll("-", "").padStart(2 * BOOT_BYTES, "0"), "hex");
-}
-
-function syncFolder(path: string): void {
-  if (process.platform === "win32") return;
-  const folder = openSync(dirname(path), "r");
-  fsyncSync(folder);
-  closeSync(folder);
 }
 
 const OPERATIONS = { put: 1, delete: 2, close: 3 } as const;

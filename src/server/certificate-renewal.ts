@@ -1,6 +1,7 @@
 import { createPublicKey } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { replaceFile, type Secret } from "#config/index.js";
+import type { Secret } from "#config/index.js";
+import { replaceFile } from "#files/index.js";
 import {
   encodePemCertificates,
   factsOf,

@@ -1,6 +1,7 @@
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { type Database, open, type RootDatabase } from "lmdb";
+import { LockFile } from "#files/index.js";
 import {
   type Backend,
   type Change,
@@ -18,7 +19,6 @@ import { GroupCommit } from "./group-commit.js";
 import { LATIN1_KEYS } from "./latin1-keys.js";
 import { faultOfPages } from "./lmdb-pages.js";
 import { LocalChannels } from "./local-channels.js";
-import { OwnerFile } from "./owner-file.js";
 
 /**
  * LMDB in a folder of its own, for one server. The folder has mode 0700 and its files 0600.
@@ -30,7 +30,7 @@ export class LmdbBackend implements Backend {
   readonly kind = "lmdb";
   readonly #environment: RootDatabase<Uint8Array, string>;
   readonly #databases: ReadonlyMap<Space, SpaceDatabase | undefined>;
-  readonly #owner: OwnerFile | undefined;
+  readonly #owner: LockFile | undefined;
   readonly #channels = new LocalChannels();
   readonly #group = new GroupCommit((changes) => this.#write(changes), MAX_GROUP);
   /** For the values of one group. */
@@ -48,9 +48,9 @@ export class LmdbBackend implements Backend {
         for (const name of ["data.mdb", "lock.mdb"]) closeSync(openSync(join(folder, name), "a", 0o600));
       }
       const owner = join(folder, "owner");
-      this.#owner = isReader ? undefined : OwnerFile.take(owner);
+      this.#owner = isReader ? undefined : takeLock(owner);
       // It may be what ended the process before, and would end this one.
-      refuseDamage(join(folder, "data.mdb"), this.#owner?.isInherited ?? !OwnerFile.isHeld(owner));
+      refuseDamage(join(folder, "data.mdb"), this.#owner?.isInherited ?? !LockFile.isHeld(owner));
       this.#environment = open({
         path: folder,
         maxDbs: SPACES.length,
@@ -233,6 +233,10 @@ interface BackwardsRange {
   readonly exclusiveStart: true;
   readonly inclusiveEnd: true;
   readonly reverse: true;
+}
+
+function takeLock(path: string): LockFile {
+  return LockFile.take(path, (holder) => new StoreError("STORE_IN_USE", `the store is in use by ${holder} (${path})`));
 }
 
 function keyOf({ partition, key }: Place): string {

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { CODE } from "#coap/index.js";
-import { replaceFile } from "#config/index.js";
+import { replaceFile } from "#files/index.js";
 import { decodePairingGrant, encodePairingRequest, SecurityError } from "#security/index.js";
 import { generateKeyAndRequest, loadCertificateChain, loadCredentials, validityOf } from "#x509/index.js";
 import { devicePem, refused } from "./pair-device.js";

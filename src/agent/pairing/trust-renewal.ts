@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { CODE, type ResponseMessage } from "#coap/index.js";
-import { replaceFile } from "#config/index.js";
+import { replaceFile } from "#files/index.js";
 import { decodePairingAnchors, encodePairingRequest } from "#security/index.js";
 import { encodePemCertificates, loadTrustAnchors, validityOf, verifyPeerCertificates } from "#x509/index.js";
 import { refused } from "./pair-device.js";

@@ -1,5 +1,6 @@
 import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { syncFolder } from "./sync-folder.js";
 
 /**
  * Exchanges the contents of a file at once or not at all, also where power is lost. Its mode stays; a new file is its owner's
@@ -23,10 +24,5 @@ export function replaceFile(path: string, text: string): void {
     closeSync(descriptor);
   }
   renameSync(unready, path);
-  const folder = openSync(dirname(path), "r");
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
+  syncFolder(dirname(path));
 }

@@ -1,9 +1,10 @@
 import { linkSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
-import { StoreError } from "./errors.js";
 
-/** Says which process writes to a folder. One left by a process that ended without warning is taken over. */
-export class OwnerFile {
-  /** Whether the last owner ended without warning. */
+/**
+ * A file that one running process at a time holds. One left by a process that ended without warning is taken over.
+ */
+export class LockFile {
+  /** Whether the last holder ended without warning. */
   readonly isInherited: boolean;
   readonly #path: string;
 
@@ -12,8 +13,8 @@ export class OwnerFile {
     this.isInherited = isInherited;
   }
 
-  /** @throws StoreError STORE_IN_USE. */
-  static take(path: string): OwnerFile {
+  /** @throws what `refusal` makes of the process that holds it; errors of the file system. */
+  static take(path: string, refusal: (holder: string) => Error): LockFile {
     let isInherited = false;
     // Whole before it has its name: nobody finds one that says nothing yet.
     const own = `${path}.${process.pid}`;
@@ -22,23 +23,23 @@ export class OwnerFile {
       for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
         try {
           linkSync(own, path);
-          return new OwnerFile(path, isInherited);
+          return new LockFile(path, isInherited);
         } catch (error) {
           if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
         }
         const held = read(path);
         const [pid = ""] = held.split(" ");
-        if (isHeldBy(held)) throw new StoreError("STORE_IN_USE", `the store is in use by process ${pid} (${path})`);
+        if (isHeldBy(held)) throw refusal(`process ${pid}`);
         takeAway(path, held);
         isInherited ||= held !== "";
       }
     } finally {
       remove(own);
     }
-    throw new StoreError("STORE_IN_USE", `the store is being opened by another process (${path})`);
+    throw refusal("another process");
   }
 
-  /** Whether a process that runs writes there. */
+  /** Whether a process that runs holds it. */
   static isHeld(path: string): boolean {
     return isHeldBy(read(path));
   }
@@ -82,7 +83,12 @@ function isRunning(pid: number, start: string): boolean {
 function startOf(pid: number): string | undefined {
   const fields = read(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ");
   const ticks = fields?.[19];
-  return ticks === undefined ? undefined : `${read("/proc/sys/kernel/random/boot_id").trim()}:${ticks}`;
+  return ticks === undefined ? undefined : `${bootId() ?? ""}:${ticks}`;
+}
+
+/** Tells this boot of the system from others; undefined where the system does not say. */
+export function bootId(): string | undefined {
+  return read("/proc/sys/kernel/random/boot_id").trim() || undefined;
 }
 
 function read(path: string): string {
