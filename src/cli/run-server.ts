@@ -145,6 +145,9 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
         ...(password === undefined ? {} : { password: password.reveal() }),
         ...(ca === undefined ? {} : { ca: readFileSync(ca, "utf8") }),
         onState: mqttLog(log),
+        onIsolated: (topic, bytes) =>
+          log.warn({ topic, bytes }, "mqtt refused: the broker ends the connection at such, which are left out"),
+        onRefused: (messages) => metrics.refused(messages),
         onForwarded: (reports) => metrics.forwarded(reports),
         onDropped: (reports) => {
           metrics.dropped(reports);

@@ -52,6 +52,7 @@ export class Metrics {
       pairings: counter("pairings_total", "What became of pairing codes and renewals", "outcome"),
       forwarded: counter("forwarded_total", "Reports that were forwarded"),
       dropped: counter("forward_dropped_total", "Reports that were dropped before they were forwarded"),
+      refused: counter("forward_refused_total", "Messages left out, since the broker ends the connection at such"),
     };
   }
 
@@ -223,6 +224,11 @@ export class Metrics {
   dropped(reports: number): void {
     this.#counters.dropped.inc(reports);
   }
+
+  /** By the broker that they are forwarded to. */
+  refused(messages: number): void {
+    this.#counters.refused.inc(messages);
+  }
 }
 
 type CounterName =
@@ -244,4 +250,5 @@ type CounterName =
   | "associationsEnded"
   | "associationsRestored"
   | "forwarded"
-  | "dropped";
+  | "dropped"
+  | "refused";

@@ -1,21 +1,22 @@
-import { connect, type IClientOptions, type MqttClient } from "mqtt";
 import { isoTime, type SenmlRecord } from "#senml/index.js";
 import type { OutboxEntry, Store } from "#store/index.js";
 import { within } from "#waiting/index.js";
+import { Broker, ConnectionEnded } from "./broker.js";
 import { drain } from "./drain.js";
 import { discoveryOf, type DiscoveryMessage } from "./discovery.js";
 import { topicOf } from "./topic.js";
 
 /**
  * Forwards what devices report to an MQTT broker, at least once: an entry of the outbox is removed only when the broker has
- * acknowledged every message of it (QoS 1). Of several servers on one store, one forwards at a time.
+ * acknowledged every message of it, but for those that it refuses again and again ({@link Broker}). Of several servers on one
+ * store, one forwards at a time.
  *
  * `TOPIC/ENDPOINT/PROPERTY` ({@link topicOf}) has the value as JSON, retained; `TOPIC/ENDPOINT/status` is `online` or `offline`;
  * `TOPIC/status` tells the same of this forwarder, by its last will too.
  */
 export class Forwarder {
   readonly #options: ForwarderOptions;
-  readonly #client: MqttClient;
+  readonly #broker: Broker;
   readonly #announced = new Set<string>();
   readonly #online = new Set<string>();
   #stopped = false;
@@ -24,53 +25,41 @@ export class Forwarder {
   /** The lease is ours until then. */
   #leaderUntil = 0;
 
-  private constructor(client: MqttClient, options: ForwarderOptions) {
-    this.#client = client;
+  private constructor(options: ForwarderOptions) {
     this.#options = options;
-    client.on("connect", () => {
-      // The broker may have forgotten what was retained.
-      this.#announced.clear();
-      options.onState("connected");
-      this.#online.clear();
-      this.#publish(`${options.topic}/status`, "online").catch(() => undefined);
+    const { topic, username, password, ca } = options;
+    const given = {
+      clientId: `dpe-${options.store.server}`,
+      will: { topic: `${topic}/status`, payload: Buffer.from("offline"), qos: 1, retain: true },
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password: Buffer.from(password) }),
+      ...(ca === undefined ? {} : { ca: Buffer.from(ca) }),
+    } as const;
+    this.#broker = Broker.connect(options.url, given, `${topic}/status`, {
+      onConnected: () => {
+        // The broker may have forgotten what was retained.
+        this.#announced.clear();
+        this.#online.clear();
+        options.onState("connected");
+      },
+      onDisconnected: () => options.onState("disconnected"),
+      onFailed: (error) => options.onState("failed", error),
+      onIsolated: options.onIsolated,
+      onRefused: options.onRefused,
     });
-    client.on("offline", () => options.onState("disconnected"));
-    client.on("error", (error) => options.onState("failed", error));
     this.#schedule(0);
   }
 
   /** Connects in the background and goes on trying: a server does not depend on its broker. */
   static start(options: ForwarderOptions): Forwarder {
-    const given: IClientOptions = {
-      clientId: `dpe-${options.store.server}`,
-      manualConnect: true,
-      reconnectPeriod: 2000,
-      connectTimeout: 10_000,
-      // A broker that refuses may take another password, or be starting still.
-      reconnectOnConnackError: true,
-      // Nothing waits here: the outbox is what remembers.
-      queueQoSZero: false,
-      clean: true,
-      will: { topic: `${options.topic}/status`, payload: Buffer.from("offline"), qos: 1, retain: true },
-      ...(options.username === undefined ? {} : { username: options.username }),
-      ...(options.password === undefined ? {} : { password: Buffer.from(options.password) }),
-      ...(options.ca === undefined ? {} : { ca: Buffer.from(options.ca) }),
-    };
-    const client = connect(options.url, given);
-    const forwarder = new Forwarder(client, options);
-    client.connect();
-    return forwarder;
-  }
-
-  get isConnected(): boolean {
-    return this.#client.connected;
+    return new Forwarder(options);
   }
 
   /** The registration of an endpoint has ended. */
   gone(endpoint: string): void {
     this.#online.delete(endpoint);
-    if (this.#client.connected && this.#isLeader(Date.now()))
-      this.#publish(`${this.#options.topic}/${endpoint}/status`, "offline").catch(() => undefined);
+    if (this.#broker.isReady && this.#isLeader(Date.now()))
+      this.#broker.publish(`${this.#options.topic}/${endpoint}/status`, "offline").catch(() => undefined);
   }
 
   /** Sends what is waiting, when the broker is there, then says goodbye. */
@@ -79,15 +68,15 @@ export class Forwarder {
     clearTimeout(this.#timer);
     // What waits for a broker that is gone would wait for its return.
     const isIdle = await isSettled(this.#running);
-    if (this.#client.connected) {
+    if (this.#broker.isReady) {
       await isSettled(
         (isIdle ? this.#forward() : Promise.resolve()).then(() =>
-          this.#publish(`${this.#options.topic}/status`, "offline"),
+          this.#broker.publish(`${this.#options.topic}/status`, "offline"),
         ),
       );
       // One that does not answer would keep the process.
-      if (!(await isSettled(this.#client.endAsync()))) this.#client.stream.destroy();
-    } else await this.#client.endAsync(true);
+      if (!(await isSettled(this.#broker.end(false)))) this.#broker.cut();
+    } else await this.#broker.end(true);
   }
 
   #schedule(afterMs: number): void {
@@ -106,10 +95,10 @@ export class Forwarder {
         this.#leaderUntil = now + LEASE_MS;
       const dropped = await store.outbox.trim();
       if (dropped > 0) this.#options.onDropped(dropped);
-      if (!this.#isLeader(now) || !this.#client.connected) return 0;
+      if (!this.#isLeader(now) || !this.#broker.isReady) return 0;
       return await this.#forward();
     } catch (error) {
-      this.#options.onState("failed", error);
+      if (!(error instanceof ConnectionEnded)) this.#options.onState("failed", error);
       return 0;
     }
   }
@@ -119,39 +108,40 @@ export class Forwarder {
     return this.#leaderUntil > at && this.#leaderUntil - at <= LEASE_MS;
   }
 
-  #forward(): Promise<number> {
+  async #forward(): Promise<number> {
     const { store } = this.#options;
-    return drain(store.outbox, (entry) => this.#send(entry), {
-      ...DRAIN,
+    const { isCareful } = this.#broker;
+    const removed = await drain(store.outbox, (entry) => this.#send(entry, isCareful), {
+      ...(isCareful ? ONE_BY_ONE : DRAIN),
       onRemoved: (entries) => this.#options.onForwarded(entries),
     });
+    if (isCareful) this.#broker.trust();
+    return removed;
   }
 
-  async #send({ endpoint, records }: OutboxEntry): Promise<void> {
+  async #send({ endpoint, records }: OutboxEntry, isCareful: boolean): Promise<void> {
     const { topic, discovery } = this.#options;
-    const sent: Promise<void>[] = [];
+    const messages: (() => Promise<void>)[] = [];
     for (const record of records) {
-      if (discovery === "homeassistant") sent.push(this.#announce(endpoint, record));
-      sent.push(this.#publish(topicOf(topic, endpoint, record.name), JSON.stringify(stateOf(record))));
+      if (discovery === "homeassistant") messages.push(() => this.#announce(endpoint, record));
+      const state = JSON.stringify(stateOf(record));
+      messages.push(() => this.#broker.publish(topicOf(topic, endpoint, record.name), state));
     }
     if (!this.#online.has(endpoint)) {
       this.#online.add(endpoint);
-      sent.push(this.#publish(`${topic}/${endpoint}/status`, "online"));
+      messages.push(() => this.#broker.publish(`${topic}/${endpoint}/status`, "online"));
     }
-    await Promise.all(sent);
+    if (isCareful) for (const send of messages) await send();
+    else await Promise.all(messages.map((send) => send()));
   }
 
   async #announce(endpoint: string, record: SenmlRecord): Promise<void> {
     const name = `${endpoint}\0${record.name}`;
     if (this.#announced.has(name)) return;
     const message: DiscoveryMessage = discoveryOf(endpoint, record, this.#options.topic);
-    await this.#publish(message.topic, message.payload);
+    await this.#broker.publish(message.topic, message.payload);
     if (this.#announced.size >= MAX_ANNOUNCED) this.#announced.clear();
     this.#announced.add(name);
-  }
-
-  async #publish(topic: string, payload: string): Promise<void> {
-    await this.#client.publishAsync(topic, payload, { qos: 1, retain: true });
   }
 }
 
@@ -168,6 +158,10 @@ export interface ForwarderOptions {
   onForwarded(reports: number): void;
   /** Reports that were dropped, since too many waited. */
   onDropped(reports: number): void;
+  /** The broker ends the connection at messages of this topic with so many bytes or more: they are left out for an hour. */
+  onIsolated(this: void, topic: string, bytes: number): void;
+  /** Messages that were left out. */
+  onRefused(this: void, messages: number): void;
 }
 
 function stateOf({ value, sum, unit, timeSeconds }: SenmlRecord): object {
@@ -186,6 +180,7 @@ function isSettled(promise: Promise<unknown>): Promise<boolean> {
 const isTrue = (): true => true;
 
 const DRAIN = { page: 250, maxEntries: 5000, maxMessages: 1000 };
+const ONE_BY_ONE = { page: 250, maxEntries: 1000, maxMessages: 1 };
 const IDLE_MS = 250;
 const LEASE_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 2000;

@@ -6,14 +6,16 @@ import { ReportingDevice } from "#testing/reporting-device.js";
 import { folderOf, startServerProcess } from "#testing/server-process.js";
 import { CoapClient } from "#api/index.js";
 import { discoveryOf } from "#mqtt/discovery.js";
+import { Forwarder } from "#mqtt/index.js";
 import { MAX_LEVELS, topicOf } from "#mqtt/topic.js";
+import { Store } from "#store/index.js";
 import { connect } from "mqtt";
 import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
-async function broker(t: ExecutionContext, folder: string, port: number): Promise<PeerProcess> {
+async function broker(t: ExecutionContext, folder: string, port: number, more = ""): Promise<PeerProcess> {
   const file = join(folder, "mosquitto.conf");
-  writeFileSync(file, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence false\n`);
+  writeFileSync(file, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence false\n${more}`);
   const mosquitto = PeerProcess.start(t, "/usr/sbin/mosquitto", ["-v", "-c", file]);
   await mosquitto.printed("running", 30_000);
   return mosquitto;
@@ -98,6 +100,84 @@ interfaces:
       [],
       "none is missing",
     );
+  },
+);
+
+testWith(
+  "mosquitto",
+  "a message at which the broker ends the connection is left out and told of; no other is, also when the broker restarts",
+  async (t) => {
+    t.timeout(120_000);
+    const folder = folderOf(t);
+    const port = await freePort();
+    const limit = "max_packet_size 1000\n";
+    let mosquitto = await broker(t, folder, port, limit);
+    const heard = listen(t, port);
+    const store = await Store.open({ type: "memory" }, { hasOutbox: true });
+    t.teardown(() => store.close());
+    // Readings of one time are one.
+    let time = Date.now() / 1000 - 10_000;
+    const reports = async (endpoint: string): Promise<(name: string, value: number | string) => Promise<void>> => {
+      const asked = { endpoint, subscriber: undefined, lifetimeSeconds: 600, isQueueMode: false };
+      const at = { records: [], server: store.server };
+      const dpe2 = { type: "association" } as const;
+      const { registration } = await store.registrations.register({ ...asked, dpe2 }, at, Date.now());
+      return async (name, value) => {
+        const records = [{ name, value, timeSeconds: (time += 1) }];
+        await store.registrations.report(registration.id, undefined, { records, server: store.server }, Date.now());
+      };
+    };
+    const [honest, odd] = [await reports("pi-1"), await reports("odd")];
+    const isolated: string[] = [];
+    let refused = 0;
+    const forwarder = Forwarder.start({
+      store,
+      url: `mqtt://127.0.0.1:${port}`,
+      topic: "dpe",
+      discovery: "none",
+      onState: () => undefined,
+      onForwarded: () => undefined,
+      onDropped: () => undefined,
+      onIsolated: (topic, bytes) => isolated.push(`${topic} ${bytes > 5000}`),
+      onRefused: (messages) => (refused += messages),
+    });
+    t.teardown(() => forwarder.close());
+    const values = (topic: string): unknown[] =>
+      (heard.get(topic) ?? []).map((text) => (JSON.parse(text) as { readonly value: unknown }).value);
+    let count = 0;
+    const reportAll = async (many: number): Promise<void> => {
+      for (let n = 0; n < many; n++) await honest("count", ++count);
+    };
+    await reportAll(30);
+    await odd("text", "x".repeat(6000));
+    await reportAll(30);
+    await odd("text", "short");
+    await until(() => values("dpe/pi-1/count").includes(60) && values("dpe/odd/text").includes("short"), {
+      withinMs: 60_000,
+    });
+    t.deepEqual(isolated, ["dpe/odd/text true"]);
+    t.true(refused >= 1);
+    // What is like it is not tried again.
+    const before = refused;
+    await odd("text", "y".repeat(7000));
+    await reportAll(1);
+    await until(() => values("dpe/pi-1/count").includes(61), { withinMs: 60_000 });
+    t.is(refused, before + 1);
+
+    for (let restart = 0; restart < 2; restart++) {
+      const sending = reportAll(300);
+      await mosquitto.end();
+      await sending;
+      mosquitto = await broker(t, folder, port, limit);
+      await until(() => values("dpe/pi-1/count").includes(count), { withinMs: 60_000 });
+    }
+    const known = new Set(values("dpe/pi-1/count"));
+    t.deepEqual(
+      Array.from({ length: count }, (_, n) => n + 1).filter((n) => !known.has(n)),
+      [],
+    );
+    t.is(isolated.length, 1);
+    t.is(await store.outbox.count(), 0);
   },
 );
 
