@@ -411,6 +411,12 @@ test("D16 after the handshake a Finished with a new message_seq is dropped; the 
       [1, CONTENT_TYPES.handshake],
     ],
   );
+  // Data show that the client has the flight, which is not kept any more.
+  const before = rogue.received.length;
+  rogue.send(1, CONTENT_TYPES.applicationData, Uint8Array.of(1));
+  rogue.sendMessage(1, T.finished, 3, new Uint8Array(12));
+  link.run(rogue, end, () => false);
+  t.is(rogue.received.length, before);
 });
 
 test("D17 ClientHello in epoch 1, or HelloRequest, gets a warning no_renegotiation, and the association lives on", (t) => {
@@ -425,6 +431,15 @@ test("D17 ClientHello in epoch 1, or HelloRequest, gets a warning no_renegotiati
   server.link.run(server.end, server.rogue, () => false);
   t.deepEqual(server.rogue.alerts, [{ level: "warning", description: "no_renegotiation" }]);
   t.deepEqual(server.end.received, [Uint8Array.of(1)]);
+});
+
+test("a path_challenge without the extension is dropped, and not answered", (t) => {
+  const { rogue, end, link } = againstClient({});
+  const before = rogue.received.length;
+  rogue.send(1, CONTENT_TYPES.returnRoutabilityCheck, Uint8Array.of(0, 1, 2, 3, 4, 5, 6, 7, 8));
+  link.run(rogue, end, () => false);
+  t.is(rogue.received.length, before);
+  t.is(end.association?.counters.dropped["unexpected-path-message"], 1);
 });
 
 test("D17 a HelloRequest during the handshake is dropped, and the handshake completes", (t) => {

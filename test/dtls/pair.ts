@@ -35,6 +35,7 @@ export class TestEnd implements LinkPeer {
   connected = 0;
   /** Those offered, to be resumed. */
   sessions = 0;
+  session: Uint8Array | undefined;
   closed: Extract<AssociationOutput, { type: "closed" }> | undefined;
   readonly #gate: ServerGate | undefined;
   readonly #answers: Answers;
@@ -109,6 +110,7 @@ export class TestEnd implements LinkPeer {
         return;
       case "session":
         this.sessions++;
+        this.session = output.state;
         return;
       case "need-session":
       case "save":

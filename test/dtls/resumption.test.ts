@@ -10,6 +10,7 @@ import {
   type ServerOptions,
   SharedKeys,
 } from "#dtls/index.js";
+import { offeredSession } from "#dtls/handshake/client-offer.js";
 import { ClientHandshake } from "#dtls/handshake/client-handshake.js";
 import { ServerHandshake } from "#dtls/handshake/server-handshake.js";
 import type { HandshakeMachine } from "#dtls/handshake/handshake-driver.js";
@@ -332,6 +333,110 @@ test("D19 a server that resumes without the extended master secret, or by anothe
   }
 });
 
+test("D19 a client offers a session only with the name, the suite and the key that it is of", (t) => {
+  const client = { ...PSK_CLIENT, serverName: "a.example" };
+  const { session } = new TestServer(PSK_SERVER).meet(client).client;
+  const isOffered = (change: ClientOptions): boolean =>
+    offeredSession(resolveClientOptions({ ...client, ...change, session })) !== undefined;
+  t.true(isOffered({}));
+  t.false(isOffered({ serverName: "b.example" }));
+  t.false(isOffered({ cipherSuites: ["TLS_PSK_WITH_AES_128_CCM"] }));
+  t.false(isOffered({ psk: { ...PSK, key: Uint8Array.of(1) } }));
+  t.false(isOffered({ psk: { ...PSK, identity: Uint8Array.of(1) } }));
+});
+
+test("D19 a server resumes no session whose suite the ClientHello does not offer", (t) => {
+  const both = ["TLS_PSK_WITH_AES_128_CCM_8", "TLS_PSK_WITH_AES_128_CCM"] as const;
+  const server = { ...PSK_SERVER, cipherSuites: both };
+  const client = { ...PSK_CLIENT, cipherSuites: both };
+  const { session } = new TestServer(server).meet(client).client;
+  const machine = new ClientHandshake(resolveClientOptions({ ...client, session }));
+  const rogue = new RogueEnd("client", machine, {
+    add: ({ type, body, epoch }, channel) => {
+      const hello = (): Uint8Array => encodeClientHello({ ...decodeClientHello(body), cipherSuites: [0xc0a4] });
+      channel.add(type as HandshakeType, type === T.client_hello ? hello() : body, epoch);
+    },
+  });
+  const end = new TestEnd({ gate: new ServerGate({ ...server, sharedKeys: new SharedKeys(SECRET) }) });
+  new VirtualLink({ seed: 1 }).run(rogue, end, () => end.connected === 1);
+  t.false(end.association?.peer?.isResumed ?? true);
+  t.is(end.association?.peer?.suite, "TLS_PSK_WITH_AES_128_CCM");
+});
+
+test("a session of a client without a certificate is not resumed by a server that requires one by now", (t) => {
+  const client = { certificate: credential("client") };
+  const { first, second } = twice({ ...MUTUAL, clientCertificate: "none" }, client, { server: MUTUAL });
+  t.is(first.server.association?.peer?.certificates, undefined);
+  t.false(second.server.isResumed);
+  t.deepEqual(second.server.association?.peer?.certificates, client.certificate.chain);
+});
+
+test("a session by PSK is not resumed by a server that takes none any more", (t) => {
+  const both = ["TLS_PSK_WITH_AES_128_CCM_8", "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8"] as const;
+  const server = { ...PSK_SERVER, certificate: credential("p256"), cipherSuites: both };
+  const { first, second } = twice(server, { ...PSK_CLIENT, cipherSuites: both }, { server: { pskEnabled: false } });
+  t.is(first.server.association?.peer?.suite, both[0]);
+  t.false(second.server.isResumed);
+  t.is(second.server.association?.peer?.suite, both[1]);
+});
+
+test("D59 answers of a session store and a key lookup count for what was asked only, once", (t) => {
+  const options = { ...PSK_SERVER, sessionCache: true, sessionTickets: false };
+  const known = new TestServer(options);
+  const { session } = known.meet(PSK_CLIENT).client;
+  const [[id = "", state] = []] = known.sessions;
+  const client = new TestEnd({ client: Association.connect({ ...PSK_CLIENT, session }, 0) });
+  const server = new TestEnd({ gate: known.gate }, { isSilent: true });
+  new VirtualLink({ seed: 1 }).run(client, server, () => server.association !== undefined);
+  const association = server.association ?? t.fail();
+  const isSilent = (): boolean => server.pollDatagram(0) === undefined && association.state === "handshaking";
+  association.answerPsk(PSK.identity, PSK.key, 0);
+  association.answerSession(Uint8Array.of(1), state, 0);
+  association.answerSession(Uint8Array.of(1), undefined, 0);
+  t.true(isSilent(), "another identifier");
+  association.answerSession(Buffer.from(id, "hex"), state, 0);
+  association.answerSession(Buffer.from(id, "hex"), undefined, 0);
+  t.true(isSilent(), "the key is asked for");
+  association.answerPsk(Uint8Array.of(1), PSK.key, 0);
+  association.answerPsk(Uint8Array.of(1), undefined, 0);
+  t.true(isSilent(), "another identity");
+  association.answerPsk(PSK.identity, PSK.key, 0);
+  t.true(new VirtualLink({ seed: 1 }).run(client, server, () => client.connected + server.connected === 2));
+  t.true(association.peer?.isResumed);
+});
+
+test("an empty NewSessionTicket at resumption leaves the ticket that was used (RFC 5077 §3.3)", (t) => {
+  const first = new TestServer({ ...PSK_SERVER, sessionLifetimeSeconds: 100 }).meet(PSK_CLIENT);
+  const sharedKeys = new SharedKeys(SECRET, 60_000);
+  const server = { ...PSK_SERVER, sharedKeys, sessionLifetimeSeconds: 100 };
+  const machine = new ServerHandshake(resolveServerOptions(server));
+  let renewals = 0;
+  const rogue = new RogueEnd(
+    "server",
+    machine,
+    {
+      add: ({ type, body, epoch }, channel) => {
+        if (type === T.new_session_ticket) renewals++;
+        channel.add(type as HandshakeType, type === T.new_session_ticket ? new Uint8Array(6) : body, epoch);
+      },
+    },
+    { psk: PSK.key },
+  );
+  const end = new TestEnd({ client: Association.connect({ ...PSK_CLIENT, session: first.client.session }, 0) });
+  new VirtualLink({ seed: 1 }).run(end, rogue, () => end.connected === 1);
+  t.true(end.association?.peer?.isResumed);
+  t.is(renewals, 1);
+  t.deepEqual(decodeSession(end.session ?? t.fail())?.ticket, decodeSession(first.client.session)?.ticket);
+});
+
+test("a session of a time to come, as of a clock that was put back, is not resumed", (t) => {
+  const server = new TestServer({ ...PSK_SERVER, sessionCache: true, sessionTickets: false });
+  const dayMs = 86_400_000;
+  const { session } = server.meet(PSK_CLIENT, { at: 10 * dayMs }).client;
+  t.true(server.meet({ ...PSK_CLIENT, session }, { at: 9.5 * dayMs }).server.isResumed);
+  t.false(server.meet({ ...PSK_CLIENT, session }, { at: 5 * dayMs }).server.isResumed);
+});
+
 test("a Finished that does not match ends the resumption of a session, in both roles", (t) => {
   const changed = (type: number, body: Uint8Array): Uint8Array => (type === T.finished ? new Uint8Array(12) : body);
   const sharedKeys = new SharedKeys(SECRET);
@@ -418,6 +523,7 @@ test("tickets open in their period and the next, with the same secret only, and 
   t.deepEqual(keys(1).open(ticket, 999), Buffer.of(1, 2, 3), "another process with the secret");
   t.truthy(keys(1).open(ticket, 1999));
   t.is(keys(1).open(ticket, 2000), undefined);
+  t.deepEqual(ticket.slice(2, 14), new Uint8Array(12).fill(5), "the nonce is random");
   t.is(keys(2).open(ticket, 999), undefined);
   for (let i = 0; i < ticket.length; i++) {
     const changed = Uint8Array.from(ticket);
@@ -543,7 +649,7 @@ test("a ticket is renewed when it is resumed past half its life, until the sessi
   const ticketOf = (end: End): Uint8Array => decodeSession(end.session)?.ticket ?? new Uint8Array(0);
   let { client } = server.meet(PSK_CLIENT);
   const outcomes: string[] = [];
-  for (const seconds of [40, 60, 130, 190, 250, 290, 299, 301]) {
+  for (const seconds of [40, 60, 130, 190, 230, 285, 299, 301]) {
     const before = ticketOf(client);
     const next = server.meet({ ...PSK_CLIENT, session: client.session }, { at: seconds * 1000 });
     t.is(next.server.association?.state, "connected");
@@ -552,7 +658,7 @@ test("a ticket is renewed when it is resumed past half its life, until the sessi
     outcomes.push(next.client.isResumed ? (isRenewed ? "renewed" : "resumed") : "full");
     ({ client } = next);
   }
-  // 130 is past half of the life of the ticket of 60; that of 250 lasts longer than the session, which ends at 300.
+  // 130 is past half of the life of the ticket of 60; that of 230 lasts longer than the session, which ends at 300.
   t.deepEqual(outcomes, ["resumed", "renewed", "renewed", "renewed", "renewed", "resumed", "resumed", "full"]);
 });
 

@@ -156,6 +156,7 @@ test("D62 saved state that is cut short, of another version, role or suite is re
   for (let length = 0; length < state.length; length++) refused(state.subarray(0, length));
   refused(Buffer.concat([state, Buffer.of(0)]));
   refused(Buffer.concat([Buffer.of(2), state.subarray(1)]));
+  refused(Buffer.concat([state.subarray(0, 1), Buffer.of((state[1] ?? 0) | 16), state.subarray(2)]));
   refused(client.association?.save() ?? new Uint8Array(0));
   refused(state, new ServerGate({ ...OPTIONS, cipherSuites: ["TLS_PSK_WITH_AES_128_GCM_SHA256"] }));
   t.is(gate.restore(state, 0).state, "connected");

@@ -168,6 +168,61 @@ testWith("openssl", "exported keying material equals that of openssl s_client an
   await toServer.close();
 });
 
+testWith(
+  "openssl",
+  "server_name, ALPN and max_fragment_length are agreed on with openssl s_client and s_server",
+  async (t) => {
+    t.timeout(60_000);
+    const { port, nth } = await serve(t, { server: { pskEnabled: true, applicationProtocols: ["coap"] } });
+    const to = ["s_client", "-connect", `127.0.0.1:${port}`, "-psk_identity", "alice", ...OPENSSL_PSK];
+    const asked = ["-servername", "dev.example", "-alpn", "h2,coap", "-maxfraglen", "512"];
+    const client = PeerProcess.start(t, "openssl", [...to, ...asked]);
+    await client.printed("ALPN protocol: coap");
+    const session = await nth(0);
+    t.like(session.peer, { serverName: "dev.example", applicationProtocol: "coap" });
+    t.is(session.maxDataBytes, 512);
+    client.write(`${"x".repeat(400)}\n`);
+    await client.printed("x".repeat(400));
+    await client.end();
+    const refused = PeerProcess.start(t, "openssl", [...to, "-alpn", "h2"]);
+    await refused.printed("no application protocol");
+
+    const serverPort = await freePort();
+    const server = PeerProcess.start(t, "openssl", [
+      "s_server",
+      "-accept",
+      `127.0.0.1:${serverPort}`,
+      "-nocert",
+      ...OPENSSL_PSK,
+      "-alpn",
+      "coap",
+    ]);
+    await server.printed("ACCEPT");
+    const offers = { serverName: "dev.example", applicationProtocols: ["coap"], maxFragmentLengthBytes: 512 } as const;
+    const toServer = await connect({ host: "127.0.0.1", port: serverPort }, { ...PSK, ...offers });
+    await toServer.opened;
+    t.is(toServer.peer?.applicationProtocol, "coap");
+    t.is(toServer.maxDataBytes, 512);
+    const heard = new Promise<Uint8Array>((resolve) => (toServer.onmessage = resolve));
+    server.write(`${"y".repeat(300)}\n`);
+    t.is((await heard).length, 301);
+    await toServer.close();
+  },
+);
+
+testWith("gnutls", "gnutls-cli agrees on record_size_limit with our server", async (t) => {
+  t.timeout(60_000);
+  const { port, nth } = await serve(t, { server: { pskEnabled: true, recordSizeLimitBytes: 700 } });
+  const psk = ["--pskusername", "alice", "--pskkey", KEY_HEX, "--priority", GNUTLS_PSK];
+  const at = ["--udp", "--recordsize", "600", "--port", String(port), "127.0.0.1"];
+  const client = PeerProcess.start(t, "gnutls-cli", [...psk, ...at]);
+  const session = await nth(0);
+  t.is(session.maxDataBytes, 600);
+  await client.printed("Simple Client Mode");
+  client.write(`${"z".repeat(500)}\n`);
+  await client.printed("z".repeat(500));
+});
+
 testWith("gnutls", "gnutls-cli resumes a session with our server", async (t) => {
   const { port, nth } = await serve(t, {});
   const client = PeerProcess.start(t, "gnutls-cli", [
