@@ -304,7 +304,7 @@ export class DpeAgent {
       if (this.#outbox.size === 0) {
         const turn = new AbortController();
         const isDone = AbortSignal.any([turn.signal, this.#closing.signal]);
-        const renewalMs = this.#renewalAt - Date.now();
+        const renewalMs = this.#renewalAt() - Date.now();
         const quietMs = keepAlive - association.silence.quietMs;
         const next = Math.min(refreshAt - performance.now(), returnAt - performance.now(), renewalMs, quietMs);
         const isDue = pause(next, isDone);
@@ -331,23 +331,24 @@ export class DpeAgent {
   /** What is due; the next handshakes read what has come, and this association goes on. */
   async #renew(association: ServerAssociation): Promise<void> {
     const now = Date.now();
-    if (this.#renewalAt > now) return;
+    if (this.#renewalAt() > now) return;
     const [certificate, trust] = [this.#certificate, this.#trust];
     try {
-      if (certificate !== undefined && certificate.dueAt <= now)
+      if (certificate !== undefined && certificate.dueAt(now) <= now)
         this.#onEvent({ type: "renewed", validUntil: await certificate.renew(association, now) });
-      if (trust !== undefined && trust.dueAt <= now) {
+      if (trust !== undefined && trust.dueAt(now) <= now) {
         const anchors = await trust.renew(association, now);
         if (anchors !== undefined) this.#onEvent({ type: "trust-renewed", anchors });
       }
     } catch (error) {
       // What ends the association is met where it is used next.
-      this.#onEvent({ type: "renewal-failed", error, retryAt: this.#renewalAt });
+      this.#onEvent({ type: "renewal-failed", error, retryAt: this.#renewalAt() });
     }
   }
 
-  get #renewalAt(): number {
-    return Math.min(this.#certificate?.dueAt ?? Infinity, this.#trust?.dueAt ?? Infinity);
+  #renewalAt(): number {
+    const now = Date.now();
+    return Math.min(this.#certificate?.dueAt(now) ?? Infinity, this.#trust?.dueAt(now) ?? Infinity);
   }
 
   async #sendNext(association: ServerAssociation): Promise<void> {

@@ -29,6 +29,7 @@ import {
   loadTrustAnchors,
   verifyPeerCertificates,
 } from "#x509/index.js";
+import { CertificateRenewal } from "#agent/pairing/certificate-renewal.js";
 import { TrustRenewal } from "#agent/pairing/trust-renewal.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -223,6 +224,38 @@ test("a device that was paired by password trusts the next CA before its own end
   t.true(isInOrder(counts));
 });
 
+test("a clock that was years ahead when renewals failed puts none off once it is set back", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "dpe-ahead-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const now = Date.now();
+  const ahead = now + 12 * 365 * 86_400_000;
+  const made = await issueThrowawayCredentials({
+    commonName: "pi-1",
+    purpose: "clientAuth",
+    atMs: now,
+    dns: ["localhost"],
+  });
+  const [device, ca] = [join(folder, "device.pem"), join(folder, "ca.pem")];
+  writeFileSync(device, made.certificatePem + made.privateKeyPem);
+  writeFileSync(ca, made.authority.certificatePem);
+  const certificate = new CertificateRenewal(device, 0);
+  const planned = certificate.dueAt(now);
+  const trust = new TrustRenewal(ca, 0, ahead);
+  const server = {
+    anchorsFile: ca,
+    serverCertificates: undefined,
+    renew: () => Promise.reject(new Error("not now")),
+  };
+  await t.throwsAsync(certificate.renew(server, ahead), { message: "not now" });
+  await t.throwsAsync(trust.renew(server, ahead), { message: "not now" });
+  t.true(certificate.dueAt(ahead) > ahead, "while it is ahead it waits");
+  t.true(trust.dueAt(ahead) > ahead);
+  t.is(certificate.dueAt(now), planned);
+  const week = 7 * 86_400_000;
+  t.is(trust.dueAt(now), now + week);
+  t.true(trust.dueAt(now + week) <= now + week, "and the week passes");
+});
+
 test("anchors are taken of no server that was accepted by anything but its certificate", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "dpe-anchors-"));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
@@ -244,11 +277,11 @@ test("anchors are taken of no server that was accepted by anything but its certi
     return Promise.resolve({ code: CODE.Changed, options: Options.none, payload });
   };
   const trust = new TrustRenewal(file, 0, Date.now());
-  t.true(trust.dueAt <= Date.now());
+  t.true(trust.dueAt(Date.now()) <= Date.now());
   t.is(await trust.renew({ anchorsFile: undefined, serverCertificates: undefined, renew }, Date.now()), undefined);
   t.deepEqual(asked, []);
   t.is(readFileSync(file, "utf8"), ours.certificatePem);
-  t.true(trust.dueAt > Date.now());
+  t.true(trust.dueAt(Date.now()) > Date.now());
   // A resumed association shows no certificate: what was trusted stays.
   t.is(await trust.renew({ anchorsFile: file, serverCertificates: [], renew }, Date.now()), 2);
   t.deepEqual(

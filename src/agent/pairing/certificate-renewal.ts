@@ -15,18 +15,19 @@ import { type RenewingServer, takeAnchors } from "./trust-renewal.js";
 export class CertificateRenewal {
   readonly #file: string;
   readonly #early: number;
-  #dueAt: number;
+  #plannedAt: number;
+  #retryAt = 0;
 
   /** `file` has the certificate and its key; `random` is within 0 to 1. @throws X509Error. */
   constructor(file: string, random: number) {
     this.#file = file;
     this.#early = random / 10;
-    this.#dueAt = renewalTime(loadCertificateChain(readFileSync(file, "utf8"))[0], this.#early);
+    this.#plannedAt = renewalTime(loadCertificateChain(readFileSync(file, "utf8"))[0], this.#early);
   }
 
-  /** Wall-clock time, ms since 1970. */
-  get dueAt(): number {
-    return this.#dueAt;
+  /** Wall-clock time, ms since 1970, as `now`, by which a clock that was ahead may have been set back since. */
+  dueAt(now: number): number {
+    return this.#retryAt > now + MAX_RETRY_MS ? this.#plannedAt : Math.max(this.#plannedAt, this.#retryAt);
   }
 
   /**
@@ -40,7 +41,7 @@ export class CertificateRenewal {
     const before = readFileSync(this.#file, "utf8");
     const knownUntil = untilOf(before);
     const waitMs = Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, (knownUntil - now) / 20));
-    this.#dueAt = now + waitMs;
+    this.#retryAt = now + waitMs;
     const { privateKeyPem, request } = await generateKeyAndRequest();
     const response = await server.renew(encodePairingRequest({ request }));
     if (response.code !== CODE.Changed) throw refused(response);
@@ -55,7 +56,8 @@ export class CertificateRenewal {
       );
     await takeAnchors(server, anchors, now);
     replaceFile(this.#file, text);
-    this.#dueAt = Math.max(now + MIN_RETRY_MS, renewalTime(certificates[0], this.#early));
+    this.#plannedAt = renewalTime(certificates[0], this.#early);
+    this.#retryAt = now + MIN_RETRY_MS;
     return validUntil;
   }
 }

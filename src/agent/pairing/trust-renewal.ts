@@ -18,8 +18,9 @@ export class TrustRenewal {
     this.#dueAt = now + random * untilNext(read(file), now);
   }
 
-  /** Wall-clock time, ms since 1970. */
-  get dueAt(): number {
+  /** Wall-clock time, ms since 1970, as `now`: a week off at most, also where a clock that was ahead was set back. */
+  dueAt(now: number): number {
+    this.#dueAt = Math.min(this.#dueAt, now + WEEK_MS);
     return this.#dueAt;
   }
 
