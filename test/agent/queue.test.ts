@@ -7,6 +7,7 @@ import { DeviceClock, type ClockSource } from "#agent/queue/device-clock.js";
 import { type Importance, Outbox, type OutboxStore, type QueuedReading } from "#agent/queue/outbox.js";
 import { outboxJournal } from "#agent/queue/outbox-journal.js";
 import { nextBatch } from "#agent/queue/report-batch.js";
+import { until } from "#testing/until.js";
 import test from "ava";
 
 const TRUE_NOW = Date.UTC(2026, 10, 24, 12);
@@ -142,7 +143,9 @@ test("the copy on disk follows, and a disk that fails loses nothing in memory", 
   };
   const faults: unknown[] = [];
   const outbox = new Outbox({ store, onFault: (error) => faults.push(error) });
-  outbox.add([reading("a"), reading("b")]);
+  outbox.add([reading("a")]);
+  outbox.add([reading("b")]);
+  t.deepEqual([...disk.keys()], [0, 1]);
   outbox.remove([0]);
   t.deepEqual([...disk.keys()], [1]);
   isBroken = true;
@@ -155,6 +158,42 @@ test("the copy on disk follows, and a disk that fails loses nothing in memory", 
   const restarted = new Outbox({ store });
   restarted.add([reading("d")]);
   t.deepEqual(namesOf(restarted), ["b", "d"], "ids go on after those on disk");
+});
+
+test("what is acknowledged soon never comes to the disk; what waits does, and at once where more waits", async (t) => {
+  t.timeout(20_000);
+  const disk = new Map<number, QueuedReading>();
+  let writings = 0;
+  const outbox = new Outbox({
+    store: {
+      load: () => [],
+      knownTime: () => ({}),
+      change: (added, removed) => {
+        writings += 1;
+        for (const [id, value] of added) disk.set(id, value);
+        for (const id of removed) disk.delete(id);
+        return Promise.resolve();
+      },
+      rememberTime: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    },
+  });
+  for (let id = 0; id < 5; id++) {
+    outbox.add([reading("a")]);
+    outbox.remove([id]);
+  }
+  outbox.add([reading("b"), reading("c")]);
+  outbox.remove([5]);
+  t.is(writings, 0);
+  await until(() => writings === 1);
+  t.deepEqual([...disk.keys()], [6], "after some time what still waits");
+  outbox.add([reading("d")]);
+  t.deepEqual([...disk.keys()], [6, 7], "and then at once");
+  outbox.remove([6, 7]);
+  t.is(disk.size, 0);
+  outbox.add([reading("e")]);
+  await outbox.close();
+  t.deepEqual([...disk.keys()], [8], "at the end all");
 });
 
 test("what an earlier version kept that no report can carry is dropped when it is loaded, and told once", async (t) => {

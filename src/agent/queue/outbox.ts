@@ -7,7 +7,9 @@ import type { ClockStamp, KnownTime } from "./device-clock.js";
  * Invariants:
  * 1. A reading leaves only when the server has acknowledged it, or when the bound drops it, which is counted.
  * 2. What is in memory is never less than what is on disk: a failing disk loses nothing while the agent runs.
- * 3. After a restart it holds everything whose writing to disk had ended.
+ * 3. After a restart it holds everything whose writing to disk had ended. What is added while nothing else waits is written
+ *    when it has waited for `WRITE_AFTER_MS`, or with the next; all else at once. So a memory card is not written to while
+ *    the server acknowledges everything, and what a cut of the power can lose is what was on its way.
  */
 export class Outbox {
   readonly #limits: OutboxLimits;
@@ -23,6 +25,9 @@ export class Outbox {
     normal: new Set(),
     high: new Set(),
   };
+  /** Of `#readings`, what is not to be written yet. */
+  readonly #held = new Map<number, QueuedReading>();
+  #holding: NodeJS.Timeout | undefined;
   #nextId = 0;
   #dropped = 0;
   #wake: (() => void) | undefined;
@@ -49,21 +54,23 @@ export class Outbox {
 
   add(readings: readonly QueuedReading[]): void {
     if (readings.length === 0) return;
-    const added: (readonly [number, QueuedReading])[] = [];
+    const isAlone = this.#readings.size === 0;
     for (const reading of readings) {
       const id = this.#nextId++;
       this.#keep(id, reading);
-      added.push([id, reading]);
+      this.#held.set(id, reading);
     }
     const removed: number[] = [];
     while (this.#readings.size > this.#limits.maxReadings) {
       const id = this.#victim();
       if (id === undefined) break;
       this.#forget(id);
-      removed.push(id);
+      if (!this.#held.delete(id)) removed.push(id);
       this.#dropped += 1;
     }
-    this.#write((store) => store.change(added, removed));
+    clearTimeout(this.#holding);
+    if (isAlone) this.#holding = setTimeout(() => this.#writeHeld(), WRITE_AFTER_MS).unref();
+    else this.#writeHeld(removed);
     this.#wake?.();
   }
 
@@ -80,7 +87,8 @@ export class Outbox {
   /** Forgets what was acknowledged. */
   remove(ids: readonly number[]): void {
     for (const id of ids) this.#forget(id);
-    this.#write((store) => store.change([], ids));
+    const written = ids.filter((id) => !this.#held.delete(id));
+    if (written.length > 0) this.#write((store) => store.change([], written));
   }
 
   /** What must be known to date these readings after a restart. */
@@ -104,6 +112,7 @@ export class Outbox {
 
   /** Waits until the disk has everything. */
   async close(): Promise<void> {
+    this.#writeHeld();
     await this.#store?.close().catch((error: unknown) => this.#failed(error));
   }
 
@@ -128,6 +137,13 @@ export class Outbox {
     return undefined;
   }
 
+  #writeHeld(removed: readonly number[] = []): void {
+    clearTimeout(this.#holding);
+    const added = [...this.#held];
+    this.#held.clear();
+    if (added.length > 0 || removed.length > 0) this.#write((store) => store.change(added, removed));
+  }
+
   #write(change: (store: OutboxStore) => Promise<void>): void {
     if (this.#store === undefined) return;
     change(this.#store).then(
@@ -149,6 +165,9 @@ export class Outbox {
     this.#onFault(error);
   }
 }
+
+/** A server that is reached has acknowledged by then. */
+const WRITE_AFTER_MS = 2000;
 
 /** A reading as it waits: with both clocks, since the wall clock may have been wrong. */
 export interface QueuedReading {
