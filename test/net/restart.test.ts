@@ -1,3 +1,4 @@
+import { createCipheriv, hkdfSync } from "node:crypto";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -264,6 +265,37 @@ test("D62 F1 F2 F5 a changed file, one of another version, key or boot is refuse
   t.is(reopened(path, file).refusal, "changed-or-another-key");
   writeFileSync(`${path}.key`, key);
   t.is(reopened(path, file).refusal, undefined);
+});
+
+/** A file of the store as the documentation of its format has it, of another boot. */
+function fileOfAnotherBoot(key: Uint8Array, operations: readonly number[]): Buffer {
+  const salt = Buffer.alloc(16, 7);
+  const header = Buffer.concat([bytes("DPEA"), Buffer.of(1), Buffer.alloc(16, 9), salt]);
+  const fileKey = Buffer.from(hkdfSync("sha256", key, salt, "dpe-coap associations", 32));
+  const entries = operations.map((operation, index) => {
+    const nonce = Buffer.alloc(12);
+    nonce.writeUIntBE(index, 6, 6);
+    const cipher = createCipheriv("aes-256-gcm", fileKey, nonce).setAAD(header);
+    const sealed = Buffer.concat([cipher.update(Buffer.of(operation, 0, 0, 0, 1, 5, 5, 5)), cipher.final()]);
+    const length = Buffer.alloc(2);
+    length.writeUInt16BE(sealed.length + 16);
+    return Buffer.concat([length, sealed, cipher.getAuthTag()]);
+  });
+  return Buffer.concat([header, ...entries]);
+}
+
+test("F2 a file of another boot is used only after an orderly close", (t) => {
+  const path = join(folder(t), "associations");
+  FileAssociationStore.open(path).close();
+  const key = readFileSync(`${path}.key`);
+  const [put, close] = [1, 3];
+  t.deepEqual(reopened(path, fileOfAnotherBoot(key, [put])), { ids: [], refusal: "not-of-this-boot" });
+  t.deepEqual(reopened(path, fileOfAnotherBoot(key, [put, close])), { ids: [1], refusal: undefined });
+  t.is(
+    reopened(path, fileOfAnotherBoot(key, [close, put])).refusal,
+    "changed-or-another-key",
+    "nothing follows a close",
+  );
 });
 
 test("a state that is too long for an entry is refused, and harms no other", (t) => {
