@@ -80,7 +80,7 @@ function handshakeOptions(host: string, credentials: Credentials): HandshakeOpti
       dangerSkipVerification === true
         ? { ok: true }
         : ca === undefined
-          ? { ok: false, alert: "unknown_ca", reason: "without the option ca no certificate of a server is trusted" }
+          ? { ok: false, alert: "unknown_ca", reason: "no trust anchors are given (ca; -C of dpe get)" }
           : verifyPeerCertificates(certificates, { anchors, purpose: "serverAuth", atMs: Date.now(), name }),
   };
 }

@@ -148,7 +148,8 @@ function refuse(response: CoapResponse): void {
     ": ",
   );
   const authError = authErrorOf(response);
-  if (authError !== undefined) throw new SecurityError("SECURITY_AUTHENTICATION_REFUSED", message, { authError });
+  if (authError !== undefined || response.code === CODE.Unauthorized)
+    throw new SecurityError("SECURITY_AUTHENTICATION_REFUSED", message, authError === undefined ? {} : { authError });
   throw new ErrorResponse(message);
 }
 

@@ -4,6 +4,8 @@ import { CONTENT_FORMAT, type CoapClientOptions, type Method, OPTION, type Reque
 import { CoapError, decomposeUri, ROUND_TRIP_ESTIMATIONS } from "#coap/index.js";
 import { COAP_OPTIONS, REFUSED_FLAGS } from "./coap-flags.js";
 import { type Command, misuse, parseWords } from "./command.js";
+import { describeFile } from "./exit.js";
+import { inFile, loadTrustAnchors } from "#x509/index.js";
 import { lossOf } from "./loss.js";
 
 /** The words of `dpe get` and its like, as they are meant. */
@@ -118,7 +120,7 @@ function clientOf(values: Values, fail: Fail): CoapClientOptions {
   if (token !== undefined && (token.length < 1 || token.length > 8)) fail("-T takes 1 to 8 bytes, percent-encoded");
   return {
     ...(identity === undefined || key === undefined ? {} : { psk: { identity, key } }),
-    ...(anchors === undefined ? {} : { ca: fileOf(ca === undefined ? "-R" : "-C", anchors, fail).toString() }),
+    ...(anchors === undefined ? {} : { ca: anchorsOf(ca === undefined ? "-R" : "-C", anchors, fail) }),
     ...(certificate === undefined ? {} : { certificate: fileOf("-c", certificate, fail).toString() }),
     ...(privateKey === undefined ? {} : { privateKey: fileOf("-j", privateKey, fail).toString() }),
     ...(values["no-verify"] ? { dangerSkipVerification: true } : {}),
@@ -180,9 +182,15 @@ function fileOf(name: string, path: string, fail: Fail): Buffer {
   try {
     return readFileSync(path === "-" ? 0 : path);
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "";
-    return fail(`${name} ${path} cannot be read: ${code}`);
+    return fail(`${name} ${describeFile(error, path)}`);
   }
+}
+
+/** @throws X509Error that begins with the name of the file. */
+function anchorsOf(name: string, path: string, fail: Fail): string {
+  const text = fileOf(name, path, fail).toString();
+  inFile(path, () => loadTrustAnchors(text));
+  return text;
 }
 
 /** What coap-client has and we have not is said so, rather than that it is unknown. */

@@ -21,6 +21,8 @@ export const deviceCommand: Command = {
     const url = `/api/devices/${encodeURIComponent(names[0] ?? "")}`;
     if (values["forget"] === true) {
       await client.send("DELETE", url);
+      const [endpoint = ""] = names;
+      process.stdout.write(isJson ? `${JSON.stringify({ endpoint, done: "forgotten" })}\n` : `${endpoint} forgotten\n`);
       return;
     }
     const device = await client.send<DeviceView & { readonly properties: readonly PropertyView[] }>("GET", url);

@@ -66,7 +66,7 @@ async function main([name, ...words]: readonly string[]): Promise<void> {
     const { nearest } = await import("#config/index.js");
     const meant = nearest(name, Object.keys(COMMANDS));
     throw new UsageError(
-      `there is no command ${name}${meant === undefined ? "" : `; did you mean ${meant}?`} dpe --help lists them`,
+      `there is no command ${name}${meant === undefined ? ";" : `; did you mean ${meant}?`} dpe --help lists them`,
     );
   }
   if (words.includes("--help") || words.includes("-h")) {

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { syncFolder } from "#files/index.js";
-import { UsageError } from "./exit.js";
+import { describeFile, UsageError } from "./exit.js";
 
 /** @throws UsageError where one of the names is taken. */
 export function refuseExisting(folder: string, names: readonly string[]): void {
@@ -20,6 +20,20 @@ export function refuseExisting(folder: string, names: readonly string[]): void {
     throw new UsageError(
       `${taken.join(", ")} ${taken.length === 1 ? "is" : "are"} there already, and stay as they are`,
     );
+}
+
+/** Makes the folder, and writes and removes a file in it. @throws UsageError where that cannot be done. */
+export function checkWritable(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    remove(unready(folder, { name: "probe", text: "" }));
+  } catch (error) {
+    throw unwritable(folder, error);
+  }
+}
+
+function unwritable(folder: string, error: unknown): UsageError {
+  return new UsageError(`the files cannot be written: ${describeFile(error, folder)}`);
 }
 
 /**
@@ -47,8 +61,7 @@ export function writeFiles(
     }
     syncFolder(folder);
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
-    throw new UsageError(`${folder}: the files cannot be written (${code})`);
+    throw unwritable(folder, error);
   }
 }
 

@@ -27,6 +27,7 @@ export const pairCommand: Command = {
       process.stdout.write(isJson ? `${JSON.stringify({ id, done: "revoked" })}\n` : `${id} revoked\n`);
       return;
     }
+    if (what === "revoke") throw misuse(pairCommand, "revoke needs the ID of one code, as dpe pair list shows it");
     if (what !== undefined)
       throw misuse(
         pairCommand,

@@ -5,7 +5,8 @@ import { loadConfig } from "#config/index.js";
 import { checkEndpointName } from "#dpe/index.js";
 import { type PairingTarget, parsePairingCode, parsePairingUri } from "#security/index.js";
 import { type Command, misuse, parseWords } from "./command.js";
-import { refuseExisting, writeFiles } from "./new-files.js";
+import { describe } from "./exit.js";
+import { checkWritable, refuseExisting, writeFiles } from "./new-files.js";
 
 /** `dpe pair URI CODE`, on the device: its credentials by a one-time code, written down, and a first registration. */
 export const pairDeviceCommand: Command = {
@@ -25,9 +26,14 @@ export const pairDeviceCommand: Command = {
     const { values, positionals } = parseWords(pairDeviceCommand, words, OPTIONS, { maxPositionals: 2 });
     const { dir = ".", endpoint = defaultName(), force = false } = values;
     const target = await targetOf(positionals);
-    checkEndpointName(endpoint);
     // Before the code is spent.
+    try {
+      checkEndpointName(endpoint);
+    } catch (error) {
+      throw misuse(pairDeviceCommand, `--endpoint: ${describe(error)}`);
+    }
     if (!force) refuseExisting(dir, DEVICE_FILE_NAMES);
+    checkWritable(dir);
     const paired = await pairDevice(target, endpoint);
     const { host, port } = target;
     const server = `coaps://${host.includes(":") ? `[${host}]` : host}:${port}`;

@@ -29,7 +29,7 @@ export const simCommand: Command = {
   --stack S           dpe-coap, or third-party: node-dtls-client and coap-packet, by PSK
   --user NAME:PASS    Digest; PASS may be env:NAME
   --psk IDENTITY:KEY  of the connection; KEY is text, hex:… or env:NAME
-  --ca FILE           trust anchors for the server's certificate, where there is no PSK
+  --ca FILE           trust anchors for the server's certificate, where there is no PSK; without it any is taken
   --every T           between readings, such as 10s; default: the profile's
   --duration T        then end; default: until Ctrl-C
   --rate N            devices started a second, 100
@@ -111,6 +111,8 @@ async function runFleet(words: readonly string[]): Promise<void> {
   if (values.json !== undefined)
     writeFileSync(values.json, `${JSON.stringify({ title, unsent, ...report }, null, 2)}\n`);
   if (values.html !== undefined) writeFileSync(values.html, htmlReport(title, report));
+  if (expectations.length === 0 && profile !== "hostile" && report.counts.registrations === 0)
+    throw new Error(`no device was registered; most often: ${fleet.figures.mostFrequentError ?? "no answer"}`);
   const faults = expectations.flatMap((expectation) => expectation.faultIn(report, unsent) ?? []);
   if (faults.length > 0) throw new Error(faults.join("; "));
 }

@@ -64,6 +64,9 @@ async function start(t: ExecutionContext, options: ServeOptions = {}, isStream =
           payload: `${incoming.contentFormat ?? "-"} ${incoming.options.get(OPTION.ETag)?.join(".") ?? "-"} ${incoming.text()}`,
         };
       })
+      .get("/locked", () => {
+        throw new ResponseError(CODE.Unauthorized, { title: "who are you?" });
+      })
       .delete("/temperature", () => {
         throw new ResponseError(CODE.Forbidden, { title: "not yours", detail: "it is the kitchen's" });
       }),
@@ -103,6 +106,8 @@ test("dpe get prints what a resource holds, over UDP and over DTLS, SenML for a 
     code: 0,
     stdout: '[{"name":"t","timeSeconds":1700000000,"value":1.5}]\n',
   });
+  const locked = await dpe("get", `${plain}/locked`);
+  t.like(locked, { code: 3, stderr: "dpe: 4.01 Unauthorized: who are you? (SECURITY_AUTHENTICATION_REFUSED)\n" });
   const wrong = await dpe("get", "-u", "alice", "-k", "wrong", "-B", "20", `${secure}/temperature`);
   t.is(wrong.code, 3, "an authentication error");
   t.regex(wrong.stderr, /DTLS_/);

@@ -240,13 +240,13 @@ test("dpe sim says what is wrong with its words, and fails when an expectation d
       );
     });
   for (const [words, said] of [
-    [[], /needs --server URI/],
+    [[], /^dpe sim: --server URI is missing\nusage: dpe sim/],
     [["--server", "http://x"], /--server: http:\/\/x: expected a coap/],
     [["--server", "coaps://x", "--profile", "pie"], /pie is none of pi, battery-sensor, gateway, hostile/],
     [["--server", "coaps://x", "--stack", "third-party"], /needs --psk/],
     [["--server", "coap://x", "--duration", "30d"], /--duration: 30d: .*at most 24d/],
     [["--server", "coap://x", "--every", "30d"], /--every: 30d: .*at most 24d/],
-    [["link"], /needs --to/],
+    [["link"], /^dpe sim link: --to HOST:PORT is missing/],
   ] as const) {
     const { code, stderr } = await run(...words);
     t.is(code, 2, stderr);
@@ -264,4 +264,6 @@ test("dpe sim says what is wrong with its words, and fails when an expectation d
   );
   t.is(code, 1, stdout);
   t.is(stderr, "dpe: queries=1 does not hold: queries is 0\n");
+  const refused = await run("--server", `coaps://127.0.0.1:${port}`, "--psk", `bench:00${KEY}`, ...run2s);
+  t.like(refused, { code: 1, stderr: "dpe: no device was registered; most often: DTLS_ALERT_RECEIVED\n" });
 });
