@@ -96,9 +96,18 @@ export class SubscriberDirectory {
     const { name } = subscriber;
     const row = this.#rowOf(subscriber);
     const version = this.#isTaken(subscriber) ? undefined : await this.#surroundings.store.subscribers.add(row);
-    if (version === undefined)
-      throw new DpeError("DPE_SUBSCRIBER_EXISTS", `a subscriber ${name}, or one with its PSK identity, exists already`);
+    if (version === undefined) throw exists(name);
     await this.#changed("subscriber-added", name, version);
+  }
+
+  /** Throws what {@link replace}, or else {@link add}, would throw as things are, before credentials are made for it. */
+  async check(subscriber: NewSubscriber, mayReplace: boolean): Promise<void> {
+    const { name } = subscriber;
+    if (mayReplace && this.#isConfigured(name)) throw configured(name);
+    const row = await this.#surroundings.store.subscribers.named(name);
+    if (mayReplace && row?.isBanned === true) throw banned(name);
+    const isNew = row === undefined || !mayReplace;
+    if (isNew && (row !== undefined || this.#isTaken(subscriber))) throw exists(name);
   }
 
   #isTaken({ name, psk }: NewSubscriber): boolean {
@@ -121,8 +130,7 @@ export class SubscriberDirectory {
       if (this.#isConfigured(name)) throw configured(name);
       const row = this.#rowOf(subscriber);
       const version = await this.#surroundings.store.subscribers.change(name, (before) => {
-        if (before.isBanned === true)
-          throw new DpeError("DPE_SUBSCRIBER_BANNED", `${name} is banned: lift the ban first`);
+        if (before.isBanned === true) throw banned(name);
         return row;
       });
       if (version === undefined) await this.#add(subscriber);
@@ -273,6 +281,14 @@ function withoutSecrets({ digest, psk, ...row }: SubscriberRow): SubscriberRow {
     ...(digest === undefined ? {} : { digest: { realm: digest.realm, ha1: {} } }),
     ...(psk === undefined ? {} : { psk: { identity: psk.identity, key: new Uint8Array(0) } }),
   };
+}
+
+function exists(name: string): DpeError {
+  return new DpeError("DPE_SUBSCRIBER_EXISTS", `a subscriber ${name}, or one with its PSK identity, exists already`);
+}
+
+function banned(name: string): DpeError {
+  return new DpeError("DPE_SUBSCRIBER_BANNED", `${name} is banned: lift the ban first`);
 }
 
 function configured(name: string): DpeError {

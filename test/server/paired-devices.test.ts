@@ -11,7 +11,7 @@ import { authErrorOf, encodePairingRequest, pairingPsk, parsePairingCode } from 
 import { DpeServer, type NewCode, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { codeOf } from "#testing/code-of.js";
 import { Events } from "#testing/events.js";
-import { CertificateAuthority, generateKeyAndRequest, keyOfRequest, validityOf } from "#x509/index.js";
+import { CertificateAuthority, generateKeyAndRequest, keyOfRequest, loadCredentials, validityOf } from "#x509/index.js";
 import { makePki } from "#testing/dpe-run.js";
 import { OpenCodes } from "#server/pairing/open-codes.js";
 import { renewalTime } from "#agent/pairing/certificate-renewal.js";
@@ -248,6 +248,49 @@ test("names: those that the code is for, that nobody has, and no subscriber of t
   t.is(codeFrom(await t.throwsAsync(agent.stopped)), "SECURITY_AUTHENTICATION_REFUSED");
   await server.directory.ban("pi-1", true);
   t.regex(await said({ replaces: true }, "pi-1"), /4\.09: DPE_SUBSCRIBER_BANNED/);
+});
+
+test.serial("nothing is signed for who is refused, and for one device no more than ten times an hour", async (t) => {
+  t.timeout(60_000);
+  type Issue = (
+    this: CertificateAuthority,
+    ...options: Parameters<CertificateAuthority["issueClient"]>
+  ) => ReturnType<CertificateAuthority["issueClient"]>;
+  const issueClient = Reflect.get(CertificateAuthority.prototype, "issueClient") as Issue;
+  let signed = 0;
+  CertificateAuthority.prototype.issueClient = function counted(options) {
+    signed++;
+    return issueClient.call(this, options);
+  };
+  t.teardown(() => (CertificateAuthority.prototype.issueClient = issueClient));
+  const { issue, port } = await serve(t);
+  const paired = await pairDevice(issue().target, "pi-1");
+  t.is(signed, 1);
+  for (const terms of [{}, { subscriber: "carol", replaces: true }])
+    await t.throwsAsync(pairDevice(issue(terms).target, "pi-1"), { message: /4\.09: DPE_SUBSCRIBER_/ });
+  await t.throwsAsync(pairDevice(issue().target, "carol"), { message: /4\.09: DPE_SUBSCRIBER_EXISTS/ });
+  t.is(signed, 1, "refused before the CA signs");
+
+  const { devicePem = "" } = paired;
+  const session = await connect(
+    { host: "127.0.0.1", port },
+    { certificate: loadCredentials(devicePem, devicePem), verify: () => ({ ok: true }) },
+  );
+  const coap = new CoapEndpoint({ optionFormats: BINDING_OPTION_FORMATS });
+  t.teardown(async () => {
+    await session.close();
+    await coap.close();
+  });
+  await session.opened;
+  const connection = coap.addSession(session);
+  const { request } = await generateKeyAndRequest();
+  const renewal = post([PATH.dpe1, PATH.renewal], encodePairingRequest({ request }));
+  const codes: string[] = [];
+  for (let n = 0; n < 12; n++) codes.push(formatCode((await connection.request(renewal)).code));
+  t.deepEqual(codes, [...Array.from({ length: 10 }, () => "2.04"), "4.29", "4.29"]);
+  t.is(signed, 11);
+  const limited = await connection.request(renewal);
+  t.true((limited.options.uint(OPTION.MaxAge) ?? 0) > 3500);
 });
 
 test("a request that is none of a key is refused, and the code stays open", async (t) => {

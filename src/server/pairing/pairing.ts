@@ -28,6 +28,7 @@ import type { NewSubscriber, SubscriberDirectory } from "../subscriber-directory
 import { type CodeTerms, type CodeView, OpenCodes } from "./open-codes.js";
 import type { PairingConfig } from "./pairing-config.js";
 import { pairingHosts } from "./pairing-hosts.js";
+import { RenewalLimits } from "./renewal-limits.js";
 
 /** Pairs devices by one-time codes, and renews what it gave them (docs/pairing.md). */
 export class Pairing {
@@ -37,6 +38,7 @@ export class Pairing {
   #material: PairingMaterial;
   /** Codes that are pairing a device at this moment. */
   readonly #busy = new Set<string>();
+  readonly #renewals = new RenewalLimits();
 
   /** @throws X509Error for a CA that does not serve, or whose certificates this server would not accept. */
   constructor(config: PairingConfig, parts: PairingParts) {
@@ -171,6 +173,11 @@ export class Pairing {
     if (this.#material.authority === undefined || uri === undefined || mode !== "certificate")
       return refusal("not-authorized");
     if (!(await this.#parts.directory.isAdded(subscriber.name))) return refusal("not-authorized");
+    const waitMs = this.#renewals.take(subscriber.name, Date.now());
+    if (waitMs > 0) {
+      const options = Options.none.with(OPTION.MaxAge, Math.ceil(waitMs / 1000));
+      return problem(CODE.TooManyRequests, "too many certificates for one device", options);
+    }
     const certificate = await this.#certificate(request, uri);
     this.#tell({
       outcome: "renewed",
@@ -194,8 +201,10 @@ export class Pairing {
     const subscriber = terms.subscriber ?? endpoint.replaceAll(":", "-");
     await this.#checkIsFree(endpoint, subscriber);
     const { credentials, every, lifetime } = this.#config;
-    const made = await this.#credentialsFor(request, subscriber);
     const { directory } = this.#parts;
+    const psk = credentials === "psk" ? { psk: { identity: subscriber, key: NO_BYTES } } : {};
+    await directory.check({ name: subscriber, ...psk }, terms.replaces);
+    const made = await this.#credentialsFor(request, subscriber);
     const added = { ...made.subscriber, name: subscriber, endpoints: [endpoint] };
     if (terms.replaces) await directory.replace(added);
     else await directory.add(added);
