@@ -1,6 +1,7 @@
 import { host, path, type Secret, secret, secretFile, section, text } from "#config/index.js";
 import { readFileSync } from "node:fs";
 import * as z from "zod";
+import { parseKsNaf } from "#security/index.js";
 
 /** What a client shows of itself. */
 export interface AgentCredentials {
@@ -59,8 +60,7 @@ export const CREDENTIALS_SCHEMA: z.ZodType<AgentCredentials, unknown> = section(
 export function ksNafBytes(value: Secret): Uint8Array | undefined {
   const bytes = value.reveal();
   if (bytes.length === KS_NAF_BYTES) return bytes;
-  const written = value.text().trim();
-  return /^[A-Za-z0-9+/]{43}=$/.test(written) ? Uint8Array.from(Buffer.from(written, "base64")) : undefined;
+  return parseKsNaf(value.text().trim());
 }
 
 /** 3GPP TS 33.220 annex B. */

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { DigestClient } from "#digest/index.js";
-import { gbaRealm } from "#security/index.js";
+import { gbaPassword, gbaRealm } from "#security/index.js";
 import { type AgentCredentials, ksNafBytes } from "./credentials-config.js";
 import type { ServerConfig } from "./server-list.js";
 
@@ -23,7 +23,7 @@ function digestSecretOf(
   // TS 33.222 §5.3: the credential is for this NAF alone, and so is answered in its realm alone.
   return {
     username: gba.btid,
-    password: Buffer.from(ksNaf).toString("base64"),
+    password: gbaPassword(ksNaf),
     realm: gbaRealm(gba.naf ?? host),
   };
 }

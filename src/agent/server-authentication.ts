@@ -2,13 +2,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { CONNECTION_LEVEL, type ConnectionLevel } from "#dpe/index.js";
 import { ipPrefix, isInPrefix, parseIpAddress } from "#ip/index.js";
-import {
-  CIPHER_SUITES,
-  type CipherSuiteName,
-  type ClientOptions,
-  type CoapConnection,
-  type connect,
-} from "#net/index.js";
+import { CIPHER_SUITE_NAMES, type ClientOptions, type CoapConnection, type connect } from "#net/index.js";
 import { type ClientPolicy, SecurityError, type ServerAuthentication, type ServerOffer } from "#security/index.js";
 import {
   keyFingerprint,
@@ -64,7 +58,9 @@ export function dtlsOptions(config: ServerConfig): Parameters<typeof connect>[1]
   const name = peerNameOf(host);
   const own = credentialsOf(credentials);
   return {
-    cipherSuites: SUITES.filter((suite) => (suite.includes("PSK") ? usesPsk : takesCertificates || asksForKey)),
+    cipherSuites: CIPHER_SUITE_NAMES.filter((suite) =>
+      suite.includes("PSK") ? usesPsk : takesCertificates || asksForKey,
+    ),
     ...(isAddress ? {} : { serverName: host }),
     ...(usesPsk && psk !== undefined
       ? { psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } }
@@ -162,4 +158,3 @@ function isListedServer(list: readonly string[], host: string, address: string):
 }
 
 const NEEDS_DTLS: ReadonlySet<ServerAuthentication> = new Set(["certificate", "psk", "rawPublicKey"]);
-const SUITES = Object.keys(CIPHER_SUITES) as CipherSuiteName[];

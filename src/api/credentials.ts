@@ -1,7 +1,6 @@
 import { isIP } from "node:net";
 import {
-  CIPHER_SUITES,
-  type CipherSuiteName,
+  CIPHER_SUITE_NAMES,
   connect,
   type DtlsSession,
   type LocalSocket,
@@ -36,9 +35,7 @@ export async function openSession(
   local: LocalSocket = {},
 ): Promise<DtlsSession> {
   const { usesPsk, serverName, certificate, verify, psk } = handshakeOptions(host, credentials);
-  const cipherSuites = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter(
-    (suite) => suite.includes("PSK") === usesPsk,
-  );
+  const cipherSuites = CIPHER_SUITE_NAMES.filter((suite) => suite.includes("PSK") === usesPsk);
   const session = await connect(
     { host, port },
     {

@@ -9,7 +9,7 @@ export type {
   PeerInfo,
 } from "./association-output.js";
 export type { CipherSuiteName } from "./crypto/suites.js";
-export { CIPHER_SUITES } from "./crypto/suites.js";
+export { CIPHER_SUITE_NAMES, CIPHER_SUITES } from "./crypto/suites.js";
 export { DTLS_ERRORS, DtlsError, type DtlsErrorCode } from "./errors.js";
 export { type CertificateCredential, type ClientOptions, DTLS_DEFAULTS, type ServerOptions } from "./options.js";
 export { SharedKeys } from "./shared-keys.js";

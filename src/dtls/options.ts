@@ -2,7 +2,7 @@ import { type KeyObject, randomBytes } from "node:crypto";
 import type { DropReason } from "./association-output.js";
 import type { GroupName } from "./crypto/key-exchange.js";
 import type { SignatureSchemeName } from "./crypto/signatures.js";
-import { CIPHER_SUITES, type CipherSuiteName } from "./crypto/suites.js";
+import { CIPHER_SUITE_NAMES, type CipherSuiteName } from "./crypto/suites.js";
 import { DtlsError } from "./errors.js";
 import { SharedKeys } from "./shared-keys.js";
 import type { CertificateType } from "./wire/certificate-type.js";
@@ -162,7 +162,7 @@ type ServerDefaults = Pick<
 
 /** All defaults. */
 export const DTLS_DEFAULTS: Required<Defaults> & Required<ServerDefaults> = {
-  cipherSuites: Object.keys(CIPHER_SUITES) as CipherSuiteName[],
+  cipherSuites: CIPHER_SUITE_NAMES,
   groups: ["secp256r1", "x25519", "secp384r1"],
   signatureSchemes: [
     "ecdsa_secp256r1_sha256",

@@ -11,8 +11,6 @@ import { HttpError } from "./errors.js";
 import { askNeighbours } from "./neighbours.js";
 import type { Operation } from "./operation.js";
 import { addPage } from "./page.js";
-import { addPairingApi } from "./pairing-api.js";
-import { addSubscribersApi } from "./subscribers-api.js";
 
 /** API, page and metrics on TCP. Returns what ends it, and where it listens. @throws HttpError HTTP_PORT_IN_USE, HTTP_NO_TOKEN. */
 export async function listenHttp(config: HttpConfig, operation: Operation): Promise<HttpListener> {
@@ -106,8 +104,6 @@ async function build(operation: Operation, access: Access): Promise<FastifyInsta
     },
   });
   addApi(app, operation);
-  addSubscribersApi(app, operation);
-  addPairingApi(app, operation);
   app.get("/api/openapi.json", { schema: { hide: true } }, () => app.swagger());
   const { registry } = operation.metrics;
   app.get("/metrics", { schema: { hide: true } }, async (_request, reply) =>

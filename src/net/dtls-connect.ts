@@ -1,4 +1,4 @@
-import { CIPHER_SUITES, type CipherSuiteName, type ClientOptions, type ServerOptions } from "#dtls/index.js";
+import { CIPHER_SUITE_NAMES, type ClientOptions, type ServerOptions } from "#dtls/index.js";
 import { DtlsEndpoint, verifiableTypes } from "./dtls-endpoint.js";
 import type { DtlsSession } from "./dtls-session.js";
 import type { EndpointOptions } from "./endpoint-options.js";
@@ -138,4 +138,4 @@ function withUsableOffers(
   return { ...options, cipherSuites: PSK_SUITES };
 }
 
-const PSK_SUITES = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter((suite) => suite.includes("PSK"));
+const PSK_SUITES = CIPHER_SUITE_NAMES.filter((suite) => suite.includes("PSK"));

@@ -49,6 +49,7 @@ export {
 } from "./udp-socket.js";
 export { STEERING_DEFAULTS, type SteeringCounters, type SteeringOptions, WorkerSteering } from "./worker-steering.js";
 export {
+  CIPHER_SUITE_NAMES,
   CIPHER_SUITES,
   type CipherSuiteName,
   type ClientOptions,

@@ -2,8 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import {
-  CIPHER_SUITES,
-  type CipherSuiteName,
+  CIPHER_SUITE_NAMES,
   type CoapConnection,
   CoapEndpoint,
   type CoapEndpointOptions,
@@ -103,8 +102,7 @@ export function dtlsOptions({
 }: TargetConfig): Parameters<typeof connect>[1] {
   const { psk } = credentials;
   const usesPsk = serverAuthentication === "psk" || (serverAuthentication === "none" && psk !== undefined);
-  const suites = Object.keys(CIPHER_SUITES) as CipherSuiteName[];
-  const cipherSuites = suites.filter((suite) => suite.includes("PSK") === usesPsk);
+  const cipherSuites = CIPHER_SUITE_NAMES.filter((suite) => suite.includes("PSK") === usesPsk);
   if (usesPsk && psk !== undefined)
     return { cipherSuites, psk: { identity: new TextEncoder().encode(psk.identity), key: psk.key.reveal() } };
   const isAddress = isIP(uri.host) !== 0;

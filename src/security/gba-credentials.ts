@@ -91,7 +91,7 @@ export class GbaCredentials {
     const read = readAnswer(answer);
     if (read === undefined) return "unavailable";
     const { ksNaf, lifetimeSeconds, subscriber } = read;
-    const password = Buffer.from(ksNaf).toString("base64");
+    const password = gbaPassword(ksNaf);
     const credential = createStoredCredential({ username: btid, realm: this.realm, password }, hashes);
     const expiresAt = now + Math.min(lifetimeSeconds * 1000, maxLifetimeMs);
     this.#unknown.delete(btid);
@@ -173,14 +173,23 @@ export const DEFAULT_GBA_LIMITS: GbaLimits = {
 
 type ResolvedOptions = GbaOptions & GbaLimits;
 
+/** Ks_NAF as base64 writes it; undefined for anything else than its 32 bytes (3GPP TS 33.220 annex B). */
+export function parseKsNaf(text: string): Uint8Array | undefined {
+  return /^[A-Za-z0-9+/]{43}=$/.test(text) ? Uint8Array.from(Buffer.from(text, "base64")) : undefined;
+}
+
+/** The password that Ks_NAF is in Digest. */
+export function gbaPassword(ksNaf: Uint8Array): string {
+  return Buffer.from(ksNaf).toString("base64");
+}
+
 function readAnswer(
   answer: unknown,
 ): { readonly ksNaf: Uint8Array; readonly lifetimeSeconds: number; readonly subscriber: GbaSubscriber } | undefined {
   if (typeof answer !== "object" || answer === null) return undefined;
   const { ksNaf, lifetime, subscriber, identity } = answer as Readonly<Record<string, unknown>>;
-  const key =
-    typeof ksNaf === "string" && /^[A-Za-z0-9+/]{43}=$/.test(ksNaf) ? Buffer.from(ksNaf, "base64") : undefined;
-  if (key?.length !== KS_NAF_BYTES || typeof lifetime !== "number" || !(lifetime > 0)) return undefined;
+  const key = typeof ksNaf === "string" ? parseKsNaf(ksNaf) : undefined;
+  if (key === undefined || typeof lifetime !== "number" || !(lifetime > 0)) return undefined;
   if (typeof subscriber === "string" && identity === undefined)
     return { ksNaf: key, lifetimeSeconds: lifetime, subscriber: { name: subscriber } };
   if (typeof identity !== "string" || subscriber !== undefined) return undefined;
@@ -202,6 +211,4 @@ async function textOf(response: Response): Promise<string> {
 
 /** TS 33.220 §4.4.8: base64 of RAND, "@", and the BSF's host. */
 const B_TID = /^[A-Za-z0-9+/=_-]{1,64}@[A-Za-z0-9.-]{1,180}$/;
-/** TS 33.220 annex B. */
-const KS_NAF_BYTES = 32;
 const MAX_ANSWER_BYTES = 65_536;

@@ -63,4 +63,11 @@ export {
   type SubscriberIdentity,
 } from "./subscriber-identity.js";
 export { mayRegister, mayReport, type Subscriber, Subscribers } from "./subscribers.js";
-export { DEFAULT_GBA_LIMITS, GbaCredentials, type GbaOptions, gbaRealm } from "./gba-credentials.js";
+export {
+  DEFAULT_GBA_LIMITS,
+  GbaCredentials,
+  type GbaOptions,
+  gbaRealm,
+  gbaPassword,
+  parseKsNaf,
+} from "./gba-credentials.js";

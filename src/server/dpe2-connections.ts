@@ -1,7 +1,6 @@
 import { DpeError, type Dpe2Uri, parseDpe2Uri, type Registration } from "#dpe/index.js";
 import {
-  CIPHER_SUITES,
-  type CipherSuiteName,
+  CIPHER_SUITE_NAMES,
   type CoapConnection,
   type CoapEndpoint,
   connect,
@@ -159,7 +158,7 @@ export class Dpe2Connections {
     const session = await connect(
       { host: address, port },
       {
-        cipherSuites: SUITES.filter((suite) => suite.includes("PSK") === (psk !== undefined)),
+        cipherSuites: CIPHER_SUITE_NAMES.filter((suite) => suite.includes("PSK") === (psk !== undefined)),
         ...(psk === undefined ? {} : { psk }),
         ...(certificate === undefined ? {} : { certificate }),
         ...(rawPublicKey === undefined ? {} : { rawPublicKey }),
@@ -204,7 +203,6 @@ function close(connection: CoapConnection): Promise<void> {
 
 function ignore(): void {}
 
-const SUITES = Object.keys(CIPHER_SUITES) as CipherSuiteName[];
 /** Of each sweep: with one every ten seconds 100,000 endpoints are looked at within 20 minutes. */
 const SWEEP_LOOKS = 1000;
 /** RFC 7252 §6.2 */

@@ -1,7 +1,6 @@
 import { createHmac } from "node:crypto";
 import {
-  CIPHER_SUITES,
-  type CipherSuiteName,
+  CIPHER_SUITE_NAMES,
   type CoapEndpoint,
   type DtlsEndpoint,
   type DtlsSession,
@@ -210,7 +209,7 @@ export class ServerListeners {
 }
 
 export type AssociationCounts = Record<"full" | "resumed" | "restored", number>;
-const EPHEMERAL_SUITES = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter((suite) => suite.includes("ECDHE"));
+const EPHEMERAL_SUITES = CIPHER_SUITE_NAMES.filter((suite) => suite.includes("ECDHE"));
 
 export interface ListenerParts {
   readonly config: ServerConfig;

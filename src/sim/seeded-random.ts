@@ -1,4 +1,4 @@
-/** Pseudo-random numbers that a seed repeats (mulberry32). For simulation only: nothing secret comes from it. */
+/** Pseudo-random numbers that a seed repeats (mulberry32). For simulations and tests only: nothing secret comes from it. */
 export class SeededRandom {
   #state: number;
 
@@ -16,12 +16,16 @@ export class SeededRandom {
   }
 
   chance(probability: number): boolean {
-    return this.next() < probability;
+    return probability > 0 && this.next() < probability;
   }
 
   /** An integer from 0 up to, not including, `bound`. */
   below(bound: number): number {
     return Math.floor(this.next() * bound);
+  }
+
+  bytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => this.below(256));
   }
 
   /** About the mean, in the shape of a bell: the sum of three throws. */

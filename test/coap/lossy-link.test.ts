@@ -16,7 +16,8 @@ import {
   type RequestMessage,
   type ResponseMessage,
 } from "#coap/index.js";
-import { type LinkConditions, type LinkPeer, SeededRandom, VirtualLink } from "#testing/virtual-link.js";
+import { SeededRandom } from "#sim/seeded-random.js";
+import { type LinkConditions, type LinkPeer, VirtualLink } from "#testing/virtual-link.js";
 import test from "ava";
 
 /** The whole run takes half a minute: `DPE_LONG=1`. */
@@ -137,9 +138,9 @@ function conditions(seed: number, random: SeededRandom): LinkConditions & { read
   return {
     seed,
     latencyMs: 1 + random.below(200),
-    loss: random.fraction() / 2,
-    reordering: random.fraction() / 2,
-    duplication: random.fraction() / 4,
+    loss: random.next() / 2,
+    reordering: random.next() / 2,
+    duplication: random.next() / 4,
     corruption: 0,
     mtu: 1500,
   };

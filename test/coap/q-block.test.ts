@@ -23,8 +23,9 @@ import {
   type RequestMessage,
   type ResponseMessage,
 } from "#coap/index.js";
+import { SeededRandom } from "#sim/seeded-random.js";
 import { UdpRelay } from "#testing/udp-relay.js";
-import { type LinkPeer, SeededRandom, VirtualLink } from "#testing/virtual-link.js";
+import { type LinkPeer, VirtualLink } from "#testing/virtual-link.js";
 import test from "ava";
 import fc from "fast-check";
 
@@ -56,7 +57,7 @@ class Side implements LinkPeer {
       ...(hasQBlock ? { applicationOptions: [OPTION.QBlock1, OPTION.QBlock2] } : {}),
     });
     this.peer = this.endpoint.openPeer();
-    this.#server = new QBlockServer({ ...SERVER, randomFraction: () => random.fraction(), ...options });
+    this.#server = new QBlockServer({ ...SERVER, randomFraction: () => random.next(), ...options });
   }
 
   get keptBytes(): number {
@@ -70,7 +71,7 @@ class Side implements LinkPeer {
       maxBodyBytes: 1024 * 1024,
       requestTag: Uint8Array.of(1),
       isKnown,
-      randomFraction: () => this.#random.fraction(),
+      randomFraction: () => this.#random.next(),
     });
     this.#transfer.start(now);
   }
@@ -182,9 +183,9 @@ test("RFC 9177: bodies of 64 KiB in both directions of one request, over links t
     const link = new VirtualLink({
       seed,
       latencyMs: 1 + random.below(200),
-      loss: random.fraction() / 2,
-      reordering: random.fraction() / 2,
-      duplication: random.fraction() / 4,
+      loss: random.next() / 2,
+      reordering: random.next() / 2,
+      duplication: random.next() / 4,
       mtu: 1500,
     });
     client.ask(kind === 0 ? getRequest() : post(up), 0);

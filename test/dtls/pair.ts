@@ -7,7 +7,8 @@ import {
   ServerGate,
   type ServerOptions,
 } from "#dtls/index.js";
-import { type LinkPeer, SeededRandom } from "#testing/virtual-link.js";
+import { SeededRandom } from "#sim/seeded-random.js";
+import { type LinkPeer } from "#testing/virtual-link.js";
 
 export const PSK: { readonly identity: Uint8Array; readonly key: Uint8Array } = {
   identity: Uint8Array.from(Buffer.from("device-1")),

@@ -3,13 +3,13 @@ import { cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } 
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { SeededRandom } from "#sim/seeded-random.js";
 import { Store } from "#store/index.js";
 import { faultOfPages } from "#store/lmdb-pages.js";
 import { codeOf } from "#testing/code-of.js";
 import { DPE } from "#testing/dpe-program.js";
 import { PeerProcess } from "#testing/peer-process.js";
 import { folderOf } from "#testing/server-process.js";
-import { SeededRandom } from "#testing/virtual-link.js";
 import test, { type ExecutionContext } from "ava";
 
 const PAGE = 4096;

@@ -1,7 +1,7 @@
 import test from "ava";
 import coapPacket, { type ParsedPacket } from "coap-packet";
 import { CoapError, decodeMessage, type Message, MESSAGE_TYPE } from "#coap/index.js";
-import { SeededRandom } from "#testing/virtual-link.js";
+import { SeededRandom } from "#sim/seeded-random.js";
 import { COAP_SEEDS } from "./coap-targets.js";
 import { mutate, type Mutation } from "./mutation.js";
 

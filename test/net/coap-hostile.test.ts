@@ -9,8 +9,8 @@ import {
   Options,
 } from "#coap/index.js";
 import { CoapEndpoint, type SocketAddress, UdpSocket } from "#net/index.js";
+import { SeededRandom } from "#sim/seeded-random.js";
 import { until } from "#testing/until.js";
-import { SeededRandom } from "#testing/virtual-link.js";
 import test, { type ExecutionContext } from "ava";
 
 const LOOPBACK = { host: "127.0.0.1", port: 0 };

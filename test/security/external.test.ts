@@ -16,7 +16,7 @@ import {
   subscriberIdentity,
   Subscribers,
 } from "#security/index.js";
-import { SeededRandom } from "#testing/virtual-link.js";
+import { SeededRandom } from "#sim/seeded-random.js";
 import test from "ava";
 import fc from "fast-check";
 

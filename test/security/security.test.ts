@@ -20,7 +20,7 @@ import {
   type Subscriber,
   Subscribers,
 } from "#security/index.js";
-import { SeededRandom } from "#testing/virtual-link.js";
+import { SeededRandom } from "#sim/seeded-random.js";
 import { resultsOf, tableIn, tableOf } from "./requirements-table.js";
 import test from "ava";
 import fc from "fast-check";

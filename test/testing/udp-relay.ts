@@ -1,5 +1,5 @@
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
-import { SeededRandom } from "./virtual-link.js";
+import { SeededRandom } from "#sim/seeded-random.js";
 
 /**
  * A rough path between real sockets: what is sent to `port` reaches `target`, and its answers come back, less what is lost

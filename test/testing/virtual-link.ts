@@ -1,3 +1,4 @@
+import { SeededRandom } from "#sim/seeded-random.js";
 /**
  * A link between two sans-IO endpoints on virtual time: latency, loss, reordering, duplication, MTU and bit flips, all
  * decided by a seeded generator, so that a failing run is repeated by its seed.
@@ -130,36 +131,6 @@ export const PERFECT_LINK: LinkConditions = {
   corruption: 0,
   mtu: 65_535,
 };
-
-/** mulberry32: small, seedable, for tests only. */
-export class SeededRandom {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = seed >>> 0;
-  }
-
-  /** A number in [0, 1). */
-  fraction(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let t = this.#state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  }
-
-  below(limit: number): number {
-    return Math.floor(this.fraction() * limit);
-  }
-
-  chance(probability: number): boolean {
-    return probability > 0 && this.fraction() < probability;
-  }
-
-  bytes(length: number): Uint8Array {
-    return Uint8Array.from({ length }, () => this.below(256));
-  }
-}
 
 interface Datagram {
   readonly to: Side;

@@ -1,6 +1,6 @@
 import { CODE, decodeProblemDetails, formatCode, OPTION, Options, type ResponseMessage } from "#coap/index.js";
 import { CONTENT_FORMAT, PATH } from "#dpe/index.js";
-import { CIPHER_SUITES, type CipherSuiteName, CoapEndpoint, connect, DtlsError, NetError } from "#net/index.js";
+import { CIPHER_SUITE_NAMES, CoapEndpoint, connect, DtlsError, NetError } from "#net/index.js";
 import {
   authErrorOf,
   decodePairingGrant,
@@ -101,5 +101,5 @@ function faultOf(error: unknown, server: string): unknown {
 }
 
 /** Only these: an ephemeral key exchange keeps the code from whoever records the handshake. */
-const SUITES = (Object.keys(CIPHER_SUITES) as CipherSuiteName[]).filter((suite) => suite.startsWith("TLS_ECDHE_PSK_"));
+const SUITES = CIPHER_SUITE_NAMES.filter((suite) => suite.startsWith("TLS_ECDHE_PSK_"));
 const MAX_TITLE_LENGTH = 200;

@@ -13,6 +13,9 @@ export const CIPHER_SUITES = {
 
 export type CipherSuiteName = keyof typeof CIPHER_SUITES;
 
+/** All of them, in the default order. */
+export const CIPHER_SUITE_NAMES = Object.keys(CIPHER_SUITES) as readonly CipherSuiteName[];
+
 export interface CipherSuite extends CipherSuiteParameters {
   readonly name: CipherSuiteName;
 }

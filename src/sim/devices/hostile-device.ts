@@ -111,7 +111,7 @@ export class HostileDevice {
   }
 
   #bytes(length: number): Uint8Array {
-    return Uint8Array.from({ length }, () => this.#random.below(256));
+    return this.#random.bytes(length);
   }
 }
 

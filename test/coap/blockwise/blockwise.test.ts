@@ -13,9 +13,9 @@ import {
   type RequestMessage,
   type ResponseMessage,
 } from "#coap/index.js";
-import { SeededRandom } from "#testing/virtual-link.js";
 import test from "ava";
 import fc from "fast-check";
+import { SeededRandom } from "#sim/seeded-random.js";
 
 const path = (...segments: string[]): Options => Options.none.withAll(OPTION.UriPath, segments);
 const PEER = { name: "peer" };

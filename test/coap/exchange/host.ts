@@ -13,7 +13,8 @@ import {
   type Peer,
   type ResponseMessage,
 } from "#coap/index.js";
-import { type LinkPeer, SeededRandom } from "#testing/virtual-link.js";
+import { SeededRandom } from "#sim/seeded-random.js";
+import { type LinkPeer } from "#testing/virtual-link.js";
 
 /** An endpoint with one peer, whose outputs are kept by kind. */
 export class Host implements LinkPeer {
