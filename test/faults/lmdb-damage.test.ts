@@ -1,8 +1,5 @@
-import { execFile } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { SeededRandom } from "#sim/seeded-random.js";
 import { Store } from "#store/index.js";
 import { faultOfPages } from "#store/lmdb-pages.js";
@@ -116,26 +113,5 @@ test("a server that was killed says that its store is damaged, and is not starte
     const server = PeerProcess.start(t, process.execPath, [DPE, "server", "--config", file]);
     t.is(await server.exited, 2);
     t.regex(server.output, /data\.mdb is damaged: it is cut off at 20480 bytes.* move its folder away/);
-  }
-});
-
-test("of several processes that find the mark of one that has ended, one takes its place", async (t) => {
-  t.timeout(60_000);
-  const folder = folderOf(t);
-  const module = fileURLToPath(new URL("../../src/store/owner-file.js", import.meta.url));
-  for (let round = 0; round < 6; round++) {
-    const path = join(folder, String(round), "owner");
-    rmSync(join(folder, String(round)), { recursive: true, force: true });
-    mkdirSync(join(folder, String(round)));
-    writeFileSync(path, LEFT_BEHIND);
-    const program = `
-      const { OwnerFile } = await import(${JSON.stringify(module)});
-      while (Date.now() < ${Date.now() + 900});
-      try { OwnerFile.take(${JSON.stringify(path)}); console.log("owner"); } catch (error) { console.log(error.code); }
-      setTimeout(() => undefined, 700);`;
-    const run = (): Promise<{ stdout: string }> =>
-      promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program]);
-    const said = (await Promise.all([run(), run(), run(), run()])).map(({ stdout }) => stdout.trim());
-    t.deepEqual(said.toSorted(), ["STORE_IN_USE", "STORE_IN_USE", "STORE_IN_USE", "owner"]);
   }
 });

@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { LockFile, readKeyFile, replaceFile } from "#files/index.js";
 import { withRoomFor } from "#testing/full-disk.js";
 import test, { type ExecutionContext } from "ava";
@@ -58,4 +60,24 @@ test("a lock is held by one at a time; who inherits that of a process that is go
   writeFileSync(path, `${process.pid} of-another-boot:1\n`);
   t.true(LockFile.take(path, refusal).isInherited);
   t.true(LockFile.isHeld(path));
+});
+
+test("of several processes that find the mark of one that has ended, one takes its place", async (t) => {
+  t.timeout(60_000);
+  const folder = folderOf(t);
+  for (let round = 0; round < 6; round++) {
+    const path = join(folder, String(round));
+    // Of no process of this boot.
+    writeFileSync(path, "999999 boot:1\n");
+    const program = `
+      const { LockFile } = await import("#files/index.js");
+      while (Date.now() < ${Date.now() + 900});
+      try { LockFile.take(${JSON.stringify(path)}, () => new Error("refused")); console.log("holder"); }
+      catch (error) { console.log(error.message); }
+      setTimeout(() => undefined, 700);`;
+    const run = (): Promise<{ stdout: string }> =>
+      promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program]);
+    const said = (await Promise.all([run(), run(), run(), run()])).map(({ stdout }) => stdout.trim());
+    t.deepEqual(said.toSorted(), ["holder", "refused", "refused", "refused"]);
+  }
 });
