@@ -41,15 +41,26 @@ export class Refusals {
     this.#inARow = 0;
   }
 
-  /** To be asked once for each. Certificates are not valid yet, or any more, by a clock that is wrong. */
+  /**
+   * To be asked once for each. Certificates are not valid yet, or any more, by a clock that is wrong; the former passes with
+   * time, as on a device whose clock stood still while it was off.
+   */
   mayPass(error: unknown, isClockTrusted: boolean): boolean {
     this.#inARow += 1;
-    return isUnproven(error) && (this.#wasRegistered || !isClockTrusted || this.#inARow < MAX_FIRST_REFUSALS);
+    if (!isUnproven(error)) return false;
+    return this.#wasRegistered || !isClockTrusted || isTooEarly(error) || this.#inARow < MAX_FIRST_REFUSALS;
   }
+}
+
+/** By the verdict on a certificate, which the error of the handshake has as its cause. */
+function isTooEarly(error: unknown): boolean {
+  const verdict: unknown = error instanceof Error ? error.cause : undefined;
+  return typeof verdict === "object" && verdict !== null && "cause" in verdict && verdict.cause === "not-yet-valid";
 }
 
 /** Within some seconds, so that a credential that was mistyped is told of soon. */
 const MAX_FIRST_REFUSALS = 3;
+
 /** RFC 5246 §7.2.2, RFC 4279 §2: the other side does not accept our credential. */
 const AUTHENTICATION_ALERTS: ReadonlySet<string> = new Set([
   "access_denied",

@@ -5,7 +5,9 @@ import { AGENT_SCHEMA, type AgentEvent, DpeAgent, type Source } from "#agent/ind
 import { ServerRound } from "#agent/server-round.js";
 import { serversOf } from "#agent/server-list.js";
 import { parseConfig } from "#config/index.js";
-import { UdpSocket } from "#net/index.js";
+import { Refusals } from "#agent/refusal.js";
+import { DtlsError, UdpSocket } from "#net/index.js";
+import { SecurityError } from "#security/index.js";
 import { freePort } from "#testing/free-port.js";
 import { UdpRelay } from "#testing/udp-relay.js";
 import { DpeServer, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
@@ -219,6 +221,25 @@ test("an agent that was registered gets over handshakes that are refused, howeve
     Array.from(all, (_, index) => index + 1),
     "no reading is lost meanwhile",
   );
+});
+
+test("a refusal is got over where it is unproven, and the agent was registered, its clock is wrong, or it is one of the first", (t) => {
+  const alert = new DtlsError("DTLS_ALERT_RECEIVED", undefined, { receivedAlert: "unknown_psk_identity" });
+  const certificate = (cause: string): DtlsError =>
+    new DtlsError("DTLS_CERTIFICATE_REFUSED", undefined, { cause: { ok: false, cause } });
+  const passing = (error: Error, isClockTrusted = true, refusals = new Refusals()): number => {
+    let count = 0;
+    while (count < 20 && refusals.mayPass(error, isClockTrusted)) count++;
+    return count;
+  };
+  t.is(passing(alert), 2);
+  t.is(passing(certificate("unknown-issuer")), 2);
+  t.is(passing(alert, false), 20);
+  t.is(passing(certificate("not-yet-valid")), 20);
+  const before = new Refusals();
+  before.registered();
+  t.is(passing(alert, true, before), 20);
+  t.is(passing(new SecurityError("SECURITY_AUTHENTICATION_REFUSED", "4.01"), false, before), 0);
 });
 
 test("a server of the list may have credentials of its own, but is held to the same policy", (t) => {
