@@ -352,6 +352,8 @@ export class DpeAgent {
   }
 
   async #sendNext(association: ServerAssociation): Promise<void> {
+    // The clock may have been set since anything was read.
+    if (this.#outbox.size > 0 && this.#clock.learn()) this.#outbox.rememberTime(this.#clock.known());
     for (let maxBytes = association.maxReportBytes; ; maxBytes = Math.floor(maxBytes / 2)) {
       const batch = nextBatch(this.#outbox, this.#clock, maxBytes);
       if (batch === undefined) return;

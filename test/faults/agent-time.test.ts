@@ -99,3 +99,47 @@ interfaces:
     relay.close();
   },
 );
+
+test.serial("a clock that is set between a reading and its report dates it right", async (t) => {
+  t.timeout(60_000);
+  const time = new VirtualTime();
+  t.teardown(() => time.restore());
+  const trueNow = (): number => performance.timeOrigin + performance.now();
+  const times: number[] = [];
+  const serverYaml = `
+interfaces:
+  dpe1: { listen: { host: 127.0.0.1, coaps: 0 }, connection: dtls, clientAuthentication: [psk] }
+subscribers: [{ name: bench, psk: { identity: bench, key: "hex:${KEY}" }, endpoints: ["*"] }]
+`;
+  const server = await DpeServer.start(parseConfig(serverYaml, "server.yaml", SERVER_SCHEMA), (event) => {
+    if (event.type === "report") for (const { timeSeconds = 0 } of event.records) times.push(timeSeconds);
+  });
+  const path = { seed: 1, loss: 1, reordering: 0, holdUpMs: 0 };
+  const relay = await UdpRelay.start(server.addresses.coaps?.port ?? 0, path);
+  const yaml = `
+endpoint: pi-1
+server: coaps://127.0.0.1:${relay.port}
+interfaces:
+  dpe1: { connection: dtls, serverAuthentication: psk, credentials: { psk: { identity: bench, key: "hex:${KEY}" } } }
+`;
+  // As a device without a battery for its clock starts, which was off since summer.
+  time.wallOffsetMs = -YEAR_MS / 3;
+  const readAt = trueNow();
+  const source: Source = {
+    name: "door",
+    everyMs: HOUR_MS,
+    read: () => Promise.resolve([{ name: "door", value: true }]),
+  };
+  const agent = new DpeAgent(parseConfig(yaml, "agent.yaml", AGENT_SCHEMA), [source]);
+  await time.pass(30_000);
+  t.is(agent.unsent, 1);
+  time.wallOffsetMs = 0;
+  path.loss = 0;
+  await time.until(() => times.length > 0);
+  t.true(Math.abs((times[0] ?? 0) * 1000 - readAt) < 3000, `${new Date((times[0] ?? 0) * 1000).toISOString()}`);
+  const closing = Promise.all([agent.close(), server.close()]);
+  let isClosed = false;
+  void closing.then(() => (isClosed = true));
+  await time.until(() => isClosed);
+  relay.close();
+});
