@@ -7,6 +7,7 @@ import { isLoopback, type HttpConfig } from "#server/index.js";
 import { isForeignFolder } from "#files/index.js";
 import { type Access, guardAccess } from "./access.js";
 import { addApi } from "./api.js";
+import { boundConnections, TIMEOUTS } from "./connections.js";
 import { HttpError } from "./errors.js";
 import { askNeighbours } from "./neighbours.js";
 import type { Operation } from "./operation.js";
@@ -81,10 +82,11 @@ async function build(operation: Operation, access: Access): Promise<FastifyInsta
   const app = fastify({
     forceCloseConnections: true,
     bodyLimit: MAX_BODY_BYTES,
-    requestTimeout: 60_000,
+    ...TIMEOUTS,
     ajv: { customOptions: { coerceTypes: true, removeAdditional: false } },
     routerOptions: { maxParamLength: 512 },
   });
+  boundConnections(app.server);
   guardAccess(app, access);
   app.addHook("onSend", (_request, reply, payload, done) => {
     void reply.header("x-content-type-options", "nosniff");

@@ -122,7 +122,7 @@ export const query: object = {
     additionalProperties: false,
     properties: { names: { type: "array", items: name, maxItems: 64 } },
   },
-  response: { 200: listOf("properties", property), 202: anything, ...failing(404, 502, 503) },
+  response: { 200: listOf("properties", property), 202: anything, ...failing(403, 404, 502, 503) },
 };
 export const requests: object = {
   tags: ["DPE-2"],
