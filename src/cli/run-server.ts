@@ -54,6 +54,8 @@ export async function runServer(file: string, worker?: Worker): Promise<void> {
   const parts = await startParts(config, log, place);
   running.server = parts.server;
   if (watcher.value !== begunWith) take(watcher.value);
+  // From before it says that it listens.
+  const signal = untilSignal();
   const keeper = new CertificateKeeper({
     config: () => watcher.value,
     certificates: (now) => parts.server.certificates(now),
@@ -65,7 +67,7 @@ export async function runServer(file: string, worker?: Worker): Promise<void> {
     else if (process.stdout.isTTY) process.stdout.write(bannerText(VERSION, parts.banner));
     else log.info({ version: VERSION, ...parts.banner, ...addressesOf(parts.server) }, "listening");
     status.ready();
-    await Promise.race([untilSignal(), ...alone]);
+    await Promise.race([signal, ...alone]);
   } finally {
     status.stopping();
     keeper.stop();

@@ -1,4 +1,4 @@
-import { linkSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 
 /**
  * A file that one running process at a time holds. One left by a process that ended without warning is taken over.
@@ -20,23 +20,18 @@ export class LockFile {
     const own = `${path}.${process.pid}`;
     writeFileSync(own, `${process.pid} ${startOf(process.pid) ?? ""}\n`, { mode: 0o600 });
     try {
-      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-        try {
-          linkSync(own, path);
-          return new LockFile(path, isInherited);
-        } catch (error) {
-          if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-        }
+      for (let attempt = 0; !link(own, path); attempt++) {
         const held = read(path);
         const [pid = ""] = held.split(" ");
         if (isHeldBy(held)) throw refusal(`process ${pid}`);
-        takeAway(path, held);
-        isInherited ||= held !== "";
+        if (attempt >= ATTEMPTS) throw refusal("another process");
+        if (removeLeft(path, own)) isInherited ||= held !== "";
+        else Atomics.wait(NOBODY, 0, 0, PAUSE_MS);
       }
+      return new LockFile(path, isInherited);
     } finally {
       remove(own);
     }
-    throw refusal("another process");
   }
 
   /** Whether a process that runs holds it. */
@@ -49,16 +44,42 @@ export class LockFile {
   }
 }
 
-/** Removes what a process left that runs no more, unless another has put its own in that place meanwhile. */
-function takeAway(path: string, left: string): void {
-  const aside = `${path}.${process.pid}.left`;
-  try {
-    renameSync(path, aside);
-    if (read(aside) !== left) linkSync(aside, path);
-  } catch {
-    // Another process was first.
+/**
+ * Removes what a process left that runs no more. One process at a time looks once more and removes: else a slow one would remove
+ * the mark of whoever was faster. False where another is at it.
+ */
+function removeLeft(path: string, own: string): boolean {
+  const turn = `${path}.turn`;
+  if (!link(own, turn)) {
+    if (!isHeldBy(read(turn))) remove(turn);
+    return false;
   }
-  remove(aside);
+  if (!isHeldBy(read(path))) remove(path);
+  remove(turn);
+  return true;
+}
+
+/** Gives a file a second name; false where there is one of that name. */
+function link(from: string, to: string): boolean {
+  try {
+    linkSync(from, to);
+    return true;
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === "EEXIST") return false;
+    if (code === undefined || !WITHOUT_LINKS.has(code)) throw error;
+  }
+  try {
+    writeFileSync(to, read(from), { mode: 0o600, flag: "wx" });
+    return true;
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") return false;
+    throw error;
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
 
 function isHeldBy(mark: string): boolean {
@@ -75,7 +96,7 @@ function isRunning(pid: number, start: string): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM";
+    return codeOf(error) === "EPERM";
   }
 }
 
@@ -107,4 +128,9 @@ function remove(path: string): void {
   }
 }
 
-const ATTEMPTS = 5;
+/** Of file systems that give a file one name, as those of memory cards do. */
+const WITHOUT_LINKS: ReadonlySet<string> = new Set(["EPERM", "ENOSYS", "ENOTSUP", "EOPNOTSUPP"]);
+/** For a second: what others do meanwhile takes far less than a millisecond. */
+const ATTEMPTS = 100;
+const PAUSE_MS = 10;
+const NOBODY = new Int32Array(new SharedArrayBuffer(4));

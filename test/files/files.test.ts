@@ -79,5 +79,6 @@ test("of several processes that find the mark of one that has ended, one takes i
       promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program]);
     const said = (await Promise.all([run(), run(), run(), run()])).map(({ stdout }) => stdout.trim());
     t.deepEqual(said.toSorted(), ["holder", "refused", "refused", "refused"]);
+    t.deepEqual(readdirSync(folder).length, round + 1, "nothing but the lock of each round");
   }
 });
