@@ -170,7 +170,7 @@ function suiteText(suite) {
 
 function factsOf(one) {
   const { subscriber, lastHeardAt, intervalSeconds, overdue, missed = 0, expiresAt, security } = one;
-  const tile = (name, ...value) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", { class: "words" }, ...value));
+  const tile = (name, ...value) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, ...value));
   return el(
     "dl",
     { class: "tiles" },

@@ -114,14 +114,14 @@ function ending({ subject, state, validUntil }) {
 }
 
 function tiles({ realm, storeKind, dpe1, dpe2 }) {
-  const tile = (name, value) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value));
+  const tile = (name, value) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, el("div", { class: "place" }, value)));
   // Where it listens, and what it demands.
   const policy = (name, sentence) =>
     el(
       "div",
       { class: "tile wide" },
       el("dt", {}, name),
-      el("dd", { class: "words" }, sentence.split("; ").map((part, index, all) => el("div", { class: index < all.length - 1 ? "place" : undefined }, part))),
+      el("dd", {}, sentence.split("; ").map((part, index, all) => el("div", { class: index < all.length - 1 ? "place" : undefined }, part))),
     );
   return el(
     "dl",

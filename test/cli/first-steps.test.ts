@@ -51,6 +51,11 @@ test.serial("a new user's path: server made and started, code shown, device pair
   t.regex(shown.stdout, new RegExp(`^  dpe pair coaps://\\S+:${port} ${code}$`, "m"));
   t.regex(shown.stdout, /^expires .* \(10 min\)/m);
 
+  // Where nothing can be written the code is not spent.
+  const file = join(folder, "server.yaml");
+  const blocked = await dpe(folder, "pair", `coaps://127.0.0.1:${port}`, code, "--dir", file, "--endpoint", "pi-1");
+  t.is(blocked.code, 2);
+  t.regex(blocked.stderr, /^dpe: the files cannot be written: .*server\.yaml: .*\n$/);
   const device = join(folder, "device");
   const paired = await dpe(folder, "pair", `coaps://127.0.0.1:${port}`, code, "--dir", device, "--endpoint", "pi-1");
   t.is(paired.code, 0, paired.stderr);
