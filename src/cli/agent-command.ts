@@ -16,6 +16,7 @@ import { describe } from "./exit.js";
 import { processLog } from "./process-log.js";
 import { onHangup, untilSignal } from "./signals.js";
 import { serviceStatus } from "./service-status.js";
+import { StrangerLines } from "./stranger-lines.js";
 
 /** `dpe agent`: runs until SIGINT or SIGTERM, or an authentication error; SIGHUP has it read its configuration again. */
 export const agentCommand: Command = {
@@ -81,8 +82,9 @@ async function runUntil(
   const [gateway = config, ...others] = agentsOf(config);
   const sourcesFor = (own: AgentConfig): ReturnType<typeof sourcesOf> =>
     sourcesOf(own.sources, (event) => writeFirmware(log, event));
+  const strangers = new StrangerLines(STRANGER_LINES_PER_SECOND, isOfStrangers);
   const agent = new DpeAgent(gateway, sourcesFor(gateway), (event) => {
-    write(log, event);
+    write(log, strangers, event);
     if (event.type === "registered") status.tell(`registered as ${event.endpoint}`);
     if (event.type === "heard") status.tell(`heard of ${event.server} again`);
     if (event.type === "lost") status.tell(`without a server: ${describe(event.error)}`);
@@ -90,7 +92,7 @@ async function runUntil(
     if (event.type === "reported" && event.unsent === 0) report({});
   });
   // Microcontrollers that are endpoints of their own: one that is refused does not stop the gateway.
-  const firmware = others.map((own) => new DpeAgent(own, sourcesFor(own), (event) => write(log, event)));
+  const firmware = others.map((own) => new DpeAgent(own, sourcesFor(own), (event) => write(log, strangers, event)));
   log.info({ endpoint: config.endpoint, server: serversOf(config).map(({ server }) => server.href) }, "starting");
   status.ready();
   let follower: AgentConfig | undefined;
@@ -126,8 +128,17 @@ function writeFirmware(log: Logger, event: FirmwareSourceEvent): void {
   }
 }
 
-function write(log: Logger, event: AgentEvent): void {
+/** What an agent that listens for DPE-2 refuses, anybody can ask for. */
+function isOfStrangers(event: AgentEvent): boolean {
+  return event.type === "server-error" || (event.type === "audit" && event.event.outcome === "failure");
+}
+
+/** Of an agent: its log may be on a memory card. */
+const STRANGER_LINES_PER_SECOND = 1;
+
+function write(log: Logger, strangers: StrangerLines<AgentEvent>, event: AgentEvent): void {
   const { type, ...facts } = event;
+  if (!strangers.admits(event, Date.now(), (lines) => log.warn({ lines }, `${type}: left out`))) return;
   switch (type) {
     case "lost":
     case "not-returned":

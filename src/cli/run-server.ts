@@ -94,7 +94,7 @@ async function startParts(config: ServerConfig, log: Logger, place: WorkerPlace 
     const store = await Store.open(config.store ?? { type: "memory" }, options);
     closers.push(() => store.close());
     let forwarder: Forwarder | undefined;
-    const strangers = new StrangerLines();
+    const strangers = new StrangerLines(STRANGER_LINES_PER_SECOND, isOfStrangers);
     const onEvent = (event: ServerEvent): void => {
       const leftOut = (lines: number): void => log.warn({ lines }, `${event.type}: left out`);
       if (strangers.admits(event, Date.now(), leftOut)) writeEvent(log, event);
@@ -269,6 +269,11 @@ function readyOf({ banner, server, httpPort }: Parts): WorkerReady {
   };
 }
 
+function isOfStrangers(event: ServerEvent): boolean {
+  if (event.type === "authentication-error") return event.error !== "credentials-required";
+  return event.type === "handshake-failed" || (event.type === "client-error" && event.subscriber === undefined);
+}
+
 function neighboursOf(place: WorkerPlace): ReadonlyMap<string, string> {
   const others = Array.from({ length: place.count }, (_, index) => index).filter((index) => index !== place.index);
   return new Map(others.map((index) => [serverIdOf(place, index), apiSocketOf(place, index)]));
@@ -286,3 +291,5 @@ function untilAlone(): Promise<void> {
   if (!process.connected) return Promise.resolve();
   return new Promise((resolve) => process.once("disconnect", () => resolve()));
 }
+
+const STRANGER_LINES_PER_SECOND = 20;
