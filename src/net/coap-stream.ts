@@ -27,6 +27,7 @@ export class CoapStream {
     socket.on("end", () => socket.end());
     socket.on("close", () => this.#budget?.hold(this, 0));
     socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
   }
 
   /** What the stream makes us keep counts there from now on. */
@@ -81,5 +82,7 @@ export class CoapStream {
 export type PeerIdentity = Pick<PeerInfo, "pskIdentity" | "certificates" | "rawPublicKey" | "serverName">;
 
 const CLOSE_TIMEOUT_MS = 2000;
+/** A peer that went without a word, as when its power or a NAT failed, would hold its place for ever. Seldom enough for a battery. */
+const KEEP_ALIVE_MS = 900_000;
 /** Of responses and notifications that the peer has not taken. */
 const MAX_UNSENT_BYTES = 1024 * 1024;

@@ -24,6 +24,7 @@ import {
 import { codeOf } from "#testing/code-of.js";
 import { until } from "#testing/until.js";
 import { issueThrowawayCredentials, loadCredentials, loadTrustAnchors, verifyPeerCertificates } from "#x509/index.js";
+import { readFileSync } from "node:fs";
 import { connect as connectTcp } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import test, { type ExecutionContext } from "ava";
@@ -306,6 +307,18 @@ test("RFC 8323 §5.3: a further CSM changes what it names, and leaves the rest",
   t.is(await sizeOf(2), 32);
   peer.write({ code: SIGNAL.CSM, options: Options.none.with(SIGNAL_OPTION.MaxMessageSize, 8000).with(100, NONE) });
   t.is(await sizeOf(3), 1500, "an elective option that is not known is ignored");
+});
+
+test("a TCP connection is asked now and then whether its peer is there: one that went without a word holds no place for ever", async (t) => {
+  const { port } = await serve(t);
+  const socket = connectTcp(port, "127.0.0.1");
+  t.teardown(() => socket.destroy());
+  await new Promise((resolve) => socket.once("data", resolve));
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  // Linux: local and remote address, state 01, queues, then which timer runs: 02 is the one that keeps alive.
+  const timer = new RegExp(`0100007F:${hex} 0100007F:\\w+ 01 \\w+:\\w+ 02:`);
+  await until(() => timer.test(readFileSync("/proc/net/tcp", "latin1")), { what: "the timer of keep-alive" });
+  t.pass();
 });
 
 test("RFC 8323 §8.2: on a port that is not CoAP's a server has to say that it speaks it", async (t) => {
