@@ -96,4 +96,4 @@ export type StoreHealth =
 
 const WELL_AFTER_MS = 5000;
 /** Told of one fault. */
-const MAX_CAUSES = 8;
+const MAX_CAUSES = 32;
