@@ -15,11 +15,14 @@ import {
   type ServerOptions,
 } from "#dtls/index.js";
 import { decodeClientHello, encodeClientHello } from "#dtls/wire/client-hello.js";
+import { encodeApplicationProtocols } from "#dtls/wire/application-protocol.js";
 import { encodeCertificate } from "#dtls/wire/certificate.js";
+import { encodeCertificateType } from "#dtls/wire/certificate-type.js";
 import { EXTENSION_TYPES } from "#dtls/wire/extensions.js";
 import { HANDSHAKE_TYPES, type HandshakeType } from "#dtls/wire/handshake-header.js";
 import { encodeHelloVerifyRequest } from "#dtls/wire/hello-verify-request.js";
 import { CONTENT_TYPES } from "#dtls/wire/record.js";
+import { encodeMaxFragmentLength, encodeRecordSizeLimit } from "#dtls/wire/record-limits.js";
 import { decodeServerHello, encodeServerHello } from "#dtls/wire/server-hello.js";
 import { VirtualLink } from "#testing/virtual-link.js";
 import { credential } from "./fixtures.js";
@@ -955,6 +958,37 @@ test("D61 a client takes no suite, version, compression or extension that it did
     ["DTLS_INSECURE_RENEGOTIATION", hello((h) => ({ ...h, extensions: new Map([[0xff01, Uint8Array.of(1, 1)]]) }))],
   ];
   for (const [code, tampering] of cases) t.is(codeOf(againstServer(tampering).end), code);
+});
+
+test("a client takes no answer to an extension beside what it offered", (t) => {
+  const answers = (...extensions: [keyof typeof EXTENSION_TYPES, Uint8Array][]): Tampering =>
+    changing(T.server_hello, ({ body }, channel) => {
+      const hello = decodeServerHello(body);
+      const all = new Map(hello.extensions);
+      for (const [name, data] of extensions) all.set(EXTENSION_TYPES[name], data);
+      channel.add(T.server_hello, encodeServerHello({ ...hello, extensions: all }));
+    });
+  const alpn = "application_layer_protocol_negotiation";
+  const cases: [Tampering, ClientOptions][] = [
+    [answers([alpn, encodeApplicationProtocols(["h2"])]), { applicationProtocols: ["coap"] }],
+    [answers([alpn, encodeApplicationProtocols(["coap", "co"])]), { applicationProtocols: ["coap", "co"] }],
+    [answers(["max_fragment_length", encodeMaxFragmentLength(1024)]), { maxFragmentLengthBytes: 512 }],
+    [
+      answers(["max_fragment_length", encodeMaxFragmentLength(512)], ["record_size_limit", encodeRecordSizeLimit(512)]),
+      { maxFragmentLengthBytes: 512, recordSizeLimitBytes: 512 },
+    ],
+    [
+      answers(["server_certificate_type", encodeCertificateType("X.509")]),
+      {
+        cipherSuites: ["TLS_PSK_WITH_AES_128_CCM_8", "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8"],
+        peerCertificateTypes: ["RawPublicKey"],
+      },
+    ],
+  ];
+  for (const [tampering, client] of cases) {
+    const { end } = againstServer(tampering, PSK_SERVER, { ...PSK_CLIENT, ...client });
+    t.is(codeOf(end), "DTLS_ILLEGAL_PARAMETER", JSON.stringify(client));
+  }
 });
 
 test("a peer without the extended master secret connects, unless it is required", (t) => {
