@@ -11,9 +11,9 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   cbor: { layers: [], packages: ["cbor-x"] },
   senml: { layers: ["cbor"], packages: [] },
   x509: { layers: ["ip"], packages: ["node:crypto", "node:module", "node:net", "@peculiar/x509", "reflect-metadata"] },
-  config: { layers: ["ip"], packages: ["node:fs", "node:path", "yaml", "zod"] },
+  config: { layers: ["ip", "errors"], packages: ["node:fs", "node:path", "yaml", "zod"] },
   net: {
-    layers: ["dtls", "coap", "x509", "files"],
+    layers: ["dtls", "coap", "x509", "files", "errors"],
     packages: [
       "node:buffer",
       "node:crypto",
@@ -29,18 +29,19 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
   },
   ip: { layers: [], packages: ["node:net"] },
   waiting: { layers: [], packages: [] },
-  files: { layers: [], packages: ["node:crypto", "node:fs", "node:path"] },
+  errors: { layers: [], packages: [] },
+  files: { layers: ["errors"], packages: ["node:crypto", "node:fs", "node:path"] },
   radius: { layers: ["ip", "net", "config", "security", "dpe"], packages: ["node:crypto", "zod"] },
   api: { layers: ["coap", "net", "x509", "waiting"], packages: ["node:net"] },
   "node-coap": { layers: ["net"], packages: ["node:dgram", "node:net"] },
   dpe: { layers: ["coap", "senml"], packages: [] },
   security: { layers: ["cbor", "coap", "digest", "dpe", "ip"], packages: ["node:crypto", "node:net"] },
   store: {
-    layers: ["dpe", "senml", "waiting", "files"],
+    layers: ["dpe", "senml", "waiting", "files", "errors"],
     packages: ["cbor-x", "lmdb", "redis", "node:crypto", "node:fs", "node:fs/promises", "node:path", "node:zlib"],
   },
   bridge: {
-    layers: ["cbor", "coap", "senml", "waiting"],
+    layers: ["cbor", "coap", "senml", "waiting", "errors"],
     packages: ["node:crypto", "node:fs", "node:net", "node:path", "node:tty", "serialport"],
   },
   server: {
@@ -59,11 +60,12 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
       "store",
       "waiting",
       "files",
+      "errors",
     ],
     packages: ["node:crypto", "node:fs", "node:path", "node:os", "node:net", "node:util", "zod", "pino"],
   },
   http: {
-    layers: ["dpe", "senml", "server", "store", "config", "files"],
+    layers: ["dpe", "senml", "server", "store", "config", "files", "errors"],
     packages: [
       "@fastify/swagger",
       "fastify",
@@ -93,6 +95,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
       "waiting",
       "ip",
       "files",
+      "errors",
     ],
     packages: [
       "node:child_process",
@@ -111,7 +114,7 @@ const LAYERS: Readonly<Record<string, { readonly layers: readonly string[]; read
     packages: ["node:crypto", "node:fs", "node:net", "node:os", "zod"],
   },
   sim: {
-    layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "agent", "waiting"],
+    layers: ["coap", "digest", "senml", "x509", "config", "net", "dpe", "security", "agent", "waiting", "errors"],
     packages: ["node-dtls-client", "coap-packet", "cbor-x"],
   },
 };

@@ -18,8 +18,3 @@ export type AgentErrorCode =
   | "AGENT_SERVER_UNREACHABLE"
   /** The folder of unsent readings cannot be used. */
   | "AGENT_STORE_FAILED";
-
-/** What went wrong, in one line. */
-export function describeFault(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}

@@ -1,10 +1,11 @@
 import type { RequestMessage } from "#coap/index.js";
 import type { DigestClient } from "#digest/index.js";
 import { DPE2_OVER_ASSOCIATION } from "#dpe/index.js";
+import { codeOf, messageOf } from "#errors/index.js";
 import type { Answer } from "#net/index.js";
 import type { AuditEvent } from "#security/index.js";
 import type { AgentConfig } from "./agent-config.js";
-import { AgentError, describeFault } from "./agent-error.js";
+import { AgentError } from "./agent-error.js";
 import { digestClientOf } from "./digest-credential.js";
 import type { Dpe2Guard } from "./dpe2-guard.js";
 import type { SecurityRequiredError } from "./security-required-error.js";
@@ -175,18 +176,14 @@ function withServer(error: unknown, href: string): unknown {
   if (!isUnanswered(error) && codeOf(error) !== "NET_NAME_NOT_FOUND") return error;
   const why =
     codeOf(error) === "NET_NAME_NOT_FOUND"
-      ? `${href}: ${describeFault(error)}; is the name right, and does this machine reach a name server?`
-      : `${href} does not answer: ${describeFault(error)}; is it running, and reachable by UDP?`;
+      ? `${href}: ${messageOf(error)}; is the name right, and does this machine reach a name server?`
+      : `${href} does not answer: ${messageOf(error)}; is it running, and reachable by UDP?`;
   return new AgentError("AGENT_SERVER_UNREACHABLE", why, { cause: error });
 }
 
 function isUnanswered(error: unknown): boolean {
   const code = codeOf(error);
   return code === "DTLS_HANDSHAKE_TIMEOUT" || code === "NET_CONNECTION_REFUSED";
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && "code" in error ? error.code : undefined;
 }
 
 /** Looking up a name takes no signal. */

@@ -9,6 +9,7 @@ import {
   OPTION,
   Options,
 } from "#coap/index.js";
+import { messageOf } from "#errors/index.js";
 import {
   fetchOf,
   type FirmwareProperty,
@@ -97,7 +98,7 @@ const RULES: readonly Rule[] = [
       try {
         found.resources = resourcesOf({ ...answer, payload: whole });
       } catch (error) {
-        return failed(error instanceof Error ? error.message : String(error));
+        return failed(messageOf(error));
       }
       const format = answer.options.contentFormat;
       if (format !== CONTENT_FORMAT["application/link-format"]) return failed(`content-format ${format}, not 40`);
@@ -237,7 +238,7 @@ const RULES: readonly Rule[] = [
           const readings = readingsOf(answer, name, Date.now() / 1000);
           if (readings.length === 0) return failed(`${name}: an empty pack`);
         } catch (error) {
-          return failed(error instanceof Error ? error.message : String(error));
+          return failed(messageOf(error));
         }
         const format = answer.options.contentFormat;
         if (format !== CONTENT_FORMAT["application/senml+cbor"])
@@ -326,7 +327,7 @@ const RULES: readonly Rule[] = [
         const others = readingsOf(answer, "FETCH", Date.now() / 1000).filter(({ name }) => !names.includes(name));
         return others.length === 0 ? passed : failed(`it gave ${others.map(({ name }) => name).join(", ")} besides`);
       } catch (error) {
-        return failed(error instanceof Error ? error.message : String(error));
+        return failed(messageOf(error));
       }
     },
   },
@@ -341,7 +342,7 @@ const RULES: readonly Rule[] = [
         statusOf(answer);
         return passed;
       } catch (error) {
-        return failed(error instanceof Error ? error.message : String(error));
+        return failed(messageOf(error));
       }
     },
   },

@@ -1,3 +1,4 @@
+import { messageOf } from "#errors/index.js";
 import type { SenmlValue } from "#senml/index.js";
 import { pause } from "#waiting/index.js";
 import { DiagnosticLines } from "./diagnostics.js";
@@ -88,7 +89,7 @@ export class FirmwareBridge {
         await (this.#options.protocol === "slipmux" ? this.#speak(wire) : this.#listen(wire));
       } catch (error) {
         // The same reason again is no news.
-        const why = error instanceof Error ? error.message : String(error);
+        const why = messageOf(error);
         if (wire === undefined && why !== lastTold) this.#onEvent({ type: "no-port", cause: why });
         lastTold = why;
       } finally {
@@ -119,7 +120,7 @@ export class FirmwareBridge {
       const stop = (): void => end("closed");
       this.#closing.signal.addEventListener("abort", stop, { once: true });
       const serving = this.#serve(session).catch((error: unknown) => {
-        end(error instanceof Error ? error.message : String(error));
+        end(messageOf(error));
       });
       const cause = await over;
       this.#restart = undefined;

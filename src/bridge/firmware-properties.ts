@@ -9,6 +9,7 @@ import {
   type ResponseMessage,
 } from "#coap/index.js";
 import { decodeCbor } from "#cbor/index.js";
+import { messageOf } from "#errors/index.js";
 import { checkName, decodePack, encodeFetchPack, encodePack, SenmlError, type SenmlValue } from "#senml/index.js";
 import { BridgeError } from "./errors.js";
 import type { FirmwareReading } from "./reading.js";
@@ -152,7 +153,7 @@ function answered<T>(response: ResponseMessage, what: string, read: () => T): T 
   try {
     return read();
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new BridgeError("BRIDGE_BAD_ANSWER", `what the firmware answered for ${what} is none: ${why}`, {
       cause: error,
     });

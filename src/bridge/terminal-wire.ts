@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { ReadStream } from "node:tty";
+import { messageOf } from "#errors/index.js";
 import { BridgeError } from "./errors.js";
 import type { Wire } from "./wire.js";
 
@@ -15,7 +16,7 @@ export function openTerminal(path: string): Promise<Wire> {
       resolve(wireOf(stream, path));
     } catch (error) {
       if (descriptor !== undefined) closeSync(descriptor);
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       reject(new BridgeError("BRIDGE_NO_PORT", `${path}: ${why}`, { cause: error }));
     }
   });

@@ -8,6 +8,7 @@ import {
   type FirmwareEvent,
 } from "#bridge/index.js";
 import { decodeMessage, formatCode, methodName } from "#coap/index.js";
+import { messageOf } from "#errors/index.js";
 import { type Command, misuse, parseWords } from "./command.js";
 import { untilSignal } from "./signals.js";
 
@@ -30,7 +31,7 @@ export const bridgeCommand: Command = {
     try {
       checkPort(port);
     } catch (error) {
-      throw misuse(bridgeCommand, error instanceof Error ? error.message : String(error));
+      throw misuse(bridgeCommand, messageOf(error));
     }
     const baud = values.baud === undefined ? DEFAULT_BAUD : Number(values.baud);
     if (!Number.isInteger(baud) || baud < 300)

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { parseArgs, type ParseArgsConfig } from "node:util";
+import { messageOf } from "#errors/index.js";
 import { describeFile, UsageError } from "./exit.js";
 
 /** One command of `dpe`: everything of it in one module, listed in `dpe.ts`. */
@@ -40,7 +41,7 @@ export function parseWords<const T extends OptionTable>(
     return parsed;
   } catch (error) {
     // Node's sentence goes on about positionals that begin with a dash.
-    const [what = ""] = (error instanceof Error ? error.message : String(error)).split(". To specify");
+    const [what = ""] = messageOf(error).split(". To specify");
     throw misuse(command, what);
   }
 }

@@ -1,3 +1,4 @@
+import { messageOf } from "#errors/index.js";
 import { pause } from "#waiting/index.js";
 import { type Command, misuse } from "./command.js";
 import { CONTROL_SYNOPSIS, type ControlEvent, controlWords } from "./control-client.js";
@@ -42,7 +43,7 @@ export const observeCommand: Command = {
         }
       } catch (error) {
         if (lastId === undefined) throw error;
-        why = error instanceof Error ? error.message : String(error);
+        why = messageOf(error);
       }
       process.stderr.write(`dpe: ${printable(why)}; comes back\n`);
       await pause(waitMs);

@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { messageOf } from "#errors/index.js";
 import { resolveHost, formatAddress } from "#net/index.js";
 import {
   Fleet,
@@ -196,7 +197,7 @@ function attempt<T>(option: string, parse: () => T): T {
   try {
     return parse();
   } catch (error) {
-    throw new UsageError(`${option}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageError(`${option}: ${messageOf(error)}`);
   }
 }
 

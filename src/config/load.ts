@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { z } from "zod";
+import { codeOf } from "#errors/index.js";
 import { ConfigError, type ConfigFault } from "./error.js";
 import { checkAgainst } from "./schema-faults.js";
 import { withSurroundings } from "./surroundings.js";
@@ -93,7 +94,7 @@ function readConfigFile(file: string, maxFileBytes: number): string {
 
 /** Why a configuration file could not be read, from the error of the file system. */
 export function readFault(error: unknown): Pick<ConfigFault, "code" | "problem" | "hint"> {
-  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+  const code = codeOf(error) ?? String(error);
   switch (code) {
     case "ENOENT":
       return { code: "CONFIG_FILE_MISSING", problem: "no such file" };

@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import * as z from "zod";
+import { codeOf } from "#errors/index.js";
 import { refuse, type Refusal } from "./refusal.js";
 import { Secret } from "./secret.js";
 import { surroundings } from "./surroundings.js";
@@ -117,7 +118,7 @@ function readSecretFile(name: string, dropsLineEnd: boolean): Uint8Array | Refus
 }
 
 function reasonOf(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+  const code = codeOf(error) ?? "unknown error";
   if (code === "ENOENT") return "does not exist";
   return code === "EACCES" ? "may not be read by this user" : `cannot be read (${code})`;
 }

@@ -10,6 +10,7 @@ import {
   type Document,
   type Node,
 } from "yaml";
+import { messageOf } from "#errors/index.js";
 import type { ConfigFault } from "./error.js";
 import { formatKeyPath, shorten } from "./key-path.js";
 
@@ -112,7 +113,7 @@ function explain(code: string, message: string): Pick<ConfigFault, "problem" | "
 }
 
 function firstLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] ?? "";
+  return messageOf(error).split("\n", 1)[0] ?? "";
 }
 
 function toPosition(lines: LineCounter, offset: number): Position {

@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
+import { codeOf } from "#errors/index.js";
 import { syncFolder } from "./sync-folder.js";
 
 /**
@@ -47,7 +48,7 @@ function makeKeyFile(path: string): void {
     linkSync(unready, path);
     syncFolder(dirname(path));
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+    if (codeOf(error) !== "EEXIST") throw error;
   } finally {
     rmSync(unready, { force: true });
   }

@@ -1,4 +1,5 @@
 import { linkSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { codeOf } from "#errors/index.js";
 
 /**
  * A file that one running process at a time holds. One left by a process that ended without warning is taken over.
@@ -76,10 +77,6 @@ function link(from: string, to: string): boolean {
     if (codeOf(error) === "EEXIST") return false;
     throw error;
   }
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
 
 function isHeldBy(mark: string): boolean {

@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import swagger from "@fastify/swagger";
 import { fastify, type FastifyInstance } from "fastify";
+import { messageOf } from "#errors/index.js";
 import { isLoopback, type HttpConfig } from "#server/index.js";
 import { isForeignFolder } from "#files/index.js";
 import { type Access, guardAccess } from "./access.js";
@@ -60,7 +61,7 @@ export async function listenControl(path: string, operation: Operation): Promise
     renameSync(unready, path);
   } catch (error) {
     await app.close();
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new HttpError("HTTP_SOCKET_FAILED", `the control socket ${path} cannot be made: ${why}`, { cause: error });
   }
   return {

@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject, randomBytes } from "node:crypto";
 import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
+import { codeOf } from "#errors/index.js";
 import { bootId, LockFile, readKeyFile, syncFolder } from "#files/index.js";
 import type { AssociationStore, KeptAssociation } from "./association-store.js";
 import { NetError } from "./net-error.js";
@@ -170,7 +171,7 @@ function readFile(path: string, key: Uint8Array): Map<number, Uint8Array> | Stor
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return new Map();
+    if (codeOf(error) === "ENOENT") return new Map();
     throw error;
   }
   const header = bytes.subarray(0, HEADER_BYTES);

@@ -1,3 +1,4 @@
+import { codeOf, messageOf } from "#errors/index.js";
 /** Root of the errors of this layer that are not the protocols' own. `code` is API; the sentence is not. */
 export class NetError extends Error {
   override readonly name = "NetError";
@@ -25,7 +26,7 @@ export type NetErrorCode =
 
 /** A system error of a socket as ours, with what was tried. */
 export function netError(error: unknown, attempt: string): NetError {
-  const systemCode = error instanceof Error && "code" in error ? String(error.code) : "";
+  const systemCode = codeOf(error) ?? "";
   const known = SYSTEM_ERRORS[systemCode];
   if (known !== undefined) return new NetError(known.code, `${attempt}: ${known.sentence}`, { cause: error });
   // OpenSSL's name of what the peer has sent, such as ERR_SSL_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY.
@@ -34,7 +35,7 @@ export function netError(error: unknown, attempt: string): NetError {
     return new NetError("NET_ALERT_RECEIVED", `${attempt}: the peer ended the handshake: ${alert.toLowerCase()}`, {
       cause: error,
     });
-  return new NetError("NET_SOCKET_FAILED", `${attempt}: ${error instanceof Error ? error.message : String(error)}`, {
+  return new NetError("NET_SOCKET_FAILED", `${attempt}: ${messageOf(error)}`, {
     cause: error,
   });
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { DpeError, type DpeErrorCode } from "#dpe/index.js";
+import { messageOf } from "#errors/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import { decodeRow, encodeRow, type Store } from "#store/index.js";
 import type { ObserveOptions } from "./dpe2-requests.js";
@@ -158,7 +159,7 @@ export class FleetObservations {
     } catch (error) {
       if (signal.aborted) return;
       const code = error instanceof DpeError ? error.code : "DPE_NOT_REACHABLE";
-      const said = error instanceof Error ? error.message : String(error);
+      const said = messageOf(error);
       this.#send(from, { type: "ended", id, error: { code, message: said } });
     } finally {
       observation?.cancel();

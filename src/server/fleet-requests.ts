@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { DpeError, type DpeErrorCode, type Registration } from "#dpe/index.js";
+import { messageOf } from "#errors/index.js";
 import type { SenmlRecord } from "#senml/index.js";
 import { decodeRow, encodeRow, type QueuedRequest, type Store } from "#store/index.js";
 
@@ -80,7 +81,7 @@ export class FleetRequests {
           });
         } catch (error) {
           const isAway = error instanceof DpeError && error.code === "DPE_NOT_REACHABLE";
-          await requests.settle(next, isAway ? { state: "waiting" } : { state: "failed", error: sentenceOf(error) });
+          await requests.settle(next, isAway ? { state: "waiting" } : { state: "failed", error: messageOf(error) });
           if (isAway) return;
         }
       }
@@ -121,7 +122,7 @@ export class FleetRequests {
       };
     } catch (error) {
       const code = error instanceof DpeError ? error.code : "DPE_NOT_REACHABLE";
-      reply = { error: { code, message: sentenceOf(error) } };
+      reply = { error: { code, message: messageOf(error) } };
     }
     const message: Message = { type: "reply", id, reply };
     backend.publish(channelOf(from), () => encodeRow(message));
@@ -157,10 +158,6 @@ type Message =
 
 function channelOf(server: string): string {
   return `server:${server}`;
-}
-
-function sentenceOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** RFC 7252 §4.8.2, MAX_TRANSMIT_WAIT: so long a device in queue mode listens after it was heard. */

@@ -1,4 +1,5 @@
 import { createHmac } from "node:crypto";
+import { codeOf } from "#errors/index.js";
 import {
   CIPHER_SUITE_NAMES,
   type CoapEndpoint,
@@ -237,7 +238,7 @@ export interface ListenerAddresses {
 
 /** What Node.js tells of a TLS handshake that failed, in the words of DTLS: `ERR_SSL_TLSV1_ALERT_UNKNOWN_CA` was received. */
 function tlsFailure(error: unknown): Parameters<typeof handshakeFailure>[0] & { readonly code: string } {
-  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+  const code = codeOf(error) ?? String(error);
   const received = /^ERR_SSL_(?:SSLV3|TLSV1(?:_3)?)_ALERT_(\w+)$/.exec(code)?.[1]?.toLowerCase();
   return {
     code,

@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { type FileHandle, open, rename, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
+import { codeOf } from "#errors/index.js";
 
 /**
  * Numbered values and notes in one file, which is only ever appended to: a line for each change, with its checksum. Made
@@ -189,7 +190,7 @@ function contentsOf(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    if (codeOf(error) === "ENOENT") return undefined;
     throw error;
   }
 }

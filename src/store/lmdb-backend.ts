@@ -1,6 +1,7 @@
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { type Database, open, type RootDatabase } from "lmdb";
+import { messageOf } from "#errors/index.js";
 import { LockFile } from "#files/index.js";
 import {
   type Backend,
@@ -274,10 +275,6 @@ async function causeOf(error: unknown): Promise<unknown> {
   } catch (cause) {
     return cause;
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** The same entries from the other end: with the least, without the bound. */

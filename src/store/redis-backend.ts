@@ -1,4 +1,5 @@
 import { createClient, RESP_TYPES } from "redis";
+import { messageOf } from "#errors/index.js";
 import { within } from "#waiting/index.js";
 import type { Backend, Change, Entry, Message, Place, PlacedEntry, Range, Space } from "./backend.js";
 import { StoreError } from "./errors.js";
@@ -295,8 +296,7 @@ function clientOf(url: string, hasConnected: () => boolean): ReturnType<typeof c
 }
 
 function unavailable(error: unknown, what: string): StoreError {
-  const message =
-    error instanceof AggregateError ? String(error.errors[0]) : error instanceof Error ? error.message : String(error);
+  const message = error instanceof AggregateError ? String(error.errors[0]) : messageOf(error);
   const advice = ADVICE.find(([beginning]) => message.includes(beginning))?.[1];
   return new StoreError("STORE_UNAVAILABLE", `${what}: ${message}${advice === undefined ? "" : ` – ${advice}`}`, {
     cause: error,

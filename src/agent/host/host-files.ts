@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { codeOf, messageOf } from "#errors/index.js";
 import type { HostFailure } from "./read-host.js";
 import type { HostSystem } from "./host-system.js";
 
@@ -32,9 +33,9 @@ export function hostFiles(root: string, system: HostSystem, timeoutMs: number): 
     try {
       return await within(timeoutMs, read());
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
+      const code = codeOf(error);
       if (code === undefined || !ABSENT.has(code)) {
-        failures.push({ sensor: name, reason: code ?? (error instanceof Error ? error.message : String(error)) });
+        failures.push({ sensor: name, reason: code ?? messageOf(error) });
       }
       return undefined;
     }

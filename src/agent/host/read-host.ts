@@ -1,3 +1,4 @@
+import { messageOf } from "#errors/index.js";
 import { readBattery } from "./battery.js";
 import { readCpu, type CpuTimes } from "./cpu.js";
 import { readDisks } from "./disks.js";
@@ -28,7 +29,7 @@ export async function readHost(options: HostOptions = {}, previous?: HostReading
     try {
       return await read();
     } catch (error) {
-      failures.push({ sensor, reason: error instanceof Error ? error.message : String(error) });
+      failures.push({ sensor, reason: messageOf(error) });
       return undefined;
     }
   };

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { messageOf } from "#errors/index.js";
 import { checkRecord } from "#senml/index.js";
 import { Journal } from "#store/index.js";
 import { AgentError } from "../agent-error.js";
@@ -40,7 +41,7 @@ function openJournal(folder: string): Journal<StoredReading> {
   try {
     return new Journal(join(folder, "unsent.log"));
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new AgentError("AGENT_STORE_FAILED", `the folder for unsent readings cannot be used: ${why}`, {
       cause: error,
     });

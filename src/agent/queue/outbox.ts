@@ -1,3 +1,4 @@
+import { codeOf } from "#errors/index.js";
 import type { SenmlValue } from "#senml/index.js";
 import type { ClockStamp, KnownTime } from "./device-clock.js";
 
@@ -159,7 +160,7 @@ export class Outbox {
   }
 
   #failed(error: unknown): void {
-    const fault = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    const fault = codeOf(error) ?? String(error);
     if (this.#fault === fault) return;
     this.#fault = fault;
     this.#onFault(error);

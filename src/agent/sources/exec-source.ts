@@ -1,3 +1,4 @@
+import { messageOf } from "#errors/index.js";
 import { AgentError } from "../agent-error.js";
 import { readingsOf } from "./json-readings.js";
 import { runProgram } from "./run-program.js";
@@ -15,7 +16,7 @@ export function execSource({ name, command, every, timeout, unit }: ExecOptions)
       try {
         output = await runProgram(command, limits);
       } catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
+        const why = messageOf(error);
         throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${command[0] ?? ""}: ${why}`, { cause: error });
       }
       return readingsOf(output, name, unit);

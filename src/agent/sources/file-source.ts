@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
-import { AgentError, describeFault } from "../agent-error.js";
+import { codeOf, messageOf } from "#errors/index.js";
+import { AgentError } from "../agent-error.js";
 import { readingsOf } from "./json-readings.js";
 import type { Source } from "./source.js";
 
@@ -49,7 +50,7 @@ async function firstBytes(name: string, path: string): Promise<string> {
       await file.close();
     }
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : describeFault(error);
+    const code = codeOf(error) ?? messageOf(error);
     throw new AgentError("AGENT_SOURCE_FAILED", `${name}: ${path}: ${REASONS[code] ?? code}`, { cause: error });
   }
 }

@@ -1,5 +1,6 @@
 import type { Secret } from "#config/index.js";
-import { AgentError, describeFault } from "../agent-error.js";
+import { messageOf } from "#errors/index.js";
+import { AgentError } from "../agent-error.js";
 import { readingsOf } from "./json-readings.js";
 import type { Source } from "./source.js";
 
@@ -63,7 +64,7 @@ function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error.name === "TimeoutError") return "no answer in time";
   // fetch hides what happened in the cause.
-  return describeFault(error.cause ?? error);
+  return messageOf(error.cause ?? error);
 }
 
 const MAX_ANSWER_LENGTH = 65_536;

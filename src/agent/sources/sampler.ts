@@ -1,6 +1,7 @@
+import { messageOf } from "#errors/index.js";
 import { checkRecord } from "#senml/index.js";
 import { within } from "#waiting/index.js";
-import { AgentError, describeFault } from "../agent-error.js";
+import { AgentError } from "../agent-error.js";
 import type { Properties } from "../properties.js";
 import type { DeviceClock } from "../queue/device-clock.js";
 import type { Outbox } from "../queue/outbox.js";
@@ -82,7 +83,7 @@ export class Sampler {
       if (this.#failures.delete(source)) this.#surroundings.onSourceFault(source.name, undefined);
     } catch (error) {
       if (this.#isStopped) return;
-      const fault = describeFault(error);
+      const fault = messageOf(error);
       if (this.#failures.get(source) === fault) return;
       this.#failures.set(source, fault);
       this.#surroundings.onSourceFault(source.name, error);
@@ -106,7 +107,7 @@ function faultOf({ name, unit, value }: Reading): string | undefined {
     checkRecord({ name, value, ...(unit === undefined ? {} : { unit }) }, 0);
     return undefined;
   } catch (error) {
-    return describeFault(error);
+    return messageOf(error);
   }
 }
 

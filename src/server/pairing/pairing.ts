@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { CODE, OPTION, Options, type RequestMessage, type ResponseMessage } from "#coap/index.js";
 import { checkEndpointName, CONTENT_FORMAT, DpeError, PATH } from "#dpe/index.js";
+import { messageOf } from "#errors/index.js";
 import { type CoapConnection, formatAddress } from "#net/index.js";
 import {
   type AssociationFacts,
@@ -132,7 +133,7 @@ export class Pairing {
       return cbor(encodePairingGrant(grant));
     } catch (error) {
       const answer = errorResponse(error);
-      this.#tell({ outcome: "refused", ...place, cause: error instanceof Error ? error.message : String(error) });
+      this.#tell({ outcome: "refused", ...place, cause: messageOf(error) });
       return answer;
     } finally {
       this.#busy.delete(id);

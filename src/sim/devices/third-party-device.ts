@@ -1,4 +1,5 @@
 import type { Reading } from "#agent/index.js";
+import { messageOf } from "#errors/index.js";
 import type { FleetFigures } from "../report/fleet-figures.js";
 
 /**
@@ -83,7 +84,7 @@ export class ThirdPartyDevice {
   #fail(error: unknown): void {
     const { figures } = this.#options;
     figures.add("connectionsLost");
-    figures.addError(error instanceof Error ? error.message : String(error));
+    figures.addError(messageOf(error));
   }
 
   /** Confirmable, sent again with CoAP's own times until its Acknowledgement comes. */

@@ -1,0 +1,1 @@
+export { codeOf, messageOf } from "./unknown-error.js";
