@@ -1,17 +1,7 @@
 import { randomBytes } from "node:crypto";
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  fsyncSync,
-  linkSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, existsSync, fstatSync, fsyncSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { codeOf } from "#errors/index.js";
+import { linkFile } from "./link-file.js";
 import { syncFolder } from "./sync-folder.js";
 
 /**
@@ -45,10 +35,8 @@ function makeKeyFile(path: string): void {
     } finally {
       closeSync(file);
     }
-    linkSync(unready, path);
+    linkFile(unready, path);
     syncFolder(dirname(path));
-  } catch (error) {
-    if (codeOf(error) !== "EEXIST") throw error;
   } finally {
     rmSync(unready, { force: true });
   }

@@ -1,5 +1,6 @@
-import { linkSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { codeOf } from "#errors/index.js";
+import { linkFile } from "./link-file.js";
 
 /**
  * A file that one running process at a time holds. One left by a process that ended without warning is taken over.
@@ -21,7 +22,7 @@ export class LockFile {
     const own = `${path}.${process.pid}`;
     writeFileSync(own, `${process.pid} ${startOf(process.pid) ?? ""}\n`, { mode: 0o600 });
     try {
-      for (let attempt = 0; !link(own, path); attempt++) {
+      for (let attempt = 0; !linkFile(own, path); attempt++) {
         const held = read(path);
         const [pid = ""] = held.split(" ");
         if (isHeldBy(held)) throw refusal(`process ${pid}`);
@@ -51,32 +52,13 @@ export class LockFile {
  */
 function removeLeft(path: string, own: string): boolean {
   const turn = `${path}.turn`;
-  if (!link(own, turn)) {
+  if (!linkFile(own, turn)) {
     if (!isHeldBy(read(turn))) remove(turn);
     return false;
   }
   if (!isHeldBy(read(path))) remove(path);
   remove(turn);
   return true;
-}
-
-/** Gives a file a second name; false where there is one of that name. */
-function link(from: string, to: string): boolean {
-  try {
-    linkSync(from, to);
-    return true;
-  } catch (error) {
-    const code = codeOf(error);
-    if (code === "EEXIST") return false;
-    if (code === undefined || !WITHOUT_LINKS.has(code)) throw error;
-  }
-  try {
-    writeFileSync(to, read(from), { mode: 0o600, flag: "wx" });
-    return true;
-  } catch (error) {
-    if (codeOf(error) === "EEXIST") return false;
-    throw error;
-  }
 }
 
 function isHeldBy(mark: string): boolean {
@@ -125,8 +107,6 @@ function remove(path: string): void {
   }
 }
 
-/** Of file systems that give a file one name, as those of memory cards do. */
-const WITHOUT_LINKS: ReadonlySet<string> = new Set(["EPERM", "ENOSYS", "ENOTSUP", "EOPNOTSUPP"]);
 /** For a second: what others do meanwhile takes far less than a millisecond. */
 const ATTEMPTS = 100;
 const PAUSE_MS = 10;
