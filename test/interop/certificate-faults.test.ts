@@ -160,7 +160,7 @@ testWith(
         dpe1: `connection: dtls, serverAuthentication: certificate, ca: ${anchor}`,
       });
       t.like(await events.audited({ outcome: "failure" }), { cause: alert, detail: fault, side: "client" }, fault);
-      t.like((await events.until("refused")).error, { code: "SECURITY_SERVER_NOT_ACCEPTED" });
+      t.like((await events.until("lost")).error, { code: "SECURITY_SERVER_NOT_ACCEPTED" });
       await server.printed(`SSL alert number ${ALERT_NUMBERS[alert]}`);
       await agent.close();
       await server.end();
