@@ -15,6 +15,7 @@ import {
   UdpSocket,
 } from "#net/index.js";
 import { resolveLimits } from "#net/endpoint-options.js";
+import { credential } from "../dtls/fixtures.js";
 import { freePort } from "#testing/free-port.js";
 import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
@@ -198,6 +199,40 @@ test("of two handshakes at once that were given the same identifier, the second 
   });
   left?.send(Uint8Array.of(9));
   t.deepEqual(await heard, Uint8Array.of(9));
+});
+
+test("D53 a ClientHello with its cookie that is replayed at an open session begins nothing", async (t) => {
+  const socket = await UdpSocket.bind({ host: "127.0.0.1" });
+  const endpoint = new DtlsEndpoint(socket, { server: { pskEnabled: true }, pskOf: () => KEY });
+  t.teardown(() => endpoint.close());
+  const { onDatagram } = socket;
+  const hellos: Parameters<NonNullable<typeof onDatagram>>[] = [];
+  socket.onDatagram = (datagram, from) => {
+    if (datagram[0] === 22 && datagram[13] === 1) hellos.push([Uint8Array.from(datagram), { ...from }]);
+    onDatagram?.(datagram, from);
+  };
+  const session = await connect({ host: "127.0.0.1", port: endpoint.address.port }, PSK);
+  t.teardown(() => session.close());
+  await session.opened;
+  t.is(hellos.length, 2);
+  const { sent } = socket.counters;
+  for (const [datagram, from] of hellos) onDatagram?.(datagram, from);
+  t.is(endpoint.handshakeCount, 0);
+  t.is(socket.counters.sent, sent, "nor is it answered");
+});
+
+test("without a verifier no certificate and no raw public key is trusted", async (t) => {
+  const certificate = credential("p256");
+  const { privateKey } = certificate;
+  const cases = [
+    [{ certificate }, {}],
+    [{ rawPublicKey: { privateKey } }, { peerCertificateTypes: ["RawPublicKey"] }],
+  ] as const;
+  for (const [server, client] of cases) {
+    const { endpoint } = await serve(t, { server });
+    const session = await connect({ host: "127.0.0.1", port: endpoint.address.port }, client);
+    await t.throwsAsync(session.opened, { code: "DTLS_CERTIFICATE_REFUSED" });
+  }
 });
 
 test("above a threshold a cookie is demanded; below it the handshake is a round trip shorter", async (t) => {
