@@ -13,7 +13,7 @@ import { PAYLOAD } from "./workload.js";
 const [identity = "", key = "", certificateFile = "", keyFile = "", anchorFile] = process.argv.slice(2);
 const answer = { code: CODE.Content, options: Options.none, payload: new TextEncoder().encode(PAYLOAD) };
 const server = new CoapEndpoint({ onRequest: () => answer });
-const text = new TextDecoder();
+const keyBytes = new TextEncoder().encode(key);
 const der = (file: string): Uint8Array => new Uint8Array(new X509Certificate(readFileSync(file)).raw);
 const anchors = anchorFile === undefined ? [] : [der(anchorFile)];
 const secure = await listen((session) => server.addSession(session), {
@@ -23,7 +23,8 @@ const secure = await listen((session) => server.addSession(session), {
     certificate: { chain: [der(certificateFile)], privateKey: createPrivateKey(readFileSync(keyFile)) },
     ...(anchorFile === undefined ? {} : { clientCertificate: "require" }),
   },
-  pskOf: (asked) => (text.decode(asked) === identity ? new TextEncoder().encode(key) : undefined),
+  // As `dpe server` finds keys: by a text of the identity, the key at hand.
+  pskOf: (asked) => (Buffer.from(asked).toString("latin1") === identity ? keyBytes : undefined),
   verify: (chain) => verifyPeerCertificates(chain, { anchors, purpose: "clientAuth", atMs: Date.now() }),
 });
 const plain = await UdpSocket.bind({ host: "127.0.0.1" });
