@@ -4,6 +4,8 @@ import { age, duration, el, quantity, show } from "./dom.js";
 import { protection } from "./fleet.js";
 
 const MAX_POINTS = 200;
+/** Of a number of 64 bits. */
+const MAX_DIGITS = 17;
 /** From so many properties on they can be searched. */
 const MANY = 12;
 const BY_NAME = new Intl.Collator("en", { numeric: true });
@@ -143,7 +145,7 @@ class PropertyCard {
     const numbers = this.#values.map(([, number]) => number);
     const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
     const seconds = Math.round((this.#values.at(-1)[0] - this.#values[0][0]) / 1000);
-    const [from, to] = [low, high].map((number) => quantity(number, this.#unit).join(" ").trimEnd());
+    const [from, to] = apart(low, high, this.#unit);
     const label = `${this.name}: ${this.#values.length} values, ${from} to ${to}`;
     this.#chart.replaceChildren(
       chart(this.#values, label),
@@ -157,15 +159,28 @@ class PropertyCard {
   }
 }
 
+/** Two numbers with as many digits as tell them apart. */
+function apart(low, high, unit) {
+  for (let digits = 4; ; digits++) {
+    const [from, to] = [low, high].map((number) => quantity(number, unit, digits).join(" ").trimEnd());
+    if (from !== to || low === high || digits === MAX_DIGITS) return [from, to];
+  }
+}
+
 function span(seconds) {
   if (seconds >= 172_800) return `${Math.round(seconds / 86_400)} d`;
   if (seconds >= 7200) return `${Math.round(seconds / 3600)} h`;
   return seconds >= 120 ? `${Math.round(seconds / 60)} min` : `${seconds} s`;
 }
 
-/** TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256 is too long a word for a phone. */
-function suiteText(suite) {
-  return suite.replace(/^TLS_/, "").replace("_WITH_", " ").replaceAll("_", "-");
+/** TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256 is too long a word for a phone: keys, cipher and hash are words of their own. */
+function suiteWords(suite) {
+  const words = suite.replace(/^TLS_/, "").replace("_WITH_", " ").replace(/_(?=SHA\d+$)/, " ").replaceAll("_", "-").split(" ");
+  return words.flatMap((word) => [whole(word), " "]);
+}
+
+function whole(text) {
+  return el("span", { class: "whole" }, text);
 }
 
 function factsOf(one) {
@@ -176,8 +191,8 @@ function factsOf(one) {
     { class: "tiles" },
     tile("Subscriber", subscriber ?? "none"),
     tile("Last heard", age(lastHeardAt), security === undefined ? "" : el("div", { class: "small quiet" }, `from ${security.address}`)),
-    tile("Reports", intervalSeconds === undefined ? "no interval declared" : `at least every ${duration(intervalSeconds)}`, el("div", { class: overdue > 0 ? "missed" : "quiet" }, overdue > 0 ? `${overdue} overdue, ${missed} missed before` : missed > 0 ? `${missed} missed` : "none missed")),
-    tile("DPE-1", ...protection(security?.dpe1), el("div", { class: "small quiet" }, suiteText(security?.dpe1.cipherSuite ?? ""))),
+    tile("Reports", intervalSeconds === undefined ? "no interval declared" : ["at least every ", whole(duration(intervalSeconds))], el("div", { class: overdue > 0 ? "missed" : "quiet" }, overdue > 0 ? `${overdue} overdue, ${missed} missed before` : missed > 0 ? `${missed} missed` : "none missed")),
+    tile("DPE-1", ...protection(security?.dpe1), el("div", { class: "small quiet" }, suiteWords(security?.dpe1.cipherSuite ?? ""))),
     tile("DPE-2", ...protection(security?.dpe2)),
     tile("Registered until", expiresAt === undefined ? "ended" : new Date(expiresAt).toLocaleString()),
   );

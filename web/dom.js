@@ -26,18 +26,18 @@ export function ago(time, now = Date.now()) {
 }
 
 /** A number with its unit, as people read it: bytes and seconds by size, ratios in percent. */
-export function quantity(value, unit) {
+export function quantity(value, unit, most = 4) {
   if (unit === "B") {
     const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, Math.abs(value))) / 3)));
-    return [digits(value / 1000 ** power), ["B", "kB", "MB", "GB", "TB"][power]];
+    return [digits(value / 1000 ** power, most), ["B", "kB", "MB", "GB", "TB"][power]];
   }
-  if (unit === "/") return [digits(value * 100), "%"];
-  if (unit === "s" && Math.abs(value) >= 7200) return [digits(value / 3600), "h"];
-  return [digits(value), { __proto__: null, Cel: "°C", "%RH": "% RH", "%EL": "% battery", count: "" }[unit] ?? unit ?? ""];
+  if (unit === "/") return [digits(value * 100, most), "%"];
+  if (unit === "s" && Math.abs(value) >= 7200) return [digits(value / 3600, most), "h"];
+  return [digits(value, most), { __proto__: null, Cel: "°C", "%RH": "% RH", "%EL": "% battery", count: "" }[unit] ?? unit ?? ""];
 }
 
-function digits(value) {
-  return Number.isInteger(value) ? value.toLocaleString("en") : value.toLocaleString("en", { maximumSignificantDigits: 4 });
+function digits(value, most) {
+  return Number.isInteger(value) ? value.toLocaleString("en") : value.toLocaleString("en", { maximumSignificantDigits: most });
 }
 
 export function duration(seconds) {

@@ -54,7 +54,7 @@ function rowOf({ at, type, error, cause, peer, subscriber, endpoint, name, rule,
     cell("What", el("span", { class: isFailure ? "badge error" : "badge" }, WORDS[type] ?? type)),
     cell("Cause", what, el("div", { class: "small" }, why !== "" ? why : detail === said ? "" : (detail ?? ""))),
     cell("Who", peer ?? endpoint ?? name ?? (code === undefined ? "" : `code ${code}-…`), subscriber ? el("div", { class: "small" }, subscriber) : undefined),
-    cell("Rule", el("span", { class: "small" }, rule ?? ""), why !== "" && detail !== undefined ? el("div", { class: "small" }, detail) : undefined),
+    cell("Rule", el("div", { class: "small" }, rule ?? ""), why !== "" && detail !== undefined ? el("div", { class: "small" }, detail) : undefined),
   );
 }
 

@@ -335,11 +335,15 @@ testWith(
     await page.getByRole("row", { name: /pi-0/ }).waitFor();
     t.deepEqual(await page.locator("tbody a").allTextContents(), ["pi-0", "pi-1"]);
     t.is(await prefix.inputValue(), "pi");
+    // The ends of a chart have as many digits as tell them apart.
+    const close = [20.500_01, 20.500_02].map((value, index) => ({ time: `2100-01-01T00:00:0${index}Z`, value }));
+    await page.route("**/history?name=many%2Fp3&*", (route) => route.fulfill({ json: { values: close } }));
     // Of many properties some are found by a part of their name; they stand in the order that people count in.
     await page.getByRole("link", { name: "pi-0" }).click();
     await page.getByRole("heading", { name: "many/p10" }).waitFor();
     const names = await page.locator(".card h2").allTextContents();
     t.true(names.indexOf("many/p9") < names.indexOf("many/p10"));
+    await page.getByRole("img", { name: "many/p3: 2 values, 20.50001 to 20.50002" }).waitFor();
     await page.getByLabel(/^Find one of/).fill("P1");
     await page.getByRole("heading", { name: "many/p2" }).waitFor({ state: "hidden" });
     t.is(await page.locator(".card:visible").count(), 5);
