@@ -149,7 +149,7 @@ class PropertyCard {
     const label = `${this.name}: ${this.#values.length} values, ${from} to ${to}`;
     this.#chart.replaceChildren(
       chart(this.#values, label),
-      el("div", { class: "range" }, el("span", {}, `${from} – ${to}`), el("span", {}, `last ${span(seconds)}`)),
+      el("div", { class: "range" }, el("span", {}, from === to ? from : `${from} – ${to}`), el("span", {}, `last ${span(seconds)}`)),
     );
   }
 
