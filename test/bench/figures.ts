@@ -161,11 +161,11 @@ export const FIGURES: readonly Figure[] = [
   { title: "decoding it", unit: "µs", what: "decode µs", ours: "our-codec", peer: "coap-packet", aim: "≤ 1.5" },
 ];
 
-/** The median of what was measured, and how far the samples lie apart. */
+/** The median of what was measured, and between which values the middle half of the samples lies. */
 export interface Value {
   readonly median: number;
-  readonly lowest: number;
-  readonly highest: number;
+  readonly lowerQuartile: number;
+  readonly upperQuartile: number;
 }
 
 /** A line of the table as measured. */
@@ -210,16 +210,24 @@ export class Samples {
 
 function valueOf(values: readonly number[]): Value {
   const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const high = sorted[middle] ?? NaN;
-  const median = sorted.length % 2 === 1 ? high : ((sorted[middle - 1] ?? NaN) + high) / 2;
-  return { median, lowest: sorted[0] ?? NaN, highest: sorted.at(-1) ?? NaN };
+  return {
+    median: quantile(sorted, 0.5),
+    lowerQuartile: quantile(sorted, 0.25),
+    upperQuartile: quantile(sorted, 0.75),
+  };
 }
 
 function ratioOf(ours: Value, peer: Value): Value {
   return {
     median: ours.median / peer.median,
-    lowest: ours.lowest / peer.highest,
-    highest: ours.highest / peer.lowest,
+    lowerQuartile: ours.lowerQuartile / peer.upperQuartile,
+    upperQuartile: ours.upperQuartile / peer.lowerQuartile,
   };
+}
+
+/** Between the two samples that are nearest to it, by its distance from each. */
+function quantile(sorted: readonly number[], part: number): number {
+  const at = (sorted.length - 1) * part;
+  const [low = NaN, high = low] = sorted.slice(Math.floor(at));
+  return low + (high - low) * (at % 1);
 }

@@ -45,7 +45,7 @@ export function table(report: Report): string {
     return `| ${cells.join(" | ")} |`;
   });
   return [
-    `${report.machine}; ${report.date.slice(0, 10)}; ${report.minutes.toFixed(0)} minutes. Medians of ${report.repetitions}, lowest–highest in`,
+    `${report.machine}; ${report.date.slice(0, 10)}; ${report.minutes.toFixed(0)} minutes. Medians of ${report.repetitions}, quartiles in`,
     "brackets; ratios are those of samples taken in turn. CPU-s: processor time of the server, all its threads.",
     "",
     "| figure | unit | ours | peer's | ours / peer's | aim |",
@@ -76,8 +76,9 @@ function split(text: string, marker: string, file: string): readonly [string, st
   return [text.slice(0, at), text.slice(at + marker.length)];
 }
 
-function written({ median, lowest, highest }: Value): string {
-  return lowest === highest ? short(median) : `${short(median)} (${short(lowest)}–${short(highest)})`;
+function written({ median, lowerQuartile, upperQuartile }: Value): string {
+  const quartiles = `${short(lowerQuartile)}–${short(upperQuartile)}`;
+  return lowerQuartile === upperQuartile ? short(median) : `${short(median)} (${quartiles})`;
 }
 
 function short(value: number): string {

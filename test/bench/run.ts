@@ -14,8 +14,10 @@ import { allLines, firstLine, type Server, spawnPinned, type StartedName, START_
  *   --update   writes the tables into README.md and docs/performance.md too
  */
 const isQuick = process.argv.includes("--quick");
-const REPETITIONS = isQuick ? 1 : 7;
-const SECONDS = isQuick ? 0.7 : 1;
+/** Many short samples, in turn: the speed of a machine that others share changes within seconds. */
+const REPETITIONS = isQuick ? 1 : 25;
+const SECONDS = isQuick ? 0.7 : 0.3;
+const CODEC_REPETITIONS = isQuick ? 1 : 7;
 /** A program in JavaScript is compiled as it runs: it is the number of rounds that counts, not their time. */
 const WARM_UP: Readonly<Record<WorkloadName, number>> = {
   "encrypted-get": 60_000,
@@ -169,7 +171,7 @@ async function measureHellos(): Promise<void> {
 
 async function measureCodec(): Promise<void> {
   const script = fileURLToPath(new URL("codec.js", import.meta.url));
-  for (let repetition = 0; repetition < REPETITIONS; repetition++) {
+  for (let repetition = 0; repetition < CODEC_REPETITIONS; repetition++) {
     const line = await firstLine(spawnPinned("0", process.execPath, [script]));
     const [encoded = 0, decoded = 0, encodedByPeer = 0, decodedByPeer = 0] = line.split(" ").map(Number);
     samples.add("our-codec", "encode µs", encoded);
