@@ -1,12 +1,13 @@
 import type { SocketAddress } from "./udp-socket.js";
 
 /**
- * A map by remote address. Two levels of plain keys: one text of both would be put together, and hashed, for each datagram
- * that comes in, which costs four times as much. The port goes first: the address, a new text with each datagram, is hashed only
- * where more peers have that port, and one of its own, as most have, needs no map of its own, which would take 140 bytes more.
+ * A map by remote address: by the port, which is a place in a table, then by the IP address, a text that is made anew with each
+ * datagram and so is compared, and hashed only where peers share a port. Pages of the table stay. A Map would take as much
+ * memory, and where peers come and go it makes a new table for every few of them, and keeps what the old ones held until a
+ * full collection.
  */
 export class AddressMap<Value> {
-  readonly #addresses = new Map<number, Map<string, Value> | OnlyAddress<Value>>();
+  readonly #pages: (Page<Value> | undefined)[] = emptyPlaces();
   #size = 0;
 
   get size(): number {
@@ -14,41 +15,45 @@ export class AddressMap<Value> {
   }
 
   get({ address, port }: SocketAddress): Value | undefined {
-    const addresses = this.#addresses.get(port);
-    if (addresses instanceof OnlyAddress) return addresses.address === address ? addresses.value : undefined;
-    return addresses?.get(address);
+    const place = this.#pages[port >> PAGE_BITS]?.[port & PAGE_MASK];
+    if (place instanceof OnlyAddress) return place.address === address ? place.value : undefined;
+    return place?.get(address);
   }
 
   set({ address, port }: SocketAddress, value: Value): void {
-    const addresses = this.#addresses.get(port);
-    if (addresses === undefined) {
-      this.#addresses.set(port, new OnlyAddress(address, value));
+    const page = (this.#pages[port >> PAGE_BITS] ??= emptyPlaces());
+    const at = port & PAGE_MASK;
+    const place = page[at];
+    if (place === undefined) {
+      page[at] = new OnlyAddress(address, value);
       this.#size++;
-    } else if (addresses instanceof Map) {
-      if (!addresses.has(address)) this.#size++;
-      addresses.set(address, value);
-    } else if (addresses.address === address) {
-      addresses.value = value;
+    } else if (place instanceof Map) {
+      if (!place.has(address)) this.#size++;
+      place.set(address, value);
+    } else if (place.address === address) {
+      place.value = value;
     } else {
-      const both = new Map<string, Value>().set(addresses.address, addresses.value).set(address, value);
-      this.#addresses.set(port, both);
+      page[at] = new Map<string, Value>().set(place.address, place.value).set(address, value);
       this.#size++;
     }
   }
 
   delete({ address, port }: SocketAddress): void {
-    const addresses = this.#addresses.get(port);
-    const isThere =
-      addresses instanceof OnlyAddress ? addresses.address === address : addresses?.delete(address) === true;
-    if (!isThere) return;
+    const page = this.#pages[port >> PAGE_BITS];
+    const at = port & PAGE_MASK;
+    const place = page?.[at];
+    const isThere = place instanceof OnlyAddress ? place.address === address : place?.delete(address) === true;
+    if (page === undefined || !isThere) return;
     this.#size--;
-    if (addresses instanceof OnlyAddress || addresses?.size === 0) this.#addresses.delete(port);
+    if (place instanceof OnlyAddress || place?.size === 0) page[at] = undefined;
   }
 
   *values(): Generator<Value> {
-    for (const addresses of this.#addresses.values()) {
-      if (addresses instanceof OnlyAddress) yield addresses.value;
-      else yield* addresses.values();
+    for (const page of this.#pages) {
+      for (const place of page ?? []) {
+        if (place instanceof OnlyAddress) yield place.value;
+        else if (place !== undefined) yield* place.values();
+      }
     }
   }
 }
@@ -62,3 +67,13 @@ class OnlyAddress<Value> {
     this.value = value;
   }
 }
+
+/** Of 256 ports that follow each other. */
+type Page<Value> = (Map<string, Value> | OnlyAddress<Value> | undefined)[];
+
+function emptyPlaces<Place>(): (Place | undefined)[] {
+  return Array.from({ length: PAGE_MASK + 1 }, () => undefined);
+}
+
+const PAGE_BITS = 8;
+const PAGE_MASK = 0xff;

@@ -11,13 +11,16 @@ import type { CoapEndpoint } from "./coap-endpoint.js";
 import type { CoapStream, PeerIdentity } from "./coap-stream.js";
 import { DtlsSession } from "./dtls-session.js";
 import type { PutOff } from "./put-off.js";
+import { NO_SLOT, type Slotted } from "./slot-table.js";
 import type { SocketAddress } from "./udp-socket.js";
 
 /**
  * One peer that CoAP is spoken with: a DTLS session, a TCP or TLS connection, or a remote address on plain UDP. Either side
  * may send requests.
  */
-export class CoapConnection {
+export class CoapConnection implements Slotted {
+  /** For the endpoint. */
+  slot: number = NO_SLOT;
   /** Absent on plain UDP. */
   readonly transport: DtlsSession | CoapStream | undefined;
   /** For the endpoint. */

@@ -19,6 +19,7 @@ import type { CoapStream } from "./coap-stream.js";
 import { DEFAULT_MAX_PLAIN_PEERS, PlainPeers, type PlainTransport } from "./plain-peers.js";
 import { QBlockRequests } from "./q-block-requests.js";
 import { pooledRandom } from "./random-pool.js";
+import { SlotTable } from "./slot-table.js";
 import { StreamBudget } from "./stream-budget.js";
 import { StreamInput } from "./stream-input.js";
 import { TurnClock } from "./turn-clock.js";
@@ -38,7 +39,7 @@ export class CoapEndpoint {
   readonly #endpoint: Endpoint;
   readonly #clock = new TurnClock();
   readonly #incoming: IncomingRequests;
-  readonly #connections = new Map<Peer, CoapConnection>();
+  readonly #connections = new SlotTable<CoapConnection>();
   readonly #outgoing: OutgoingRequests;
   readonly #sockets: UdpSocket[] = [];
   readonly #streamBudget: StreamBudget;
@@ -92,7 +93,7 @@ export class CoapEndpoint {
   }
 
   get connections(): Iterable<CoapConnection> {
-    return this.#connections.values();
+    return this.#connections;
   }
 
   /** Speaks CoAP over a DTLS session until it closes. */
@@ -204,14 +205,14 @@ export class CoapEndpoint {
     if (connection.isClosed) return;
     this.#endpoint.closePeer(connection.peer, monotonicNow());
     this.#incoming.closePeer(connection);
-    this.#connections.delete(connection.peer);
+    this.#connections.delete(connection);
     this.#pump();
     this.#options.onDisconnect?.(connection);
   }
 
   /** Ends all exchanges and closes the plain sockets; DTLS sessions are their endpoint's to close. */
   async close(): Promise<void> {
-    for (const connection of this.#connections.values()) this.closeConnection(connection);
+    for (const connection of this.#connections) this.closeConnection(connection);
     clearTimeout(this.#timer);
     await Promise.all(this.#sockets.map((socket) => socket.close()));
   }
@@ -223,7 +224,8 @@ export class CoapEndpoint {
     transmit: (bytes: Uint8Array) => void,
   ): CoapConnection {
     const connection = new CoapConnection(this, peer, remote, transport, transmit);
-    this.#connections.set(peer, connection);
+    peer.owner = connection;
+    this.#connections.add(connection);
     return connection;
   }
 
@@ -238,7 +240,8 @@ export class CoapEndpoint {
 
   #connectionOf(peer: Peer): CoapConnection | undefined {
     const current = this.#current;
-    return current?.peer === peer && !peer.isClosed ? current : this.#connections.get(peer);
+    if (current?.peer === peer) return peer.isClosed ? undefined : current;
+    return !peer.isClosed && peer.owner instanceof CoapConnection ? peer.owner : undefined;
   }
 
   /** Carries out what the CoAP layer asks for, until there is nothing left; a call from within changes nothing. */
@@ -289,7 +292,7 @@ export class CoapEndpoint {
 
   /** RFC 8323 §5.5: after a Release what was asked before is still answered. */
   #closeStream(peer: Peer, isReleased: boolean): void {
-    const connection = this.#connections.get(peer);
+    const connection = this.#connectionOf(peer);
     if (connection === undefined) return;
     if (isReleased && connection.unanswered > 0) connection.isReleased = true;
     else void connection.transport?.close();

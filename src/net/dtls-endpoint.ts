@@ -190,9 +190,7 @@ export class DtlsEndpoint {
     if (kept === undefined || this.#gate === undefined) return undefined;
     try {
       const association = this.#gate.restore(kept.association, monotonicNow());
-      if (association.connectionId.length > 0 && this.#sessions.hasConnectionId(association.connectionId)) {
-        return undefined;
-      }
+      if (this.#sessions.hasConnectionId(association.connectionId)) return undefined;
       const session = new DtlsSession(association, kept.remoteAddress, this.#surroundings, kept);
       this.#sessions.add(session);
       adopt(session);
@@ -217,18 +215,14 @@ export class DtlsEndpoint {
     return isFull && !this.#evict(now) ? "too-many-sessions" : undefined;
   }
 
-  /**
-   * Closes a stale session, of the few that were looked at longest ago, the one silent longest; `address`: of that one only.
-   * Those that stay go to the end of the order, so that a full endpoint looks at each in turn.
-   */
+  /** Closes a stale session, of a few that are looked at by turns, the one silent longest; `address`: of that one only. */
   #evict(now: number, address?: string): boolean {
     let stalest: DtlsSession | undefined;
-    let looked = 0;
-    for (const session of this.#sessions) {
-      if (looked++ === EVICTION_LOOKS) break;
-      const isElsewhere = address !== undefined && session.handshakeAddress.address !== address;
-      if (isElsewhere || !session.isStale(now, this.#limits.staleAfterMs)) this.#sessions.keep(session);
-      else if (stalest === undefined || session.lastHeardAt < stalest.lastHeardAt) stalest = session;
+    for (let looks = Math.min(EVICTION_LOOKS, this.#sessions.size); looks > 0; looks--) {
+      const session = this.#sessions.next();
+      if (session === undefined || !session.isStale(now, this.#limits.staleAfterMs)) continue;
+      if (address !== undefined && session.handshakeAddress.address !== address) continue;
+      if (stalest === undefined || session.lastHeardAt < stalest.lastHeardAt) stalest = session;
     }
     void stalest?.close();
     return stalest !== undefined;

@@ -12,13 +12,14 @@ import { encodeSessionState, MAX_ATTACHMENT_BYTES } from "./association-store.js
 import { defer, type Deferred } from "./deferred.js";
 import { NetError } from "./net-error.js";
 import type { PskAnswer, SessionSurroundings } from "./session-surroundings.js";
+import { NO_SLOT, type Slotted } from "./slot-table.js";
 import { monotonicNow, type SocketAddress } from "./udp-socket.js";
 
 /**
  * One DTLS association on a socket: the session of Node's experimental `node:dtls`. Set `onmessage` as soon as you have
  * it: data that comes while there is none is dropped.
  */
-export class DtlsSession implements Timed {
+export class DtlsSession implements Timed, Slotted {
   /** Where the handshake came from; with a connection identifier, the peer may be elsewhere by now. */
   readonly handshakeAddress: SocketAddress;
   /**
@@ -39,6 +40,10 @@ export class DtlsSession implements Timed {
   onclose: ((error: DtlsError | undefined) => void) | undefined;
   /** The endpoint's. */
   timer: Timer | undefined;
+  /** For the endpoint. */
+  slot: number = NO_SLOT;
+  /** For the endpoint: its number in the association store, where it is in one. */
+  keptAs: number | undefined;
 
   readonly #association: Association;
   readonly #surroundings: SessionSurroundings;

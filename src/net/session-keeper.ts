@@ -5,7 +5,6 @@ import type { DtlsSession } from "./dtls-session.js";
 export class SessionKeeper {
   readonly #store: AssociationStore | undefined;
   readonly #onFault: (what: string, error: unknown) => void;
-  readonly #ids = new Map<DtlsSession, number>();
   #nextId = 1;
   #isClosed = false;
 
@@ -24,7 +23,9 @@ export class SessionKeeper {
     const counts = { restored: 0, refused: 0 };
     for (const { id, state } of this.#store?.load() ?? []) {
       this.#nextId = Math.max(this.#nextId, id + 1);
-      const session = revive(state, (adopted) => this.#ids.set(adopted, id));
+      const session = revive(state, (adopted) => {
+        adopted.keptAs = id;
+      });
       if (session === undefined) {
         counts.refused++;
         this.#store?.delete(id);
@@ -43,19 +44,15 @@ export class SessionKeeper {
     if (this.#store === undefined || this.#isClosed) return true;
     const store = this.#store;
     return this.#attempt(() => {
-      const id = this.#ids.get(session);
-      if (session.state !== "connected") {
-        if (id !== undefined) store.delete(id);
-        return;
-      }
-      store.put(id ?? this.#number(session), session.keep());
+      if (session.state === "connected") store.put((session.keptAs ??= this.#nextId++), session.keep());
+      else if (session.keptAs !== undefined) store.delete(session.keptAs);
     });
   }
 
   forget(session: DtlsSession): void {
-    const id = this.#ids.get(session);
+    const id = session.keptAs;
     if (id === undefined || this.#isClosed) return;
-    this.#ids.delete(session);
+    session.keptAs = undefined;
     this.#attempt(() => this.#store?.delete(id));
   }
 
@@ -64,20 +61,14 @@ export class SessionKeeper {
     const store = this.#store;
     if (store === undefined || this.#isClosed) return;
     for (const session of sessions) {
-      const id = this.#ids.get(session);
+      const id = session.keptAs;
       if (id === undefined || session.state !== "connected") continue;
       // Its end is not to take it out of the store.
-      this.#ids.delete(session);
+      session.keptAs = undefined;
       this.#attempt(() => store.put(id, session.suspend()));
     }
     this.#attempt(() => store.close());
     this.#isClosed = true;
-  }
-
-  #number(session: DtlsSession): number {
-    const id = this.#nextId++;
-    this.#ids.set(session, id);
-    return id;
   }
 
   #attempt(step: () => void): boolean {

@@ -1,5 +1,6 @@
 import { AddressMap } from "./address-map.js";
 import type { DtlsSession } from "./dtls-session.js";
+import { SlotTable } from "./slot-table.js";
 import type { SocketAddress } from "./udp-socket.js";
 
 /**
@@ -11,7 +12,7 @@ import type { SocketAddress } from "./udp-socket.js";
  */
 export class SessionTable {
   /** Open ones. */
-  readonly #sessions = new Set<DtlsSession>();
+  readonly #sessions = new SlotTable<DtlsSession>();
   /** The open session of an address, or its handshake, where it has only that. */
   readonly #byAddress = new AddressMap<DtlsSession>();
   /** The handshakes of addresses that have an open session. */
@@ -32,9 +33,14 @@ export class SessionTable {
     return this.#handshakeCount;
   }
 
-  /** Open ones, in order of the last {@link keep}, or of opening. */
-  [Symbol.iterator](): IterableIterator<DtlsSession> {
-    return this.#sessions.values();
+  /** Open ones. */
+  [Symbol.iterator](): Generator<DtlsSession> {
+    return this.#sessions[Symbol.iterator]();
+  }
+
+  /** Another open one at each call, all by turns. */
+  next(): DtlsSession | undefined {
+    return this.#sessions.next();
   }
 
   *handshakes(): Generator<DtlsSession> {
@@ -72,7 +78,7 @@ export class SessionTable {
   }
 
   hasConnectionId(connectionId: Uint8Array): boolean {
-    return this.#byConnectionId.has(textOf(connectionId));
+    return connectionId.length > 0 && this.#byConnectionId.has(textOf(connectionId));
   }
 
   /** Adds a handshake, of an address that has no other. */
@@ -122,11 +128,6 @@ export class SessionTable {
     if (count.sessions + count.handshakes === 0) this.#counts.delete(handshakeAddress.address);
     this.#vacate(session);
     return wasOpen;
-  }
-
-  /** Puts a session at the end of the order. */
-  keep(session: DtlsSession): void {
-    if (this.#sessions.delete(session)) this.#sessions.add(session);
   }
 
   /** With an open session its handshake beside it takes the place. */

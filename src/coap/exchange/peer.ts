@@ -15,6 +15,8 @@ import type { Transmission } from "./transmitter.js";
  * they are first needed, since most peers are idle.
  */
 export class Peer {
+  /** Its user's; the endpoint does not look at it. */
+  owner: unknown;
   isClosed = false;
   nextMessageId: number;
   /** Where its tokens count, which only those may that nobody else can answer: how many were given out. */
