@@ -556,6 +556,9 @@ static void run_handshake(void) {
     if (context == NULL) fail("handshake needs -s psk or -s ecdsa");
     for (int i = 0; i < option.count; i++) open_session(&sessions[i]);
     measure(&opened, open_another);
+    /* A server would wait for the rest of what is under way. */
+    for (int i = 0; i < option.count; i++)
+        while (!sessions[i].is_open) run_once(option.count, NULL);
 }
 
 static void run_idle(void) {

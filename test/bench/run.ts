@@ -25,6 +25,7 @@ const WARM_UP: Readonly<Record<WorkloadName, number>> = {
   "plain-get": 60_000,
   "plain-beside-encrypted": 60_000,
   "psk-handshake": 30_000,
+  "psk-handshake-few": 30_000,
   "ecdsa-handshake": 3000,
   "mutual-handshake": 2000,
 };
@@ -41,6 +42,7 @@ const TURNS: readonly (readonly (readonly [StartedName, WorkloadName])[])[] = [
   under("encrypted-get-single", "ours", "libcoap-openssl"),
   under("plain-get", "ours", "libcoap-notls", "node-coap", "ours-by-serve", "node-dgram"),
   under("psk-handshake", "ours", "libcoap-openssl"),
+  under("psk-handshake-few", "ours", "libcoap-openssl"),
   under("ecdsa-handshake", "ours", "libcoap-openssl"),
   under("mutual-handshake", "ours-mutual", "libcoap-mutual"),
 ];
