@@ -126,7 +126,7 @@ export const AGENT_SCHEMA: z.ZodType<AgentConfig, unknown> = section({
       serverKeys: listOf(fingerprint(), { minItems: 1 }).optional(),
       addresses: listOf(serverAddress(), { minItems: 1 }).optional(),
       ca: path({ isReadableFile: true }).optional(),
-      credentials: CREDENTIALS_SCHEMA.default({}),
+      credentials: CREDENTIALS_SCHEMA.prefault({}),
       digest: section({
         requireServerProof: z.boolean().default(false),
         dangerAllowMd5: z.boolean().default(false),

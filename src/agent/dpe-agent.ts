@@ -1,4 +1,3 @@
-import { randomInt } from "node:crypto";
 import type { RequestMessage } from "#coap/index.js";
 import { DpeError } from "#dpe/index.js";
 import { type Answer, DtlsError } from "#net/index.js";
@@ -8,8 +7,7 @@ import type { AgentConfig } from "./agent-config.js";
 import type { AgentEvent } from "./agent-event.js";
 import { Backoff, MAX_DENIED_WAIT_MS } from "./backoff.js";
 import { Connector } from "./connector.js";
-import { CertificateRenewal } from "./pairing/certificate-renewal.js";
-import { TrustRenewal } from "./pairing/trust-renewal.js";
+import { Renewals } from "./pairing/renewals.js";
 import { Dpe2Guard } from "./dpe2-guard.js";
 import { Dpe2Listener } from "./dpe2-listener.js";
 import { SecurityRequiredError } from "./security-required-error.js";
@@ -50,8 +48,7 @@ export class DpeAgent {
   readonly stopped: Promise<void>;
 
   readonly #config: AgentConfig;
-  readonly #certificate: CertificateRenewal | undefined;
-  readonly #trust: TrustRenewal | undefined;
+  readonly #renewals: Renewals;
   readonly #onEvent: (event: AgentEvent) => void;
   readonly #resources: Dpe2Resources;
   readonly #live: LiveSources;
@@ -79,12 +76,7 @@ export class DpeAgent {
   ) {
     this.#config = config;
     this.#onEvent = onEvent;
-    const { ca, credentials } = config.interfaces.dpe1;
-    if (credentials.renew === true) {
-      if (credentials.certificate !== undefined)
-        this.#certificate = new CertificateRenewal(credentials.certificate, randomInt(1000) / 1000);
-      if (ca !== undefined) this.#trust = new TrustRenewal(ca, randomInt(1000) / 1000, Date.now());
-    }
+    this.#renewals = new Renewals(config.interfaces.dpe1, onEvent);
     this.#resources = new Dpe2Resources(this.properties, (authError) => onEvent({ type: "server-error", authError }));
     const store = config.store === undefined ? undefined : outboxJournal(config.store);
     this.#clock = new DeviceClock(hostClock(), store?.knownTime());
@@ -300,11 +292,11 @@ export class DpeAgent {
         if (first !== undefined) return first;
         returnAt = performance.now() + returnAfter;
       }
-      await this.#renew(association);
+      await this.#renewals.carryOut(association);
       if (this.#outbox.size === 0) {
         const turn = new AbortController();
         const isDone = AbortSignal.any([turn.signal, this.#closing.signal]);
-        const renewalMs = this.#renewalAt() - Date.now();
+        const renewalMs = this.#renewals.dueAt() - Date.now();
         const quietMs = keepAlive - association.silence.quietMs;
         const next = Math.min(refreshAt - performance.now(), returnAt - performance.now(), renewalMs, quietMs);
         const isDue = pause(next, isDone);
@@ -326,29 +318,6 @@ export class DpeAgent {
       this.#onEvent({ type: "not-returned", error });
       return undefined;
     }
-  }
-
-  /** What is due; the next handshakes read what has come, and this association goes on. */
-  async #renew(association: ServerAssociation): Promise<void> {
-    const now = Date.now();
-    if (this.#renewalAt() > now) return;
-    const [certificate, trust] = [this.#certificate, this.#trust];
-    try {
-      if (certificate !== undefined && certificate.dueAt(now) <= now)
-        this.#onEvent({ type: "renewed", validUntil: await certificate.renew(association, now) });
-      if (trust !== undefined && trust.dueAt(now) <= now) {
-        const anchors = await trust.renew(association, now);
-        if (anchors !== undefined) this.#onEvent({ type: "trust-renewed", anchors });
-      }
-    } catch (error) {
-      // What ends the association is met where it is used next.
-      this.#onEvent({ type: "renewal-failed", error, retryAt: this.#renewalAt() });
-    }
-  }
-
-  #renewalAt(): number {
-    const now = Date.now();
-    return Math.min(this.#certificate?.dueAt(now) ?? Infinity, this.#trust?.dueAt(now) ?? Infinity);
   }
 
   async #sendNext(association: ServerAssociation): Promise<void> {

@@ -26,7 +26,6 @@ export {
 } from "./problem-details.js";
 export { type CoapScheme, type CoapTarget, decomposeUri } from "./uri.js";
 export { entityTag } from "./blockwise/entity-tag.js";
-export { responseCodeOf } from "./response-code.js";
 export { CoapError, type CoapErrorCode, type CoapFault } from "./errors.js";
 export type { CloseCause, EndpointOutput, ObservationEnd } from "./exchange/endpoint-output.js";
 export { Endpoint } from "./exchange/endpoint.js";

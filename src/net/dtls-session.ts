@@ -26,13 +26,7 @@ export class DtlsSession implements Timed, Slotted {
    * Client: what resumes this session in a later `connect` to the same server (its option `session`); known once opened,
    * if the server agrees to it. A secret, as good as the keys.
    */
-  get resumption(): Uint8Array | undefined {
-    return this.#resumption;
-  }
-
-  set resumption(state: Uint8Array | undefined) {
-    this.#resumption = state;
-  }
+  resumption: Uint8Array | undefined;
   /** Whether it goes on from before a restart, without a handshake. */
   readonly isRestored: boolean = false;
   onmessage: ((data: Uint8Array) => void) | undefined;
@@ -55,7 +49,6 @@ export class DtlsSession implements Timed, Slotted {
   #lastHeardAt: number;
   #supersededAt = 0;
   #attachment: Uint8Array = NO_BYTES;
-  #resumption: Uint8Array | undefined;
   /** The state could not be kept: nothing leaves, or has an effect, any more. */
   #isUnsaved = false;
   #error: DtlsError | undefined;
@@ -329,7 +322,7 @@ export class DtlsSession implements Timed, Slotted {
         void this.#answerSession(output.sessionId);
         return;
       case "session":
-        if (this.#association.role === "client") this.#resumption = output.state;
+        if (this.#association.role === "client") this.resumption = output.state;
         else this.#surroundings.keepSession(output.sessionId, output.state, output.lifetimeSeconds);
         return;
       case "closed":

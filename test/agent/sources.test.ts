@@ -182,8 +182,10 @@ test("http reads JSON within its time and size", async (t) => {
     `{ use: http, name: h, url: "http://127.0.0.1:${port}${path}", headers: { X-Key: "text:a key" } }`;
   t.deepEqual(await sourceOf(withKey("/key")).read(), [{ name: "h", value: "a key" }]);
   t.regex(await failureOf(sourceOf(withKey("/moved"))), /answered 302/, "nor is it told to another place");
-  const config = parseConfig(`${AGENT}sources: [${withKey("/key")}]`, "agent.yaml", AGENT_SCHEMA);
-  t.notRegex(renderConfig(AGENT_SCHEMA, config), /a key/, "dpe check masks it");
+  const config = parseConfig(`${AGENT}sources: [${withKey("/key?k=s3cret")}]`, "agent.yaml", AGENT_SCHEMA);
+  const shown = renderConfig(AGENT_SCHEMA, config);
+  t.notRegex(shown, /a key|s3cret/, "dpe check masks both");
+  t.true(shown.includes(`url: http://127.0.0.1:${port}/key?[secret]`));
 });
 
 test("a source that hangs or fails holds up no other, and is told of once until it is well", async (t) => {

@@ -171,6 +171,7 @@ test.serial(
       const checked = await dpe(folder, "check", "--config", join(dir, file));
       t.is(checked.code, 0, checked.stderr);
       t.notRegex(checked.stdout, /hex:/);
+      t.regex(checked.stdout, /: \d+[smhd]$/m, "durations as one writes them");
       const before = readFileSync(join(dir, file), "utf8");
       t.regex(before, /^# /);
       const again = await dpe(folder, "init", what, "--dir", dir);

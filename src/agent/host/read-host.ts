@@ -77,11 +77,6 @@ export interface HostFailure {
   readonly reason: string;
 }
 
-/** The properties of one kind, as the registration (`static`) or a report (`dynamic`) wants them. */
-export function propertiesOf(reading: HostReading, kind: Property["kind"]): readonly Property[] {
-  return reading.properties.filter((property) => property.kind === kind);
-}
-
 const SENSORS: Readonly<Record<string, (files: HostFiles) => Promise<Property[]>>> = {
   machine: readMachine,
   temperature: readTemperatures,

@@ -27,6 +27,21 @@ const headerValue = secret().refine(
   (given) => /^[\t\x20-\x7e\x80-\xff]*$/.test(given.text()),
   "a header's value is one line of Latin-1",
 );
+/** What is after its path may hold a key, and is not shown. */
+const webUrl = z.codec(
+  text().superRefine((given, context) => {
+    const url = /^https?:\/\//.test(given) && URL.canParse(given) ? new URL(given) : undefined;
+    if (url === undefined) refuse(context, { problem: "expected a URL of http or https", isConcealed: true });
+    else if (url.username !== "" || url.password !== "")
+      refuse(context, {
+        problem: "the URL holds a user name or a password",
+        hint: "write headers: { authorization: file:PATH }",
+        isConcealed: true,
+      });
+  }),
+  z.string(),
+  { decode: (given) => given, encode: (url) => url.replace(/[?#].*/s, "?[secret]") },
+);
 const rules = listOf(
   section({
     match: text(),
@@ -66,16 +81,7 @@ export const SOURCE_SCHEMA: z.ZodType<SourceConfig, unknown> = z.discriminatedUn
   section({
     use: z.literal("http"),
     name,
-    url: text().superRefine((given, context) => {
-      const url = /^https?:\/\//.test(given) && URL.canParse(given) ? new URL(given) : undefined;
-      if (url === undefined) refuse(context, { problem: "expected a URL of http or https", isConcealed: true });
-      else if (url.username !== "" || url.password !== "")
-        refuse(context, {
-          problem: "the URL holds a user name or a password",
-          hint: "write headers: { authorization: file:PATH }",
-          isConcealed: true,
-        });
-    }),
+    url: webUrl,
     every,
     timeout,
     unit: text().optional(),
