@@ -89,7 +89,7 @@ export const FIGURES: readonly Figure[] = [
     peer: "libcoap-openssl",
   },
   {
-    title: "full ECDHE-ECDSA P-256 handshakes (32 at a time), the server's certificate only",
+    title: "full ECDHE-ECDSA P-256 handshakes (4 at a time), the server's certificate only",
     unit: "per CPU-s",
     what: "ecdsa-handshake /CPU-s",
     peer: "libcoap-openssl",

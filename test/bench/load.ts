@@ -12,8 +12,8 @@ const WORKLOADS: Readonly<Record<WorkloadName, Workload>> = {
   "plain-beside-encrypted": { mode: "get", security: "none", sessions: 8, outstanding: 4 },
   "psk-handshake": { mode: "handshake", security: "psk", sessions: 32, outstanding: 1 },
   "psk-handshake-few": { mode: "handshake", security: "psk", sessions: 4, outstanding: 1 },
-  "ecdsa-handshake": { mode: "handshake", security: "ecdsa", sessions: 32, outstanding: 1 },
-  "mutual-handshake": { mode: "handshake", security: "mutual", sessions: 32, outstanding: 1 },
+  "ecdsa-handshake": { mode: "handshake", security: "ecdsa", sessions: 4, outstanding: 1 },
+  "mutual-handshake": { mode: "handshake", security: "mutual", sessions: 4, outstanding: 1 },
 };
 
 export type WorkloadName =
