@@ -186,8 +186,8 @@ export interface Finding {
 /** What has been measured, by server. */
 export class Samples {
   readonly #values = new Map<string, number[]>();
-  /** The least share of its polls in which the loader found nothing: near 0, it was measured, not the server. */
-  leastLoaderIdle = 1;
+  /** The shares of its polls in which the loader found nothing, one for each sample: near 0, it was measured, not the server. */
+  readonly loaderIdle: number[] = [];
   retransmissions = 0;
 
   add(server: ServerName, what: What, value: number): void {
@@ -205,6 +205,12 @@ export class Samples {
       ? valueOf(ours.map((value, index) => value / (peer[index] ?? NaN)))
       : ratioOf(valueOf(ours), valueOf(peer));
     return { figure, ours: valueOf(ours), peer: valueOf(peer), ratio };
+  }
+
+  /** Of all samples; the lowest of them is what others on the machine did to it. */
+  usualLoaderIdle(): { readonly median: number; readonly lowestTwentieth: number } {
+    const sorted = this.loaderIdle.toSorted((a, b) => a - b);
+    return { median: quantile(sorted, 0.5), lowestTwentieth: quantile(sorted, 0.05) };
   }
 
   #of(server: ServerName, what: What): readonly number[] {

@@ -8,7 +8,7 @@ export interface Report {
   readonly machine: string;
   readonly repetitions: number;
   readonly minutes: number;
-  readonly leastLoaderIdle: number;
+  readonly loaderIdle: { readonly median: number; readonly lowestTwentieth: number };
   readonly retransmissions: number;
   readonly findings: readonly Finding[];
   /** What other programs of the bench printed, each as Markdown. */
@@ -52,8 +52,8 @@ export function table(report: Report): string {
     "|---|---|---|---|---|---|",
     ...rows,
     "",
-    `The loader found nothing to do in at least ${(100 * report.leastLoaderIdle).toFixed(0)} % of its polls; ` +
-      `${report.retransmissions} retransmissions.`,
+    `The loader found nothing to do in ${percent(report.loaderIdle.median)} of its polls, and in 19 samples of 20 in at least ` +
+      `${percent(report.loaderIdle.lowestTwentieth)}; ${report.retransmissions} retransmissions.`,
     "",
   ].join("\n");
 }
@@ -79,6 +79,10 @@ function split(text: string, marker: string, file: string): readonly [string, st
 function written({ median, lowerQuartile, upperQuartile }: Value): string {
   const quartiles = `${short(lowerQuartile)}–${short(upperQuartile)}`;
   return lowerQuartile === upperQuartile ? short(median) : `${short(median)} (${quartiles})`;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(0)} %`;
 }
 
 function short(value: number): string {

@@ -73,14 +73,13 @@ parts.push({
   title: "The firmware bridge on a Cortex-M3, -Os, bytes",
   markdown: existsSync(sizes) ? readFileSync(sizes, "utf8").trim() : `${NOT_MEASURED}: no arm-none-eabi-gcc`,
 });
-const { leastLoaderIdle, retransmissions } = samples;
 const report: Report = {
   date: new Date().toISOString(),
   machine: machine(),
   repetitions: REPETITIONS,
   minutes: (performance.now() - begin) / 60_000,
-  leastLoaderIdle,
-  retransmissions,
+  loaderIdle: samples.usualLoaderIdle(),
+  retransmissions: samples.retransmissions,
   findings: FIGURES.map((figure) => samples.finding(figure)),
   parts,
 };
@@ -109,7 +108,7 @@ async function measureLoads(): Promise<void> {
         const sample = await load(server, workload, { warmUp: WARM_UP[workload] / 100, seconds: SECONDS });
         samples.add(name, `${workload} /s`, sample.perSecond);
         samples.add(name, `${workload} /CPU-s`, sample.perCpuSecond);
-        samples.leastLoaderIdle = Math.min(samples.leastLoaderIdle, sample.loaderIdle);
+        samples.loaderIdle.push(sample.loaderIdle);
         samples.retransmissions += sample.retransmissions;
       }
     }
