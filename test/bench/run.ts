@@ -37,8 +37,8 @@ const SETTLE_MS = 1500;
 const HELLO_SECONDS = isQuick ? 1 : 3;
 
 /**
- * Which servers are measured in turn, and under which workload. Handshakes come first, as in the life of a server: V8 inlines
- * best what it compiles first, and after 200,000 requests a handshake takes 6 % longer.
+ * Which servers are measured in turn, and under which workload. Handshakes come first, as in the life of a server: in a
+ * process that has answered requests before one takes 6 % longer (docs/performance.md).
  */
 const TURNS: readonly (readonly (readonly [StartedName, WorkloadName])[])[] = [
   under("psk-handshake", "ours", "libcoap-openssl"),
