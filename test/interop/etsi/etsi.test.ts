@@ -63,9 +63,10 @@ async function faultOf(
   let fault: string | undefined;
   for (let attempt = 1; attempt <= attempts; attempt++) {
     const scope = new Scope();
+    const seen = new Seen(isStream(column.transport));
     try {
       fault = await within(attempts === 1 ? FAILING_TIMEOUT_MS : CASE_TIMEOUT_MS, (abandoned) =>
-        runCase(t, scope, one, column, running, abandoned),
+        runCase(t, scope, one, column, running, seen, abandoned),
       );
     } catch (error) {
       fault = error instanceof Error ? error.message : String(error);
@@ -73,7 +74,7 @@ async function faultOf(
       await scope.close();
     }
     if (fault === undefined) return undefined;
-    t.log(`${one.id}, attempt ${attempt}: ${fault}`);
+    t.log(`${one.id}, attempt ${attempt}: ${fault}${attempts === 1 ? "" : `\n${seen.trace}`}`);
   }
   return fault;
 }
@@ -84,9 +85,9 @@ async function runCase(
   one: EtsiCase,
   { client, server, transport }: Column,
   running: RunningServer,
+  seen: Seen,
   abandoned: AbortSignal,
 ): Promise<string | undefined> {
-  const seen = new Seen(isStream(transport));
   const { port } = running;
   let place: Place = { transport, port, directPort: port };
   let relay: Relay | undefined;
@@ -108,7 +109,6 @@ async function runCase(
     if (one.accident === "client vanishes") {
       relay?.cut(() => seen.afterVanishing.push(performance.now()));
       const silence = (): number => performance.now() - (seen.afterVanishing.at(-1) ?? Infinity);
-      // It may take three seconds until it sends again for the first time (RFC 7252 §4.2).
       await until(() => seen.afterVanishing.length > 1 && silence() > VANISHED_SILENCE_MS, { signal: abandoned });
     } else {
       await running.restart();
@@ -120,7 +120,7 @@ async function runCase(
     const result = await t.try((inner) => one.check(inner, seen));
     result.discard();
     if (result.passed) return undefined;
-    if (waited === 40) return `${result.errors.map(({ message }) => message).join("; ")}\n${seen.trace}`;
+    if (waited === 40) return result.errors.map(({ message }) => message).join("; ");
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
