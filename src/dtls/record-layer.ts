@@ -267,11 +267,12 @@ export class RecordLayer {
     this.#window.mark(sequenceNumber);
   }
 
-  /** Nothing more will be sealed or opened. */
+  /** Nothing more will be sealed or opened: the keys are wiped. */
   release(): void {
     if (this.#keys === undefined) return;
     releaseAeadKey(this.#keys.read);
     releaseAeadKey(this.#keys.write);
+    this.#keys.bytes.fill(0);
     this.#keys = undefined;
   }
 

@@ -46,6 +46,16 @@ test("each AEAD carries data both ways, and its own direction cannot open them",
   }
 });
 
+test("keys are wiped when nothing more is to be sealed or opened", (t) => {
+  const keyBlock = Uint8Array.from(randomBytes(40));
+  const layer = new RecordLayer();
+  layer.installKeys("AES_128_CCM", keyBlock, "server");
+  layer.seal(1, applicationData, Uint8Array.of(1));
+  layer.release();
+  t.deepEqual(keyBlock, new Uint8Array(40));
+  t.false(layer.hasKeys);
+});
+
 test("D25 the window takes each number once, to 63 behind the newest and not to 64, in any order", (t) => {
   const window = new ReplayWindow();
   window.mark(100);

@@ -20,26 +20,37 @@ export function pskPremasterSecret(psk: Uint8Array, ecdhSecret?: Uint8Array): Ui
   return secret;
 }
 
-/** RFC 5246 §8.1. */
+/**
+ * RFC 5246 §8.1. `isForwardSecret`, here and below: whether nothing that stays in memory gives the secrets, as with ECDHE;
+ * then what they pass through is wiped. With a PSK alone that key does, to whoever recorded the handshake (RFC 4279 §7.1).
+ */
 export function masterSecret(
   premasterSecret: Uint8Array,
   clientRandom: Uint8Array,
   serverRandom: Uint8Array,
+  isForwardSecret = true,
 ): Uint8Array {
-  return prf(premasterSecret, "master secret", clientRandom, MASTER_SECRET_BYTES, serverRandom);
+  return prf(premasterSecret, "master secret", clientRandom, MASTER_SECRET_BYTES, serverRandom, isForwardSecret);
 }
 
 /** RFC 7627 §4; the session hash covers the messages up to ClientKeyExchange. */
-export function extendedMasterSecret(premasterSecret: Uint8Array, sessionHash: Uint8Array): Uint8Array {
-  return prf(premasterSecret, "extended master secret", sessionHash, MASTER_SECRET_BYTES);
+export function extendedMasterSecret(
+  premasterSecret: Uint8Array,
+  sessionHash: Uint8Array,
+  isForwardSecret = true,
+): Uint8Array {
+  const label = "extended master secret";
+  return prf(premasterSecret, label, sessionHash, MASTER_SECRET_BYTES, undefined, isForwardSecret);
 }
 
-/**
- * client key (16) ‖ server key (16) ‖ client salt (4) ‖ server salt (4): all suites here are AES-128 AEAD (RFC 5246 §6.3).
- * The keys are the secret: a salt begins a nonce, and no AEAD rests on a nonce being unknown (RFC 5116 §3.1).
- */
-export function keyBlock(secret: Uint8Array, clientRandom: Uint8Array, serverRandom: Uint8Array): Uint8Array {
-  return prf(secret, "key expansion", serverRandom, KEY_BLOCK_BYTES, clientRandom, 2 * KEY_BYTES);
+/** client key (16) ‖ server key (16) ‖ client salt (4) ‖ server salt (4): all suites here are AES-128 AEAD (RFC 5246 §6.3). */
+export function keyBlock(
+  secret: Uint8Array,
+  clientRandom: Uint8Array,
+  serverRandom: Uint8Array,
+  isForwardSecret = true,
+): Uint8Array {
+  return prf(secret, "key expansion", serverRandom, KEY_BLOCK_BYTES, clientRandom, isForwardSecret);
 }
 
 /** RFC 5246 §7.4.9. In scratch space: valid until the next is asked for. */

@@ -2,7 +2,7 @@ import { secretSha256Into, SHA256_BLOCK_BYTES, SHA256_BYTES, sha256Into, viewOf,
 
 /**
  * PRF(secret, label, seed) = P_SHA256(secret, label ‖ seed), the first `length` bytes (RFC 5246 §5). `seedEnd`: follows the
- * seed. `secretBytes`: how much of the output is secret, from its beginning; what the rest passes through is not wiped.
+ * seed. `isWiped`: whether what the output passes through is wiped, which costs 0.7 µs for each 32 bytes.
  */
 export function prf(
   secret: Uint8Array,
@@ -10,16 +10,16 @@ export function prf(
   seed: Uint8Array,
   length: number,
   seedEnd: Uint8Array = NONE,
-  secretBytes: number = length,
+  isWiped = true,
 ): Uint8Array {
   const output = new Uint8Array(length);
-  expand(secret, label, seed, seedEnd, output, secretBytes);
+  expand(secret, label, seed, seedEnd, output, isWiped);
   return output;
 }
 
 /** The same where the output goes to the peer, and what it passes through need not be wiped: fills `output`. */
 export function publicPrfInto(secret: Uint8Array, label: string, seed: Uint8Array, output: Uint8Array): void {
-  expand(secret, label, seed, NONE, output, 0);
+  expand(secret, label, seed, NONE, output, false);
 }
 
 /**
@@ -41,7 +41,7 @@ function expand(
   seed: Uint8Array,
   seedEnd: Uint8Array,
   output: Uint8Array,
-  secretBytes: number,
+  isWiped: boolean,
 ): void {
   const { length } = output;
   const seedEndAt = SEED_AT + label.length + seed.length;
@@ -63,7 +63,7 @@ function expand(
       sha256Into(OUTER, message, A_AT);
     }
     sha256Into(whole, OUTER, SHA256_BLOCK_BYTES);
-    if (offset < secretBytes) secretSha256Into(OUTER, output, offset);
+    if (isWiped) secretSha256Into(OUTER, output, offset);
     else sha256Into(OUTER, output, offset);
   }
   message.fill(0, 0, SEED_AT);

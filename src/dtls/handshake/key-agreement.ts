@@ -1,5 +1,5 @@
 import { extendedMasterSecret, keyBlock, masterSecret, pskPremasterSecret } from "../crypto/key-schedule.js";
-import { type CipherSuite, usesPsk } from "../crypto/suites.js";
+import { type CipherSuite, usesEcdhe, usesPsk } from "../crypto/suites.js";
 import { DtlsError } from "../errors.js";
 import type { HandshakeChannel } from "./handshake-driver.js";
 
@@ -27,21 +27,22 @@ export function agreeOnKeys(
 ): Uint8Array {
   const { suite, clientRandom, serverRandom } = negotiated;
   const premaster = premasterSecret(suite, secrets.psk, secrets.ecdhSecret);
+  const isForwardSecret = usesEcdhe(suite);
   const master = negotiated.extendedMasterSecret
-    ? extendedMasterSecret(premaster, channel.transcript.hash())
-    : masterSecret(premaster, clientRandom, serverRandom);
+    ? extendedMasterSecret(premaster, channel.transcript.hash(), isForwardSecret)
+    : masterSecret(premaster, clientRandom, serverRandom, isForwardSecret);
   premaster.fill(0);
-  channel.installKeys(suite, keyBlock(master, clientRandom, serverRandom));
+  installSessionKeys(negotiated, master, channel);
   return master;
 }
 
-/** The keys of a resumed session: its master secret with the randoms of now (RFC 5246 §8.1, F.1.4). */
+/** The keys of a session: its master secret with the randoms of now, also where it is resumed (RFC 5246 §6.3, F.1.4). */
 export function installSessionKeys(
   { suite, clientRandom, serverRandom }: Negotiated,
   master: Uint8Array,
   channel: HandshakeChannel,
 ): void {
-  channel.installKeys(suite, keyBlock(master, clientRandom, serverRandom));
+  channel.installKeys(suite, keyBlock(master, clientRandom, serverRandom, usesEcdhe(suite)));
 }
 
 function premasterSecret(suite: CipherSuite, psk?: Uint8Array, ecdhSecret?: Uint8Array): Uint8Array {

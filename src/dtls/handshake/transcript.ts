@@ -1,4 +1,4 @@
-import { SHA256_BYTES, sha256Text } from "../crypto/sha256.js";
+import { SHA256_BYTES, sha256Text, writeDigest } from "../crypto/sha256.js";
 import { HANDSHAKE_HEADER_BYTES, writeHandshakeFragment } from "../wire/handshake-header.js";
 import type { HandshakeMessage } from "./reassembly.js";
 
@@ -73,7 +73,7 @@ export class Transcript {
       this.#digest = sha256Text(this.#messages.subarray(0, end));
       this.#digestOf = end;
     }
-    for (let i = 0; i < SHA256_BYTES; i++) HASH[i] = this.#digest.charCodeAt(i);
+    writeDigest(this.#digest, HASH, 0);
     return HASH;
   }
 }
