@@ -14,12 +14,16 @@ import {
   type CoapConnection,
   CoapEndpoint,
   connectStream,
+  formatAddress,
   type LocalSocket,
+  type NetError,
   type Observation,
   type PlainTransport,
   resolveHost,
+  type SocketAddress,
   type StreamedBody,
   UdpSocket,
+  watchRefusals,
 } from "#net/index.js";
 import { MAX_TIMER_MS, pause } from "#waiting/index.js";
 import { CoapResponse } from "./coap-response.js";
@@ -43,7 +47,7 @@ export class CoapClient {
   readonly #connections = new Map<string, Promise<CoapConnection>>();
   readonly #closing = new AbortController();
   readonly #proxy: CoapTarget | undefined;
-  readonly #plain = new Map<4 | 6, Promise<PlainTransport>>();
+  readonly #plain = new Map<string, Promise<PlainSocket>>();
 
   constructor(options: CoapClientOptions = {}) {
     this.#options = options;
@@ -176,10 +180,8 @@ export class CoapClient {
     const { local = {}, dangerSkipAlpn = false } = this.#options;
     const signal = this.#closing.signal;
     switch (scheme) {
-      case "coap": {
-        const address = await resolveHost(host);
-        return (await this.#transport(address)).connectTo({ address, port });
-      }
+      case "coap":
+        return this.#openPlain({ address: await resolveHost(host), port });
       case "coap+tcp":
         return this.#endpoint.addStream(await connectStream({ host, port }, { signal, local }));
       case "coaps+tcp": {
@@ -191,17 +193,50 @@ export class CoapClient {
     }
   }
 
-  #transport(address: string): Promise<PlainTransport> {
-    const family = address.includes(":") ? 6 : 4;
-    let transport = this.#plain.get(family);
-    if (transport === undefined) {
-      const bound = boundToward(address, this.#options.local);
-      transport = UdpSocket.bind(bound).then((socket) => this.#endpoint.addSocket(socket));
-      transport.catch(() => this.#plain.delete(family));
-      this.#plain.set(family, transport);
-    }
-    return transport;
+  async #openPlain(to: SocketAddress): Promise<CoapConnection> {
+    const endsOnRefusal = this.#options.endsOnRefusal === true;
+    const { socket, transport } = await this.#plainSocket(to, endsOnRefusal);
+    const connection = transport.connectTo(to);
+    if (endsOnRefusal) this.#endOnRefusal(connection, socket);
+    return connection;
   }
+
+  /** One for all servers of an address family; where refusals are to be told, which a socket is of one peer only, one for each. */
+  #plainSocket(to: SocketAddress, isOfOnePeer: boolean): Promise<PlainSocket> {
+    const key = isOfOnePeer ? formatAddress(to) : to.address.includes(":") ? "IPv6" : "IPv4";
+    let plain = this.#plain.get(key);
+    if (plain === undefined) {
+      plain = this.#bindPlain(to, isOfOnePeer);
+      plain.catch(() => this.#plain.delete(key));
+      this.#plain.set(key, plain);
+    }
+    return plain;
+  }
+
+  async #bindPlain(to: SocketAddress, isOfOnePeer: boolean): Promise<PlainSocket> {
+    const socket = await UdpSocket.bind(boundToward(to.address, this.#options.local));
+    const transport = this.#endpoint.addSocket(socket);
+    if (isOfOnePeer) await socket.connect(to);
+    return { socket, transport };
+  }
+
+  #endOnRefusal(connection: CoapConnection, socket: UdpSocket): void {
+    let isHeard = false;
+    connection.onHeard = () => {
+      isHeard = true;
+    };
+    const end = (refusal: NetError): void =>
+      this.#endpoint.closeConnection(
+        connection,
+        new CoapError("COAP_PEER_CLOSED", refusal.message, { cause: refusal }),
+      );
+    watchRefusals(socket, connection.remoteAddress, () => !isHeard, end);
+  }
+}
+
+interface PlainSocket {
+  readonly socket: UdpSocket;
+  readonly transport: PlainTransport;
 }
 
 export interface CoapClientOptions extends Credentials {
@@ -209,6 +244,12 @@ export interface CoapClientOptions extends Credentials {
   readonly local?: LocalSocket;
   /** The URI of a forward-proxy that all requests go to, such as `coap://[2001:db8::1]`; credentials are for it then. */
   readonly proxy?: string;
+  /**
+   * Default false. true: requests over plain UDP fail with COAP_PEER_CLOSED, with a first retransmission, when the server's host says by
+   * ICMP that nobody listens there, and nothing was heard of it before. Who can forge that ends them: for callers that try
+   * again. Each server has a socket of its own then. A DTLS handshake ends so in any case.
+   */
+  readonly endsOnRefusal?: boolean;
   readonly limits?: Partial<EndpointLimits>;
   /** Default false. true: for TLS servers on ports other than 5684 that do not name CoAP by ALPN, such as libcoap's. */
   readonly dangerSkipAlpn?: boolean;

@@ -125,6 +125,7 @@ function clientOf(values: Values, fail: Fail): CoapClientOptions {
     ...(privateKey === undefined ? {} : { privateKey: fileOf("-j", privateKey, fail).toString() }),
     ...(values["no-verify"] ? { dangerSkipVerification: true } : {}),
     local: localOf(values, fail),
+    endsOnRefusal: true,
     ...(values["no-alpn"] ? { dangerSkipAlpn: true } : {}),
     ...(proxy === undefined ? {} : { proxy }),
     ...(token === undefined ? {} : { dangerFirstToken: token }),

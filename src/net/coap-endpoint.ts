@@ -1,5 +1,6 @@
 import {
   CODE,
+  type CoapError,
   DEFAULT_ENDPOINT_LIMITS,
   Endpoint,
   type EndpointCounters,
@@ -200,10 +201,10 @@ export class CoapEndpoint {
     this.#pump();
   }
 
-  /** For {@link CoapConnection}. */
-  closeConnection(connection: CoapConnection): void {
+  /** Ends all exchanges with its peer, with `why` or else COAP_PEER_CLOSED; its transport is not closed. */
+  closeConnection(connection: CoapConnection, why?: CoapError): void {
     if (connection.isClosed) return;
-    this.#endpoint.closePeer(connection.peer, monotonicNow());
+    this.#endpoint.closePeer(connection.peer, monotonicNow(), why);
     this.#incoming.closePeer(connection);
     this.#connections.delete(connection);
     this.#pump();

@@ -2,12 +2,10 @@ import { CIPHER_SUITE_NAMES, type ClientOptions, type ServerOptions } from "#dtl
 import { DtlsEndpoint, verifiableTypes } from "./dtls-endpoint.js";
 import type { DtlsSession } from "./dtls-session.js";
 import type { EndpointOptions } from "./endpoint-options.js";
-import { NetError } from "./net-error.js";
+import { watchRefusals } from "./refusals.js";
 import {
   boundToward,
-  formatAddress,
   type LocalSocket,
-  monotonicNow,
   resolveHost,
   type SocketAddress,
   UdpSocket,
@@ -111,21 +109,14 @@ async function boundForGood(local: LocalSocket): Promise<UdpSocket> {
 }
 
 function endOnRefusal(session: DtlsSession, socket: UdpSocket, to: SocketAddress): void {
-  let refusedAt: number | undefined;
-  socket.onRefused = () => {
-    const now = monotonicNow();
-    if (refusedAt === undefined || session.state !== "handshaking") refusedAt = now;
-    else if (now - refusedAt >= LEAST_REFUSAL_MS)
-      session.abandon(new NetError("NET_CONNECTION_REFUSED", `${formatAddress(to)}: nobody listens there`));
-  };
+  const isHandshaking = (): boolean => session.state === "handshaking";
+  watchRefusals(socket, to, isHandshaking, (refusal) => session.abandon(refusal));
   session.opened.then(
     () => socket.disconnect(),
     () => undefined,
   );
 }
 
-/** Within it, it is datagrams of the same flight that are refused. */
-const LEAST_REFUSAL_MS = 500;
 const MAX_BIND_TRIES = 5;
 
 /** What no verifier stands behind would be refused, so it is not offered: neither the suites nor the certificate types. */

@@ -35,6 +35,7 @@ export type { RestoredCounts } from "./session-keeper.js";
 export type { PskAnswer, SessionAnswer } from "./session-surroundings.js";
 export { FileAssociationStore, type StoreRefusal } from "./file-association-store.js";
 export { NetError, type NetErrorCode } from "./net-error.js";
+export { watchRefusals } from "./refusals.js";
 export {
   canSharePorts,
   formatAddress,

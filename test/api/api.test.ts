@@ -26,6 +26,7 @@ import {
 import { decodeMessage, decomposeUri, encodeMessage, type Message, MESSAGE_TYPE, Options } from "#coap/index.js";
 import { UdpSocket } from "#net/index.js";
 import { codeOf } from "#testing/code-of.js";
+import { freePort } from "#testing/free-port.js";
 import { issueThrowawayCredentials } from "#x509/index.js";
 import test, { type ExecutionContext } from "ava";
 
@@ -579,4 +580,29 @@ test("what an option is to be is said where it is something else", async (t) => 
     /psk\.key is to be text or a Uint8Array, not undefined/,
   );
   t.like(await wrong({ ca: "ca.pem" }), { code: "X509_NO_CERTIFICATE" });
+});
+
+test("a port where nobody listens is told by its host: `endsOnRefusal` ends the request with a retransmission, not one that is answered to that", async (t) => {
+  t.timeout(30_000);
+  const port = await freePort();
+  const client = new CoapClient({ endsOnRefusal: true, parameters: { ackTimeoutMs: 600 } });
+  t.teardown(() => client.close());
+  const began = performance.now();
+  const error = await t.throwsAsync(client.request(`coap://127.0.0.1:${port}/`), { instanceOf: CoapError });
+  t.is(error?.code, "COAP_PEER_CLOSED");
+  t.is(error?.message, `127.0.0.1:${port}: nobody listens there`);
+  t.like(error?.cause, { code: "NET_CONNECTION_REFUSED" });
+  t.true(performance.now() - began < 5000, "long before MAX_TRANSMIT_WAIT, 28 s of these");
+
+  const asked = client.request(`coap://127.0.0.1:${port}/`);
+  // The first transmission is refused meanwhile.
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const server = await start(t, () => "here again", { port });
+  t.is((await asked).text(), "here again");
+  // It was heard: a server that starts anew is waited for.
+  await server.close();
+  const waiting = client.request(`coap://127.0.0.1:${port}/`);
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  await start(t, () => "anew", { port });
+  t.is((await waiting).text(), "anew");
 });

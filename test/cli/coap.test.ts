@@ -16,6 +16,7 @@ import { decodeMessage, encodeMessage, type Message, MESSAGE_TYPE, Options } fro
 import { type SocketAddress, UdpSocket } from "#net/index.js";
 import { encodePack } from "#senml/index.js";
 import { DPE } from "#testing/dpe-program.js";
+import { freePort } from "#testing/free-port.js";
 import test, { type ExecutionContext } from "ava";
 
 function dpe(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
@@ -315,4 +316,12 @@ test("errors are one line and an exit code: the server's 1, the command line's 2
     t.regex(stderr, message);
   }
   t.regex((await dpe("get", "--help")).stdout, /-O NUM,TEXT/);
+});
+
+test("dpe get of a port where nobody listens says so within seconds, not after 90", async (t) => {
+  t.timeout(60_000);
+  const port = await freePort();
+  const { code, stdout, stderr } = await dpe("get", `coap://127.0.0.1:${port}/temperature`);
+  t.deepEqual([code, stdout], [1, ""]);
+  t.is(stderr, `dpe: 127.0.0.1:${port}: nobody listens there (COAP_PEER_CLOSED)\n`);
 });

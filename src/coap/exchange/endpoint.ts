@@ -1,3 +1,4 @@
+import type { CoapError } from "../errors.js";
 import { BASE_CAPABILITIES, encodeCsm } from "../stream/signals.js";
 import type { StreamMessage } from "../stream/stream-message.js";
 import { CODE, isRequestCode, isResponseCode } from "../wire/code.js";
@@ -123,12 +124,12 @@ export class Endpoint {
     this.#signals.abort(peer, reason);
   }
 
-  /** Fails the peer's exchanges with COAP_PEER_CLOSED and ends its observations; nothing is sent to it any more. */
-  closePeer(peer: Peer, now: number): void {
+  /** Fails the peer's exchanges, by default with COAP_PEER_CLOSED, and ends its observations; nothing is sent to it any more. */
+  closePeer(peer: Peer, now: number, why?: CoapError): void {
     if (peer.isClosed) return;
     peer.isClosed = true;
     peer.queue = undefined;
-    this.#requester.closePeer(peer, now);
+    this.#requester.closePeer(peer, now, why);
     this.#responder.closePeer(peer, now);
     this.#transmitter.closePeer(peer);
     this.#recent.forgetPeer(peer);

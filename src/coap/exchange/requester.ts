@@ -145,9 +145,9 @@ export class Requester {
     }
   }
 
-  closePeer(peer: Peer, now: number): void {
+  closePeer(peer: Peer, now: number, why?: CoapError): void {
     if (peer.exchanges === undefined) return;
-    const error = new CoapError("COAP_PEER_CLOSED", "the peer was closed before a response came");
+    const error = why ?? new CoapError("COAP_PEER_CLOSED", "the peer was closed before a response came");
     for (const exchange of peer.exchanges.values()) this.handleFailure(exchange, error, now);
   }
 
