@@ -130,6 +130,15 @@ export class Metrics {
         for (const [reason, count] of Object.entries(server.dtlsDropped)) dropped.set({ reason }, count);
       },
     });
+    const refused = new Gauge({
+      name: "dpe_tcp_refused",
+      help: "TCP connections that were closed at once since the start, as there were too many",
+      labelNames: ["reason"],
+      registers: [this.registry],
+      collect() {
+        for (const [reason, count] of Object.entries(server.tcpRefused)) refused.set({ reason }, count);
+      },
+    });
   }
 
   /** What processes on one port hand to each other, where there are several. */

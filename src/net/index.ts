@@ -8,6 +8,7 @@ export {
   listenStream,
   type StreamListener,
   type StreamListenOptions,
+  type StreamRefusal,
   type StreamServerCredentials,
   type StreamServerTls,
 } from "./stream-listener.js";

@@ -26,6 +26,8 @@ export async function listenStream(
   const secure = tls === undefined ? undefined : secureServer(tls, onStream);
   const server = secure?.server ?? createTcpServer((socket) => onStream(new CoapStream(socket, undefined)));
   server.maxConnections = maxConnections;
+  const refused = { "too-many-connections": 0, "too-many-connections-of-address": 0 };
+  server.on("drop", () => refused["too-many-connections"]++);
   const perAddress = new Map<string, number>();
   server.on("connection", (socket: Socket) => {
     const address = socket.remoteAddress ?? "";
@@ -38,22 +40,32 @@ export async function listenStream(
       if (left > 0) perAddress.set(address, left);
       else perAddress.delete(address);
     });
-    if (count > maxConnectionsPerAddress) socket.destroy();
+    if (count <= maxConnectionsPerAddress) return;
+    refused["too-many-connections-of-address"]++;
+    socket.destroy();
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(netError(error, `listening on TCP ${host}:${port}`)));
     server.listen({ host, port, exclusive: true, ...(sharesPort ? { reusePort: true } : {}) }, () => resolve());
   });
-  return new StreamListener(server, sockets, secure?.replace);
+  return new StreamListener(server, sockets, refused, secure?.replace);
 }
 
 export class StreamListener {
   readonly address: SocketAddress;
+  /** Connections that were closed at once since the start, by reason. */
+  readonly refused: Readonly<Record<StreamRefusal, number>>;
   readonly #server: Server;
   readonly #sockets: ReadonlySet<Socket>;
   readonly #replace: ((credentials: StreamServerCredentials) => void) | undefined;
 
-  constructor(server: Server, sockets: ReadonlySet<Socket>, replace?: (credentials: StreamServerCredentials) => void) {
+  constructor(
+    server: Server,
+    sockets: ReadonlySet<Socket>,
+    refused: Readonly<Record<StreamRefusal, number>>,
+    replace?: (credentials: StreamServerCredentials) => void,
+  ) {
+    this.refused = refused;
     this.#replace = replace;
     const bound = server.address();
     this.address = typeof bound === "object" && bound !== null ? { address: bound.address, port: bound.port } : NOWHERE;
@@ -73,6 +85,9 @@ export class StreamListener {
     await closed;
   }
 }
+
+/** `maxConnections`, or `maxConnectionsPerAddress`. */
+export type StreamRefusal = "too-many-connections" | "too-many-connections-of-address";
 
 export interface StreamListenOptions {
   /** An address literal. Default 0.0.0.0. */

@@ -275,12 +275,17 @@ export class DpeServer {
 
   /** Peers that are spoken with. */
   get connections(): number {
-    return [...this.#coap.connections].length;
+    return this.#coap.usage.connections;
   }
 
   /** Records and datagrams that DTLS dropped in silence since the start, by reason. */
   get dtlsDropped(): ServerListeners["dropped"] {
     return this.#listeners.dropped;
+  }
+
+  /** TCP connections that the server closed at once since the start, as there were too many, by reason. */
+  get tcpRefused(): ServerListeners["refused"] {
+    return this.#listeners.refused;
   }
 
   /** What was handed between the processes on the same ports; undefined for one that is alone. */

@@ -13,6 +13,7 @@ import {
   type ServerOptions,
   SharedKeys,
   type SteeringCounters,
+  type StreamRefusal,
   type StreamServerTls,
   type SocketAddress,
   type StreamServerCredentials,
@@ -113,6 +114,11 @@ export class ServerListeners {
   /** Records and datagrams that DTLS dropped since the start, by reason. */
   get dropped(): Readonly<Partial<Record<EndpointDropReason, number>>> {
     return this.#dtls?.dropped ?? {};
+  }
+
+  /** TCP connections that were closed at once since the start, by reason. */
+  get refused(): Readonly<Partial<Record<StreamRefusal, number>>> {
+    return this.#streams?.refused() ?? {};
   }
 
   get steeringCounters(): SteeringCounters | undefined {

@@ -2,6 +2,7 @@ import {
   type CoapEndpoint,
   listenStream,
   type SocketAddress,
+  type StreamRefusal,
   type StreamServerCredentials,
   type StreamServerTls,
 } from "#net/index.js";
@@ -26,6 +27,7 @@ export async function listenStreams(
     return {
       coapTcp: plain?.address,
       coapsTcp: secure?.address,
+      refused: () => sum(plain?.refused, secure?.refused),
       replaceCredentials: (credentials) => secure?.replaceCredentials(credentials),
       close: async () => {
         await Promise.all([plain?.close(), secure?.close()]);
@@ -37,9 +39,23 @@ export async function listenStreams(
   }
 }
 
+type Refusals = Readonly<Record<StreamRefusal, number>>;
+
+function sum(plain: Refusals = NONE, secure: Refusals = NONE): Refusals {
+  const of = (reason: StreamRefusal): number => plain[reason] + secure[reason];
+  return {
+    "too-many-connections": of("too-many-connections"),
+    "too-many-connections-of-address": of("too-many-connections-of-address"),
+  };
+}
+
+const NONE: Refusals = { "too-many-connections": 0, "too-many-connections-of-address": 0 };
+
 export interface StreamListeners {
   readonly coapTcp: SocketAddress | undefined;
   readonly coapsTcp: SocketAddress | undefined;
+  /** Connections that were closed at once since the start, by reason. */
+  refused(): Refusals;
   /** New handshakes use these; what those before opened goes on, until it is closed for a reason of its own. */
   replaceCredentials(credentials: StreamServerCredentials): void;
   close(): Promise<void>;

@@ -15,7 +15,7 @@ realm: test
 http: { port: 0 }
 credentials: { psk: [{ identity: fleet, key: "hex:${KEY}" }] }
 interfaces:
-  dpe1: { listen: { host: 127.0.0.1, coap: 0, coaps: 0 }, connection: dtls, clientAuthentication: [digest] }
+  dpe1: { listen: { host: 127.0.0.1, coap: 0, coaps: 0, coapTcp: 0 }, connection: dtls, clientAuthentication: [digest] }
 subscribers:
   - { name: alice, password: secret, endpoints: ["pi-*"] }
 `;
@@ -134,6 +134,7 @@ test.serial("the API tells of devices, properties, history, audit, answers DPE-2
   t.regex(metrics, /^dpe_registrations_total [1-9]/m);
   t.regex(metrics, /^dpe_authentication_errors_total\{error="invalid-credentials"\} 1$/m);
   t.regex(metrics, /^dpe_devices 1$/m);
+  t.regex(metrics, /^dpe_tcp_refused\{reason="too-many-connections-of-address"\} 0$/m);
 
   const { json: document } = await send(`${http}/api/openapi.json`);
   t.is(document["openapi"], "3.1.0");

@@ -230,11 +230,12 @@ test.serial(
   },
 );
 
-test("connections of one address are bounded, and those of others get in", async (t) => {
+test("connections are bounded, in all and of one address, and what is refused is counted", async (t) => {
   const accepted: string[] = [];
   const listener = await listenStream((stream) => void accepted.push(stream.remoteAddress.address), {
     host: "127.0.0.1",
     port: 0,
+    maxConnections: 6,
     maxConnectionsPerAddress: 3,
   });
   t.teardown(() => listener.close());
@@ -250,5 +251,7 @@ test("connections of one address are bounded, and those of others get in", async
   };
   const outcomes = await Promise.all(Array.from({ length: 5 }, () => dial("127.0.3.1")));
   t.is(outcomes.filter((isOpen) => isOpen).length, 3);
-  t.true(await dial("127.0.3.2"));
+  for (const address of ["127.0.3.2", "127.0.3.3", "127.0.3.4"]) t.true(await dial(address), address);
+  t.false(await dial("127.0.3.5"), "the seventh");
+  t.deepEqual(listener.refused, { "too-many-connections": 1, "too-many-connections-of-address": 2 });
 });

@@ -1,7 +1,10 @@
+import { once } from "node:events";
+import { connect } from "node:net";
 import { AGENT_SCHEMA, type AgentEvent, DpeAgent } from "#agent/index.js";
 import { parseConfig } from "#config/index.js";
 import { DpeServer, recordsOf, SERVER_SCHEMA, type ServerEvent } from "#server/index.js";
 import { Events } from "#testing/events.js";
+import { until } from "#testing/until.js";
 import test, { type ExecutionContext } from "ava";
 
 const KEY = "000102030405060708090a0b0c0d0e0f";
@@ -78,6 +81,22 @@ test("R17 plain TCP is served where the policy allows it, and refused with secur
   const strict = await serve(t, "connection: dtls, clientAuthentication: [digest]");
   const { agent } = start(t, `coap+tcp://127.0.0.1:${strict.server.addresses.coapTcp?.port}`, "pi-1", plain);
   t.like(await t.throwsAsync(agent.stopped), { authError: "security-required" });
+});
+
+test("what TCP connections of one address are too many is counted", async (t) => {
+  t.timeout(60_000);
+  const { server } = await serve(t, "connection: none, clientAuthentication: [none]");
+  const { port = 0 } = server.addresses.coapTcp ?? {};
+  let cutOff = 0;
+  for (let opened = 0; opened <= 1000; opened++) {
+    const socket = connect({ host: "127.0.0.1", port })
+      .on("close", () => cutOff++)
+      .resume();
+    t.teardown(() => socket.destroy());
+    await once(socket, "connect");
+  }
+  await until(() => cutOff > 0, { what: "the one too many" });
+  t.deepEqual(server.tcpRefused, { "too-many-connections": 0, "too-many-connections-of-address": 1 });
 });
 
 test("R09 a key that the server does not know ends the TLS handshake by name on both sides", async (t) => {
